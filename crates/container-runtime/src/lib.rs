@@ -1,0 +1,1 @@
+//! Isolated processes on this Linux machine: namespaces, overlay root, limits, exec, streams.

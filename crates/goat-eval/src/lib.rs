@@ -1,0 +1,1 @@
+//! The headless coding agent that runs inside a sandbox.

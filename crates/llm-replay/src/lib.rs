@@ -1,0 +1,1 @@
+//! Records an OpenAI-compatible upstream into reviewable files and replays them.

@@ -1,0 +1,1 @@
+//! Client for Modal's control plane: apps, images, volumes, secrets and sandboxes, over gRPC.

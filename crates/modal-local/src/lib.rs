@@ -1,0 +1,1 @@
+//! Modal's API served from this machine: state, image builds, volumes and sandboxes for real.

@@ -1,0 +1,1 @@
+//! Tasks to sandboxes to results: concurrency, retries, cancellation, verification.
