@@ -18,9 +18,11 @@ FILES = {"modal_api.proto": api_pb2.DESCRIPTOR, "modal_task_command_router.proto
 TYPES = {v: k[5:].lower() for k, v in vars(d.FieldDescriptor).items() if k.startswith("TYPE_")}
 
 
-def wanted_rpcs():
-    lines = (HERE / "rpcs.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+def wanted():
+    """The RPCs of rpcs.txt, and the messages named there that no RPC reaches (`message NAME`)."""
+    lines = [line for line in (HERE / "rpcs.txt").read_text().splitlines() if line and not line.startswith("#")]
+    messages = [line.removeprefix("message ") for line in lines if line.startswith("message ")]
+    return [line for line in lines if not line.startswith("message ")], messages
 
 
 def is_map(field):
@@ -105,7 +107,9 @@ def write_message(node, seen, out, indent):
 
 
 def main():
-    rpcs, seen, services = wanted_rpcs(), {}, {}
+    (rpcs, messages), seen, services = wanted(), {}, {}
+    for name in messages:
+        reach(api_pb2.DESCRIPTOR.message_types_by_name[name], seen)
     for name, file in FILES.items():
         for service in file.services_by_name.values():
             methods = [m for m in service.methods if m.name in rpcs]
