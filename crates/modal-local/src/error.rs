@@ -1,0 +1,163 @@
+//! Why the server could not do what it was asked, and which gRPC status says so.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tonic::Status;
+
+/// A cause of another library, kept for the log.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the server could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing by that name or id exists.
+    #[error("{kind} `{name}` not found")]
+    NotFound {
+        /// What was looked for, such as `volume`.
+        kind: &'static str,
+        /// Its name, id or path.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("{kind} `{name}` already exists")]
+    AlreadyExists {
+        /// What was to be made.
+        kind: &'static str,
+        /// Its name or path.
+        name: String,
+    },
+    /// The request makes no sense; sending it again does not help.
+    #[error("{0}")]
+    Invalid(String),
+    /// The request makes sense, but not in the state that the object is in.
+    #[error("{0}")]
+    Precondition(String),
+    /// A record could not be read or written.
+    #[error("could not {operation} in the server's database")]
+    Database {
+        /// What was being done.
+        operation: &'static str,
+        /// What the database said.
+        source: BoxError,
+    },
+    /// A file of the state directory could not be read or written.
+    #[error("could not {operation} `{}`", path.display())]
+    File {
+        /// What was being done, such as `write`.
+        operation: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("could not listen on {address}; choose another port")]
+    Listen {
+        /// The address asked for.
+        address: std::net::SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server's connection loop ended with an error.
+    #[error("the server stopped serving")]
+    Serve {
+        /// Why.
+        source: BoxError,
+    },
+    /// Another server uses this state directory.
+    #[error("another server already uses `{}`; stop it first", path.display())]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The background server did not come up, or answers wrongly.
+    #[error("{message}; its log is `{}`", log.display())]
+    Daemon {
+        /// What went wrong.
+        message: String,
+        /// Where to read more.
+        log: PathBuf,
+    },
+    /// Sandboxes cannot run on this machine.
+    #[error("cannot run containers on this machine")]
+    Runtime {
+        /// What is missing.
+        source: BoxError,
+    },
+}
+
+impl Error {
+    pub(crate) fn not_found(kind: &'static str, name: impl ToString) -> Self {
+        Self::NotFound { kind, name: name.to_string() }
+    }
+
+    pub(crate) fn already_exists(kind: &'static str, name: impl ToString) -> Self {
+        Self::AlreadyExists { kind, name: name.to_string() }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    /// For `map_err` on database calls: `operation` completes "could not … in the server's database".
+    pub(crate) fn database(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Database { operation, source: source.into() }
+    }
+
+    /// For `map_err` on file calls: `operation` completes "could not … `path`".
+    pub(crate) fn file(
+        operation: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::File { operation, path, source }
+    }
+
+    /// Whether the object asked for does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}
+
+impl From<crate::ids::InvalidId> for Error {
+    fn from(error: crate::ids::InvalidId) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+/// The status that a client sees. Causes stay here, in the log: they name paths of this machine.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match &error {
+            Error::NotFound { .. } => Self::not_found(message),
+            Error::AlreadyExists { .. } => Self::already_exists(message),
+            Error::Invalid(_) => Self::invalid_argument(message),
+            Error::Precondition(_) | Error::Runtime { .. } => {
+                log_cause(&error);
+                Self::failed_precondition(message)
+            }
+            Error::File { source, .. } if is_out_of_space(source) => {
+                Self::resource_exhausted("the disk of the local server is full")
+            }
+            _ => {
+                log_cause(&error);
+                Self::internal(message)
+            }
+        }
+    }
+}
+
+fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn log_cause(error: &Error) {
+    if let Some(cause) = std::error::Error::source(error) {
+        tracing::warn!(%error, %cause, "request failed");
+    }
+}

@@ -1,0 +1,108 @@
+//! The door: nothing is answered to a stranger, and unknown calls are told their name.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode, header};
+use tonic::Status;
+
+use crate::auth;
+use crate::ctx::Ctx;
+use crate::service::not_served;
+
+/// Paths of RPCs of Modal's control plane.
+const CONTROL_PLANE: &str = "/modal.client.ModalClient/";
+/// Paths of RPCs of the command router.
+const ROUTER: &str = "/modal.task_command_router.TaskCommandRouter/";
+/// Paths whose last segment is a signed grant.
+const GRANTED: &str = "/_granted/";
+/// Names of this machine that a client may call it by. A web page that points its own name here
+/// (DNS rebinding) is turned away.
+const OWN_NAMES: [&str; 4] = ["127.0.0.1", "localhost", "[::1]", "::1"];
+
+/// The RPCs that are served, as paths.
+static SERVED: LazyLock<HashSet<String>> =
+    LazyLock::new(|| modal_proto::rpcs().into_iter().map(|rpc| format!("/{rpc}")).collect());
+
+/// Checks each request before any handler sees it.
+pub(super) async fn gate(State(ctx): State<Ctx>, request: Request, next: Next) -> Response {
+    let _call = ctx.activity.begin();
+    if !names_this_machine(&request) {
+        return (StatusCode::MISDIRECTED_REQUEST, "unknown host name\n").into_response();
+    }
+    let refused = if is_grpc(request.headers()) {
+        check_grpc(&ctx, &request).map(grpc_refusal)
+    } else {
+        check_http(&ctx, &request).map(|(code, text)| (code, text).into_response())
+    };
+    match refused {
+        Some(response) => response,
+        None => next.run(request).await,
+    }
+}
+
+/// What is no path of ours.
+pub(super) async fn unknown_path(request: Request) -> Response {
+    (StatusCode::NOT_FOUND, format!("nothing at `{}`\n", request.uri().path())).into_response()
+}
+
+/// Why a gRPC call is refused, if it is.
+fn check_grpc(ctx: &Ctx, request: &Request) -> Option<Status> {
+    let path = request.uri().path();
+    if path.starts_with(ROUTER) {
+        if let Err(status) = ctx.auth.verify_router_token(request.headers()) {
+            return Some(status);
+        }
+    } else if !has_token(ctx, request.headers()) {
+        return Some(Status::unauthenticated(
+            "token id or token secret is not that of this local server",
+        ));
+    }
+    if SERVED.contains(path) {
+        return None;
+    }
+    let name = path.strip_prefix(CONTROL_PLANE).or_else(|| path.strip_prefix(ROUTER));
+    Some(not_served(name.unwrap_or(path)))
+}
+
+/// Why an HTTP request is refused, if it is.
+fn check_http(ctx: &Ctx, request: &Request) -> Option<(StatusCode, &'static str)> {
+    let path = request.uri().path();
+    match path.strip_prefix(GRANTED) {
+        Some(segment) => match ctx.auth.verify_grant(segment) {
+            Some(_) => None,
+            None => Some((StatusCode::FORBIDDEN, "this URL is not valid, or no longer\n")),
+        },
+        None if has_token(ctx, request.headers()) => None,
+        None => Some((StatusCode::UNAUTHORIZED, "token id and token secret are needed\n")),
+    }
+}
+
+fn has_token(ctx: &Ctx, headers: &HeaderMap) -> bool {
+    let (id, secret) = auth::presented_token(headers);
+    ctx.auth.is_token(id, secret)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+fn grpc_refusal(status: Status) -> Response {
+    status.into_http::<Body>()
+}
+
+fn names_this_machine(request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(|authority| authority.as_str()).or(host);
+    let Some(authority) = authority else { return false };
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    OWN_NAMES.contains(&name)
+}

@@ -1,0 +1,178 @@
+//! Modal's control plane: each RPC of `ModalClient`, handed to a function of the same name in the
+//! module of its object.
+//!
+//! The table below says for each how a repeated attempt is treated: `write` RPCs run once for each
+//! `x-idempotency-key` and answer repeats with the first answer; `read` RPCs just run again.
+
+mod app;
+mod auth;
+mod blob;
+mod environment;
+mod image;
+mod log;
+mod mount;
+pub(crate) mod router;
+mod sandbox;
+mod secret;
+mod volume;
+mod workspace;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use modal_proto::client::modal_client_server::ModalClient;
+use modal_proto::client::*;
+use tonic::{Request, Response, Status};
+
+use crate::caller::Caller;
+use crate::ctx::Ctx;
+
+/// A streamed answer.
+pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
+
+/// The answer to an RPC that exists in Modal's API and not here.
+pub(crate) fn not_served(rpc: &str) -> Status {
+    Status::unimplemented(format!("`{rpc}` is not served by modal-local"))
+}
+
+/// The service `ModalClient`.
+#[derive(Clone)]
+pub(crate) struct ControlPlane {
+    ctx: Ctx,
+}
+
+impl ControlPlane {
+    pub(crate) fn new(ctx: Ctx) -> Self {
+        Self { ctx }
+    }
+}
+
+/// Runs one unary RPC in the way that the table names.
+macro_rules! dispatch {
+    (read, $ctx:expr, $request:ident, $module:ident :: $rpc:ident) => {
+        $module::$rpc(&$ctx, $request.into_inner()).await.map(Response::new)
+    };
+    (write, $ctx:expr, $request:ident, $module:ident :: $rpc:ident) => {{
+        let (ctx, caller) = ($ctx, Caller::of($request.metadata()));
+        let message = $request.into_inner();
+        let work = {
+            let ctx = ctx.clone();
+            async move { $module::$rpc(&ctx, message).await }
+        };
+        ctx.idempotency.once(stringify!($rpc), &caller, work).await.map(Response::new)
+    }};
+    (write_for_caller, $ctx:expr, $request:ident, $module:ident :: $rpc:ident) => {{
+        let (ctx, caller) = ($ctx, Caller::of($request.metadata()));
+        let message = $request.into_inner();
+        let work = {
+            let (ctx, caller) = (ctx.clone(), caller.clone());
+            async move { $module::$rpc(&ctx, message, &caller).await }
+        };
+        ctx.idempotency.once(stringify!($rpc), &caller, work).await.map(Response::new)
+    }};
+    (read_for_caller, $ctx:expr, $request:ident, $module:ident :: $rpc:ident) => {{
+        let caller = Caller::of($request.metadata());
+        $module::$rpc(&$ctx, $request.into_inner(), &caller).await.map(Response::new)
+    }};
+}
+
+/// Implements the service from a table of its RPCs.
+macro_rules! control_plane {
+    (
+        unary { $($kind:ident $module:ident :: $rpc:ident($request:ty) -> $answer:ty;)* }
+        streams { $($s_module:ident :: $s_rpc:ident($s_request:ty) -> $item:ty, $stream:ident;)* }
+    ) => {
+        #[tonic::async_trait]
+        impl ModalClient for ControlPlane {
+            $(type $stream = BoxStream<$item>;)*
+            $(
+                async fn $rpc(
+                    &self,
+                    request: Request<$request>,
+                ) -> Result<Response<$answer>, Status> {
+                    let ctx = self.ctx.clone();
+                    dispatch!($kind, ctx, request, $module::$rpc)
+                }
+            )*
+            $(
+                async fn $s_rpc(
+                    &self,
+                    request: Request<$s_request>,
+                ) -> Result<Response<Self::$stream>, Status> {
+                    let ctx = self.ctx.clone();
+                    $s_module::$s_rpc(&ctx, request.into_inner()).await.map(Response::new)
+                }
+            )*
+        }
+    };
+}
+
+control_plane! {
+    unary {
+        write app::app_client_disconnect(AppClientDisconnectRequest) -> ();
+        read log::app_count_logs(AppCountLogsRequest) -> AppCountLogsResponse;
+        write app::app_create(AppCreateRequest) -> AppCreateResponse;
+        read log::app_fetch_logs(AppFetchLogsRequest) -> AppFetchLogsResponse;
+        read app::app_get_by_deployment_name(AppGetByDeploymentNameRequest) -> AppGetByDeploymentNameResponse;
+        write app::app_get_or_create(AppGetOrCreateRequest) -> AppGetOrCreateResponse;
+        read app::app_heartbeat(AppHeartbeatRequest) -> ();
+        read app::app_list(AppListRequest) -> AppListResponse;
+        write app::app_stop(AppStopRequest) -> ();
+        read auth::auth_token_get(AuthTokenGetRequest) -> AuthTokenGetResponse;
+        write blob::blob_create(BlobCreateRequest) -> BlobCreateResponse;
+        read blob::blob_get(BlobGetRequest) -> BlobGetResponse;
+        read workspace::client_hello(()) -> ClientHelloResponse;
+        write environment::environment_create(EnvironmentCreateRequest) -> ();
+        write environment::environment_delete(EnvironmentDeleteRequest) -> ();
+        write environment::environment_get_or_create(EnvironmentGetOrCreateRequest) -> EnvironmentGetOrCreateResponse;
+        read environment::environment_list(()) -> EnvironmentListResponse;
+        write environment::environment_update(EnvironmentUpdateRequest) -> EnvironmentListItem;
+        read image::image_from_id(ImageFromIdRequest) -> ImageFromIdResponse;
+        write image::image_get_or_create(ImageGetOrCreateRequest) -> ImageGetOrCreateResponse;
+        read mount::mount_batched_check_existence(MountBatchedCheckExistenceRequest) -> MountBatchedCheckExistenceResponse;
+        write mount::mount_get_or_create(MountGetOrCreateRequest) -> MountGetOrCreateResponse;
+        read mount::mount_put_file(MountPutFileRequest) -> MountPutFileResponse;
+        write_for_caller sandbox::sandbox_create_v2(SandboxCreateV2Request) -> SandboxCreateV2Response;
+        read_for_caller sandbox::sandbox_get_command_router_access(SandboxGetCommandRouterAccessRequest) -> SandboxGetCommandRouterAccessResponse;
+        read sandbox::sandbox_get_from_name(SandboxGetFromNameRequest) -> SandboxGetFromNameResponse;
+        read sandbox::sandbox_get_from_name_v2(SandboxGetFromNameRequest) -> SandboxGetFromNameResponse;
+        read sandbox::sandbox_get_task_id_v2(SandboxGetTaskIdRequest) -> SandboxGetTaskIdResponse;
+        read sandbox::sandbox_get_tunnels_v2(SandboxGetTunnelsRequest) -> SandboxGetTunnelsResponse;
+        read sandbox::sandbox_list_v2(SandboxListRequest) -> SandboxListResponse;
+        write sandbox::sandbox_set_name(SandboxSetNameRequest) -> SandboxSetNameResponse;
+        read sandbox::sandbox_tags_get_v2(SandboxTagsGetRequest) -> SandboxTagsGetResponse;
+        write sandbox::sandbox_tags_set_v2(SandboxTagsSetRequest) -> ();
+        write sandbox::sandbox_terminate_v2(SandboxTerminateRequest) -> SandboxTerminateResponse;
+        read sandbox::sandbox_wait_until_ready(SandboxWaitUntilReadyRequest) -> SandboxWaitUntilReadyResponse;
+        read sandbox::sandbox_wait_v2(SandboxWaitRequest) -> SandboxWaitResponse;
+        write secret::secret_delete(SecretDeleteRequest) -> ();
+        read secret::secret_get_info(SecretGetInfoRequest) -> SecretGetInfoResponse;
+        write secret::secret_get_or_create(SecretGetOrCreateRequest) -> SecretGetOrCreateResponse;
+        read secret::secret_list(SecretListRequest) -> SecretListResponse;
+        write secret::secret_update(SecretUpdateRequest) -> ();
+        read sandbox::task_get_info(TaskGetInfoRequest) -> TaskGetInfoResponse;
+        read workspace::token_info_get(TokenInfoGetRequest) -> TokenInfoGetResponse;
+        write volume::volume_commit(VolumeCommitRequest) -> VolumeCommitResponse;
+        write volume::volume_copy_files(VolumeCopyFilesRequest) -> ();
+        write volume::volume_copy_files2(VolumeCopyFiles2Request) -> ();
+        write volume::volume_delete(VolumeDeleteRequest) -> ();
+        read volume::volume_get_by_id(VolumeGetByIdRequest) -> VolumeGetByIdResponse;
+        read volume::volume_get_file2(VolumeGetFile2Request) -> VolumeGetFile2Response;
+        write volume::volume_get_or_create(VolumeGetOrCreateRequest) -> VolumeGetOrCreateResponse;
+        read volume::volume_heartbeat(VolumeHeartbeatRequest) -> ();
+        read volume::volume_list(VolumeListRequest) -> VolumeListResponse;
+        write volume::volume_put_files(VolumePutFilesRequest) -> ();
+        write volume::volume_put_files2(VolumePutFiles2Request) -> VolumePutFiles2Response;
+        read volume::volume_reload(VolumeReloadRequest) -> ();
+        write volume::volume_remove_file(VolumeRemoveFileRequest) -> ();
+        write volume::volume_remove_file2(VolumeRemoveFile2Request) -> ();
+        write volume::volume_rename(VolumeRenameRequest) -> ();
+        read workspace::workspace_name_lookup(()) -> WorkspaceNameLookupResponse;
+    }
+    streams {
+        log::app_get_logs(AppGetLogsRequest) -> TaskLogsBatch, AppGetLogsStream;
+        image::image_join_streaming(ImageJoinStreamingRequest) -> ImageJoinStreamingResponse, ImageJoinStreamingStream;
+        volume::volume_list_files(VolumeListFilesRequest) -> VolumeListFilesResponse, VolumeListFilesStream;
+        volume::volume_list_files2(VolumeListFiles2Request) -> VolumeListFiles2Response, VolumeListFiles2Stream;
+    }
+}
