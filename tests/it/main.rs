@@ -1,1 +1,7 @@
-//! End-to-end tests.
+//! End-to-end tests: the real binaries, real sandboxes, the official SDKs.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod arrows;
+mod python_sdk;
+mod repository_rules;

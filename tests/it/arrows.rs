@@ -1,0 +1,79 @@
+//! The arrows between crates, as ARCHITECTURE.md draws them.
+
+use std::{collections::BTreeMap, process::Command};
+
+use serde_json::Value;
+
+/// Which crates of this workspace each crate may depend on, tests aside.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("container-network", &[]),
+    ("container-runtime", &[]),
+    ("goat-eval", &["tls-config"]),
+    ("it", &["modal-proto"]),
+    ("llm-replay", &["tls-config"]),
+    ("modal-client", &["modal-proto", "tls-config"]),
+    ("modal-local", &["container-network", "container-runtime", "modal-proto"]),
+    ("modal-proto", &[]),
+    ("results-store", &[]),
+    ("sandbox-runner", &["modal-client", "tls-config"]),
+    ("tls-config", &[]),
+    (
+        "xtask",
+        &[
+            "container-runtime",
+            "llm-replay",
+            "modal-client",
+            "modal-local",
+            "modal-proto",
+            "results-store",
+            "sandbox-runner",
+            "tls-config",
+        ],
+    ),
+];
+
+/// Crates whose types may not appear outside these members.
+const WRAPPED: &[(&str, &[&str])] = &[
+    ("tonic", &["modal-proto", "modal-client", "modal-local"]),
+    ("sqlx", &["modal-local", "results-store"]),
+];
+
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(it::repository())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap().iter();
+            let normal = dependencies.filter(|d| d["kind"].is_null()).map(|d| text(&d["name"]));
+            (text(&package["name"]), normal.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_arrow_between_crates_is_drawn() {
+    let dependencies = dependencies();
+    let members: Vec<&String> = dependencies.keys().collect();
+    assert_eq!(members, ALLOWED.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    for (name, allowed) in ALLOWED {
+        let ours = dependencies[*name].iter().filter(|d| members.contains(d));
+        let undrawn: Vec<_> = ours.filter(|d| !allowed.contains(&d.as_str())).collect();
+        assert!(undrawn.is_empty(), "{name} may not depend on {undrawn:?}");
+    }
+}
+
+#[test]
+fn transports_stay_in_the_crates_that_own_them() {
+    for (member, dependencies) in dependencies() {
+        for (library, owners) in WRAPPED {
+            let uses = dependencies.iter().any(|d| d == library);
+            assert!(!uses || owners.contains(&member.as_str()), "{member} may not use {library}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The official Python SDK, unchanged, against `modal-local`: each flow asserts what its users rely on.
+
+use it::{Machine, python};
+
+fn flow(name: &str, args: &[&str]) -> String {
+    let machine = Machine::new();
+    let output = python::run_flow(&machine, name, args);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{stdout}\n{stderr}", output.status);
+    stdout
+}
+
+#[test]
+fn environments_and_secrets() {
+    insta::assert_snapshot!(flow("objects.py", &[]), @r"
+    environments ok
+    secrets ok
+    wrong token refused
+    ");
+}
+
+#[test]
+fn volumes_of_both_versions() {
+    insta::assert_snapshot!(flow("volumes.py", &[]), @r"
+    volume command line v2 ok
+    volume command line v1 ok
+    volume library ok
+    ");
+}
+
+#[test]
+fn images() {
+    let output = flow("images.py", &["packages"]);
+    for step in ["layers ok", "failed as it should:", "packages ok", "wrong python refused"] {
+        assert!(output.contains(step), "`{step}` is missing:\n{output}");
+    }
+}
+
+#[test]
+fn sandboxes() {
+    insta::assert_snapshot!(flow("sandboxes.py", &[]), @r"
+    entrypoint ok
+    exec ok
+    files ok
+    names and tags ok
+    ends ok
+    surroundings ok
+    tunnel ok
+    ");
+}

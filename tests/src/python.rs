@@ -1,0 +1,60 @@
+//! The official Python SDK in an environment of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use crate::{Machine, repository, target_directory};
+
+/// A Python that has the pinned `modal` package: made once, shared by all tests.
+///
+/// # Panics
+/// Where `python3` has no `venv` module (Debian: `apt-get install python3-venv`) or PyPI can't be reached.
+pub fn interpreter() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(install)
+}
+
+fn install() -> PathBuf {
+    let requirements = repository().join("fixtures/sdk/python-requirements.txt");
+    let directory = target_directory().join("sdk-python");
+    let python = directory.join("bin/python");
+    let wanted = fs::read_to_string(&requirements).unwrap();
+    let stamp = directory.join("installed-requirements.txt");
+    let _guard = lock(&target_directory().join("sdk-python.lock"));
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return python;
+    }
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv", "--clear"]).arg(&directory);
+    must(venv, "python3 needs its venv module: apt-get install python3-venv");
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
+    must(pip, "the pinned SDK must come from PyPI");
+    fs::write(stamp, wanted).unwrap();
+    python
+}
+
+fn must(mut command: Command, why: &str) {
+    let output = command.output().unwrap_or_else(|error| panic!("{why}: {error}"));
+    assert!(output.status.success(), "{why}:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Holds an exclusive lock on `path` until dropped: tests run in several processes.
+fn lock(path: &Path) -> fs::File {
+    let file = fs::File::create(path).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// Runs a flow of `fixtures/flows` with the SDK against this machine's local server.
+pub fn run_flow(machine: &Machine, flow: &str, args: &[&str]) -> Output {
+    let server = machine.start_local();
+    let mut command = machine.command(interpreter());
+    command.envs(server).arg(repository().join("fixtures/flows").join(flow)).args(args);
+    command.env("WORK", machine.path());
+    command.output().unwrap()
+}
