@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod arrows;
+mod escape;
 mod python_sdk;
 mod repository_rules;
