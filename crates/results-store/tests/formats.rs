@@ -1,5 +1,7 @@
 //! What is written, and what older versions wrote.
 
+#![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
+
 use std::sync::Arc;
 
 use eval_types::{Attempt, ModelSource, Outcome, Run, TokenUsage, Trial, TrialKey, Variant};

@@ -1,0 +1,238 @@
+//! Sandboxes whose programs are Rust functions and whose files are in memory. For tests.
+//!
+//! `sh` is there, as far as checks and the conformance suite need it: see [`shell`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{Exec, Running, Sandbox, SandboxBackend, SandboxSpec, WORKSPACE};
+use crate::{Error, Result};
+
+pub mod shell;
+
+/// Files by absolute path.
+pub type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// What a program sees.
+#[derive(Clone)]
+pub struct Program {
+    /// Its arguments, its own name first.
+    pub argv: Vec<String>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// The files of its sandbox.
+    pub files: Files,
+    stdout: mpsc::UnboundedSender<Bytes>,
+    stderr: mpsc::UnboundedSender<Bytes>,
+}
+
+impl Program {
+    /// Writes to standard output.
+    pub fn print(&self, text: impl Into<Bytes>) {
+        let _closed = self.stdout.send(text.into());
+    }
+
+    /// Writes to standard error.
+    pub fn complain(&self, text: impl Into<Bytes>) {
+        let _closed = self.stderr.send(text.into());
+    }
+
+    /// Writes a file; relative paths begin at the workspace.
+    pub fn write(&self, path: &str, contents: impl Into<Vec<u8>>) {
+        lock(&self.files).insert(absolute(path), contents.into());
+    }
+
+    /// Reads a file.
+    pub fn read(&self, path: &str) -> Option<Vec<u8>> {
+        lock(&self.files).get(&absolute(path)).cloned()
+    }
+
+    /// The value of `--name=value`.
+    pub fn flag(&self, name: &str) -> Option<&str> {
+        self.argv.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+type Main = Arc<dyn Fn(Program) -> BoxFuture<'static, i32> + Send + Sync>;
+
+/// Makes sandboxes in memory.
+#[derive(Clone, Default)]
+pub struct MemoryBackend {
+    programs: HashMap<String, Main>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    count: AtomicU64,
+    failing_creates: AtomicU64,
+    alive: Mutex<BTreeMap<String, CancellationToken>>,
+}
+
+impl MemoryBackend {
+    /// A backend whose only program is `sh`.
+    pub fn new() -> Self {
+        Self::default().with_program("sh", |program| async move { shell::run(&program).await })
+    }
+
+    /// Adds a program by its `argv[0]`.
+    pub fn with_program<F>(
+        mut self,
+        name: &str,
+        main: impl Fn(Program) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = i32> + Send + 'static,
+    {
+        self.programs.insert(name.to_owned(), Arc::new(move |program| main(program).boxed()));
+        self
+    }
+
+    /// The next `n` creations fail.
+    pub fn fail_creates(&self, n: u64) {
+        self.state.failing_creates.store(n, Ordering::SeqCst);
+    }
+
+    /// Sandboxes that were made and not ended.
+    pub fn alive(&self) -> Vec<String> {
+        lock(&self.state.alive).keys().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl SandboxBackend for MemoryBackend {
+    async fn prepare(&self, said: &(dyn Fn(String) + Send + Sync)) -> Result<()> {
+        said("sandboxes in memory".to_owned());
+        Ok(())
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>> {
+        let failing = &self.state.failing_creates;
+        let fails = failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if fails.is_ok() {
+            return Err(Error::backend("create a sandbox", "told to fail"));
+        }
+        let id = format!("sb-memory-{}", self.state.count.fetch_add(1, Ordering::SeqCst) + 1);
+        let stop = CancellationToken::new();
+        lock(&self.state.alive).insert(id.clone(), stop.clone());
+        let ends = stop.clone();
+        let timeout = spec.timeout;
+        tokio::spawn(async move {
+            let _first = tokio::time::timeout(timeout, ends.cancelled()).await;
+            ends.cancel();
+        });
+        Ok(Box::new(MemorySandbox {
+            id,
+            backend: self.clone(),
+            env: spec.env.clone(),
+            files: Files::default(),
+            stop,
+        }))
+    }
+
+    async fn end(&self, sandbox: &str) -> Result<()> {
+        if let Some(stop) = lock(&self.state.alive).remove(sandbox) {
+            stop.cancel();
+        }
+        Ok(())
+    }
+}
+
+struct MemorySandbox {
+    id: String,
+    backend: MemoryBackend,
+    env: BTreeMap<String, String>,
+    files: Files,
+    stop: CancellationToken,
+}
+
+impl MemorySandbox {
+    fn check_alive(&self) -> Result<()> {
+        if self.stop.is_cancelled() {
+            return Err(Error::SandboxGone { sandbox: self.id.clone() });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sandbox for MemorySandbox {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    async fn exec(&self, exec: &Exec) -> Result<Running> {
+        self.check_alive()?;
+        let name = exec.argv.first().cloned().unwrap_or_default();
+        let main = self.backend.programs.get(&name).cloned();
+        let main =
+            main.ok_or_else(|| Error::backend(format!("run `{name}`"), "no such program"))?;
+        let (stdout, out) = mpsc::unbounded_channel();
+        let (stderr, err) = mpsc::unbounded_channel();
+        let mut env = self.env.clone();
+        let secrets = exec.secrets.iter();
+        env.extend(secrets.map(|(name, key)| (name.clone(), key.expose().to_owned())));
+        let files = Arc::clone(&self.files);
+        let program = Program { argv: exec.argv.clone(), env, files, stdout, stderr };
+        let running = tokio::spawn(run(main, program, exec.timeout, self.stop.clone()));
+        let exit = async move {
+            running.await.map_err(|error| Error::backend("wait for a program", error))
+        };
+        Ok(Running {
+            stdout: UnboundedReceiverStream::new(out).map(Ok).boxed(),
+            stderr: UnboundedReceiverStream::new(err).map(Ok).boxed(),
+            exit: exit.boxed(),
+        })
+    }
+
+    async fn write_file(&self, path: &str, contents: &[u8]) -> Result<()> {
+        self.check_alive()?;
+        lock(&self.files).insert(absolute(path), contents.to_vec());
+        Ok(())
+    }
+
+    async fn read_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        self.check_alive()?;
+        let found = lock(&self.files).get(&absolute(path)).cloned();
+        Ok(found.map(|mut contents| {
+            contents.truncate(limit);
+            contents
+        }))
+    }
+
+    async fn terminate(&self) -> Result<()> {
+        self.backend.end(&self.id).await
+    }
+}
+
+async fn run(main: Main, program: Program, timeout: Duration, stop: CancellationToken) -> i32 {
+    const KILLED: i32 = 128 + 9;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => KILLED,
+        code = main(program) => code,
+        () = tokio::time::sleep(timeout) => KILLED,
+    }
+}
+
+fn absolute(path: &str) -> String {
+    Path::new(WORKSPACE).join(path).display().to_string()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,57 @@
+//! What an agent says of itself in its summary: read with suspicion, never needed.
+
+use eval_types::TokenUsage;
+use serde_json::Value;
+
+/// Claims of an agent about its work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) turns: Option<u32>,
+    pub(crate) usage: Option<TokenUsage>,
+    /// Why it stopped, where it says so.
+    pub(crate) error: Option<String>,
+}
+
+/// Longest text taken from a claim.
+const LONGEST: usize = 500;
+
+impl Claims {
+    /// Takes what is understood of a summary; anything else is as if it were not there.
+    pub(crate) fn parse(summary: &[u8]) -> Self {
+        let Ok(summary) = serde_json::from_slice::<Value>(summary) else { return Self::default() };
+        let turns = number(&summary, &["turns"]).and_then(|turns| u32::try_from(turns).ok());
+        let usage = ["usage", "tokens"].iter().find_map(|name| summary.get(name)).map(usage);
+        let error = summary.get("error").and_then(Value::as_str);
+        let error = error.map(|error| error.chars().take(LONGEST).collect());
+        Self { turns, usage, error }
+    }
+}
+
+fn usage(value: &Value) -> TokenUsage {
+    let number = |names| number(value, names).unwrap_or_default();
+    TokenUsage {
+        input: number(&["input_tokens", "prompt_tokens", "input"]),
+        cached: number(&["cached_tokens", "cached_input_tokens", "cached"]),
+        output: number(&["output_tokens", "completion_tokens", "output"]),
+    }
+}
+
+fn number(value: &Value, names: &[&str]) -> Option<u64> {
+    names.iter().find_map(|name| value.get(name)?.as_u64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_understood_and_nonsense_is_not_believed() {
+        let claims = Claims::parse(
+            br#"{"turns": 3, "usage": {"prompt_tokens": 10, "completion_tokens": 4}, "error": "x"}"#,
+        );
+        assert_eq!(claims.turns, Some(3));
+        assert_eq!(claims.usage, Some(TokenUsage { input: 10, cached: 0, output: 4 }));
+        assert_eq!(Claims::parse(b"\xff{"), Claims::default());
+        assert_eq!(Claims::parse(br#"{"turns": -1, "usage": 7}"#).turns, None);
+    }
+}

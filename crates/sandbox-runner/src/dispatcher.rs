@@ -1,0 +1,109 @@
+//! A whole run: so many trials at once, until all are done or somebody ends it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use eval_types::{Outcome, Trial};
+use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    BoxError, ModelAccess, Plan, PlannedTrial, Result, SandboxBackend,
+    event::{Event, Events, millis},
+    executor,
+};
+
+/// What a run needs.
+#[derive(Clone)]
+pub struct Runner {
+    /// What is to be done.
+    pub plan: Arc<Plan>,
+    /// Where sandboxes come from.
+    pub backend: Arc<dyn SandboxBackend>,
+    /// How agents reach their model.
+    pub model: Arc<dyn ModelAccess>,
+    /// Who is told.
+    pub events: Events,
+    /// Ends the run: no new trial, running sandboxes ended, trials recorded as cancelled.
+    pub stop: CancellationToken,
+    /// Wait before the second attempt at a trial; doubles with each.
+    pub retry_delay: Duration,
+}
+
+/// What a run made.
+#[derive(Debug)]
+pub struct Report {
+    /// Every trial of the plan, in its order.
+    pub trials: Vec<Trial>,
+    /// Whether somebody ended the run.
+    pub cancelled: bool,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// What subscribers could not do, such as writing a result.
+    pub failures: Vec<BoxError>,
+}
+
+impl Report {
+    /// Whether every trial ended well.
+    pub fn is_success(&self) -> bool {
+        self.trials.iter().all(|trial| trial.outcome.is_success())
+    }
+
+    /// Whether something of ours failed: a trial for want of a sandbox, or a result not written.
+    pub fn has_infrastructure_error(&self) -> bool {
+        let ours = |trial: &Trial| trial.outcome == Outcome::InfrastructureError;
+        !self.failures.is_empty() || self.trials.iter().any(ours)
+    }
+}
+
+/// Runs a plan. An error means that no trial could begin; everything later is in the report.
+pub async fn run(runner: Runner) -> Result<Report> {
+    let began = Instant::now();
+    let plan = &runner.plan;
+    let started = Event::RunStarted { run: plan.run.clone(), trials: plan.trials.len() };
+    runner.events.send(started).await;
+    prepare(&runner).await?;
+    let trials = stream::iter(plan.trials.iter().enumerate())
+        .map(|(position, planned)| {
+            let runner = &runner;
+            async move { (position, one(runner, planned).await) }
+        })
+        .buffer_unordered(plan.parallel);
+    let mut trials: Vec<(usize, Trial)> = trials.collect().await;
+    trials.sort_unstable_by_key(|(position, _)| *position);
+    let trials = trials.into_iter().map(|(_, trial)| trial).collect();
+    let (cancelled, elapsed) = (runner.stop.is_cancelled(), began.elapsed());
+    let elapsed_ms = millis(elapsed);
+    let finished = Event::RunFinished { run: plan.run.clone(), cancelled, elapsed_ms };
+    runner.events.send(finished).await;
+    Ok(Report { trials, cancelled, elapsed, failures: runner.events.take_failures() })
+}
+
+async fn one(runner: &Runner, planned: &PlannedTrial) -> Trial {
+    if runner.stop.is_cancelled() {
+        executor::not_run(runner, planned).await
+    } else {
+        executor::trial(runner, planned).await
+    }
+}
+
+/// Prepares what all sandboxes need, telling its lines as they come.
+async fn prepare(runner: &Runner) -> Result<()> {
+    let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let said = move |line: String| {
+        let _gone = sender.send(line);
+    };
+    let telling = async {
+        while let Some(line) = lines.recv().await {
+            runner.events.send(Event::Preparing { line }).await;
+        }
+    };
+    let preparing = async move { runner.backend.prepare(&said).await };
+    tokio::select! {
+        biased;
+        () = runner.stop.cancelled() => Ok(()),
+        (prepared, ()) = async { tokio::join!(preparing, telling) } => prepared,
+    }
+}

@@ -1,0 +1,155 @@
+use std::{path::PathBuf, time::Duration};
+
+/// A cause whose type is no promise of this crate.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a run, or a part of it, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file of tasks can't be read.
+    #[error("can't read the benchmark `{path}`")]
+    ReadBenchmark {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file of tasks is not JSON, or not an array.
+    #[error("`{path}` is no benchmark: it must be a JSON array of tasks")]
+    NotABenchmark {
+        /// The file.
+        path: PathBuf,
+        /// Where the JSON goes wrong.
+        source: serde_json::Error,
+    },
+    /// A task is wrong.
+    #[error("task {position} of `{path}` is wrong: {reason}")]
+    BadTask {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        position: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Two trials would write the same file.
+    #[error("two trials would both be called `{name}`: give the tasks other ids")]
+    DuplicateTrial {
+        /// The name.
+        name: String,
+    },
+    /// The sandbox, or what makes it, failed. Ours, never the agent's.
+    #[error("can't {doing}")]
+    Backend {
+        /// What was tried, with its object: "create a sandbox".
+        doing: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// The sandbox, or what makes it, did not answer in time.
+    #[error("can't {doing}: no answer within {} s", limit.as_secs())]
+    Deadline {
+        /// What was tried.
+        doing: String,
+        /// How long.
+        limit: Duration,
+    },
+    /// The sandbox ended while it was needed.
+    #[error("the sandbox `{sandbox}` was gone before the agent ended")]
+    SandboxGone {
+        /// The sandbox.
+        sandbox: String,
+    },
+    /// The relay between sandbox and model can't listen or reach its clients.
+    #[error("can't start the model relay")]
+    Relay {
+        /// Why.
+        source: BoxError,
+    },
+    /// The local server refused to open the relay to sandboxes.
+    #[error("can't {doing} the model relay at `{server}`")]
+    RelayRegistration {
+        /// `register`, `renew`.
+        doing: &'static str,
+        /// The local server.
+        server: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// The model's address is no URL.
+    #[error("`{url}` is no address of a model: it must start with http:// or https://")]
+    ModelUrl {
+        /// As given.
+        url: String,
+    },
+    /// Nothing answers at the model's address.
+    #[error("no model answers at {url}")]
+    ModelUnreachable {
+        /// The address.
+        url: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// The model's server refuses the key.
+    #[error("{url} refuses the key (status {status}): check OPENAI_API_KEY")]
+    ModelKey {
+        /// The address.
+        url: String,
+        /// 401 or 403.
+        status: u16,
+    },
+    /// The server knows no such model.
+    #[error("{url} knows no model `{model}`; it has {}", known.join(", "))]
+    UnknownModel {
+        /// The address.
+        url: String,
+        /// The model asked for.
+        model: String,
+        /// Some of those it has.
+        known: Vec<String>,
+    },
+    /// A file is no agent that the sandbox can run.
+    #[error("`{path}` is no agent for this sandbox: {reason}")]
+    BadAgent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of this machine can't be read.
+    #[error("can't read `{path}`")]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// An error of the backend.
+    pub fn backend(doing: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Backend { doing: doing.into(), source: source.into() }
+    }
+
+    /// The whole chain in one line, for a record.
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

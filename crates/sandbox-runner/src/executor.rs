@@ -1,0 +1,388 @@
+//! One trial: its attempts, each in a sandbox of its own.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use eval_types::{Attempt, Outcome, Trial, Verification};
+use jiff::Timestamp;
+
+use crate::{
+    Error, Result, Runner,
+    backend::{AGENT, Exec, RESULTS, Reach, Sandbox, SandboxSpec, WORKSPACE},
+    capture::Capture,
+    claims::Claims,
+    event::{Descriptor, Event, TrialFile, millis},
+    plan::{Network, PlannedTrial},
+    relay::ModelGrant,
+    task::{Task, nonce},
+    verify::verify,
+};
+
+/// Set-up, reading results and clean-up together may take this long beyond agent and checks.
+const MARGIN: Duration = Duration::from_secs(120);
+/// Making a sandbox, its image being there.
+const CREATE: Duration = Duration::from_secs(180);
+/// What the backend may need to report that it killed the agent at its time-out.
+const KILL_GRACE: Duration = Duration::from_secs(20);
+/// Ending a sandbox.
+const TERMINATE: Duration = Duration::from_secs(30);
+/// Most bytes taken of one file that an agent left.
+const LARGEST_FILE: usize = 64 * 1024 * 1024;
+/// Arguments of a program are limited to 65,536 characters; longer prompts go through a file.
+const LONGEST_ARGUMENT: usize = 30_000;
+/// Where such a prompt lies.
+const PROMPT_FILE: &str = "/tmp/goat-prompt";
+
+/// Exit codes of the agent that mean something; see `goat-eval`.
+mod exit {
+    pub(super) const ANSWERED: i32 = 0;
+    pub(super) const TURNS_USED_UP: i32 = 3;
+    pub(super) const MODEL_ERROR: i32 = 4;
+    pub(super) const TIMED_OUT: i32 = 5;
+}
+
+/// What an agent did in one attempt.
+#[derive(Default)]
+struct Work {
+    stdout: Capture,
+    stderr: Capture,
+    exit_code: Option<i32>,
+    timed_out: bool,
+    elapsed: Duration,
+    claims: Claims,
+    files: Vec<TrialFile>,
+    verification: Option<Verification>,
+}
+
+/// One attempt and what it left.
+struct Tried {
+    attempt: Attempt,
+    work: Work,
+    task: Task,
+    output: String,
+    stderr: String,
+}
+
+/// Runs a trial to its end and tells everybody.
+pub(crate) async fn trial(runner: &Runner, planned: &PlannedTrial) -> Trial {
+    let began = Instant::now();
+    let mut attempts = Vec::new();
+    let mut number = 1;
+    let last = loop {
+        let tried = attempt(runner, planned, number).await;
+        attempts.push(tried.attempt.clone());
+        let again = tried.attempt.outcome == Outcome::InfrastructureError
+            && number < runner.plan.attempts
+            && !runner.stop.is_cancelled();
+        if !again {
+            break tried;
+        }
+        number += 1;
+        back_off(runner, planned, number).await;
+    };
+    let work = last.work;
+    let trial = Trial {
+        key: planned.key.clone(),
+        prompt: last.task.prompt,
+        model: planned.model.clone(),
+        model_source: planned.model_source,
+        output: last.output,
+        stderr: last.stderr,
+        exit_code: work.exit_code,
+        outcome: last.attempt.outcome,
+        reason: last.attempt.reason.clone(),
+        verification: work.verification,
+        started_at: attempts.first().map_or_else(Timestamp::now, |attempt| attempt.started_at),
+        elapsed_s: work.elapsed.as_secs_f64(),
+        total_s: began.elapsed().as_secs_f64(),
+        turns: work.claims.turns,
+        usage: work.claims.usage,
+        attempts,
+    };
+    let finished = Event::TrialFinished { trial: Box::new(trial.clone()), files: work.files };
+    runner.events.send(finished).await;
+    trial
+}
+
+/// A trial that never began.
+pub(crate) async fn not_run(runner: &Runner, planned: &PlannedTrial) -> Trial {
+    let trial = Trial {
+        key: planned.key.clone(),
+        prompt: planned.task.prompt.clone(),
+        model: planned.model.clone(),
+        model_source: planned.model_source,
+        output: String::new(),
+        stderr: String::new(),
+        exit_code: None,
+        outcome: Outcome::NotRun,
+        reason: None,
+        verification: None,
+        started_at: Timestamp::now(),
+        elapsed_s: 0.0,
+        total_s: 0.0,
+        turns: None,
+        usage: None,
+        attempts: Vec::new(),
+    };
+    let finished = Event::TrialFinished { trial: Box::new(trial.clone()), files: Vec::new() };
+    runner.events.send(finished).await;
+    trial
+}
+
+async fn back_off(runner: &Runner, planned: &PlannedTrial, number: u32) {
+    let after = runner.retry_delay * 2u32.saturating_pow(number.saturating_sub(2));
+    let (trial, after_ms) = (planned.key.clone(), millis(after));
+    runner.events.send(Event::Retrying { trial, attempt: number, after_ms }).await;
+    tokio::select! {
+        () = runner.stop.cancelled() => {}
+        () = tokio::time::sleep(after) => {}
+    }
+}
+
+/// One attempt. The sandbox is ended on every path.
+async fn attempt(runner: &Runner, planned: &PlannedTrial, number: u32) -> Tried {
+    let (started_at, began) = (Timestamp::now(), Instant::now());
+    let mut work = Work::default();
+    let mut task = (*planned.task).clone();
+    let mut sandbox_id = None;
+    let mut cleanup_error = None;
+    let mut grant = None;
+    let ended = async {
+        task = planned.task.with_nonce(&random()?);
+        let grant = grant.insert(runner.model.grant(&planned.key)?);
+        let Some(sandbox) = create(runner, &spec(runner, planned, grant)).await? else {
+            return Ok(Outcome::Cancelled);
+        };
+        sandbox_id = Some(sandbox.id().to_owned());
+        let (trial, id) = (planned.key.clone(), sandbox.id().to_owned());
+        let started = Event::AttemptStarted { trial, attempt: number, sandbox: id };
+        runner.events.send(started).await;
+        let ended = tokio::select! {
+            biased;
+            () = runner.stop.cancelled() => Ok(Outcome::Cancelled),
+            ended = in_sandbox(runner, planned, &task, grant, &*sandbox, &mut work) => ended,
+        };
+        cleanup_error = terminate(&*sandbox).await.err().map(|error| error.chain());
+        ended
+    }
+    .await;
+    let secret = grant.as_ref().map(|grant| &grant.key);
+    let (outcome, reason) = match ended {
+        Ok(outcome) => (outcome, reason(outcome, &work)),
+        Err(error) => (Outcome::InfrastructureError, Some(error.chain())),
+    };
+    let (trial, why) = (planned.key.clone(), reason.clone());
+    let finished = Event::AttemptFinished { trial, attempt: number, outcome, reason: why };
+    runner.events.send(finished).await;
+    let attempt = Attempt {
+        number,
+        sandbox: sandbox_id,
+        outcome,
+        reason,
+        started_at,
+        elapsed_s: began.elapsed().as_secs_f64(),
+        exit_code: work.exit_code,
+        cleanup_error,
+    };
+    let (output, stderr) = (work.stdout.text(secret), work.stderr.text(secret));
+    Tried { attempt, work, task, output, stderr }
+}
+
+/// A trial's own random value.
+fn random() -> Result<String> {
+    nonce().map_err(|error| Error::backend("make a random value", error))
+}
+
+fn spec(runner: &Runner, planned: &PlannedTrial, grant: &ModelGrant) -> SandboxSpec {
+    let tags = [("goat-run", runner.plan.run.to_string()), ("goat-trial", planned.key.to_string())];
+    let mut env = BTreeMap::from([("EVAL_MODEL".to_owned(), planned.model.clone())]);
+    if planned.network != Network::None {
+        env.insert("OPENAI_BASE_URL".to_owned(), grant.base_url.clone());
+    }
+    SandboxSpec {
+        tags: tags.map(|(name, value)| (name.to_owned(), value)).into(),
+        results: Some(format!("{}/{}", runner.plan.run, planned.key)),
+        env,
+        timeout: MARGIN + planned.timeout + KILL_GRACE + planned.task.check_time(),
+        reach: reach(&planned.network, &grant.host),
+    }
+}
+
+fn reach(network: &Network, model: &str) -> Reach {
+    match network {
+        Network::Open => Reach::Open,
+        Network::None => Reach::Nothing,
+        Network::Llm => Reach::Hosts(vec![model.to_owned()]),
+        Network::List(names) => {
+            let names = names.iter().cloned();
+            Reach::Hosts(names.chain([model.to_owned()]).collect())
+        }
+    }
+}
+
+/// Makes a sandbox; none if the run was ended meanwhile. A creation under way is waited for and its
+/// sandbox ended: dropping the call would leave it behind.
+async fn create(runner: &Runner, spec: &SandboxSpec) -> Result<Option<Box<dyn Sandbox>>> {
+    let (backend, spec) = (runner.backend.clone(), spec.clone());
+    let mut creating = tokio::spawn(async move { backend.create(&spec).await });
+    let made = tokio::select! {
+        biased;
+        () = runner.stop.cancelled() => {
+            if let Ok(Ok(Ok(sandbox))) = tokio::time::timeout(TERMINATE, creating).await {
+                terminate(&*sandbox).await?;
+            }
+            return Ok(None);
+        }
+        made = tokio::time::timeout(CREATE, &mut creating) => made,
+    };
+    let doing = || "create a sandbox".to_owned();
+    match made {
+        Ok(Ok(made)) => made.map(Some),
+        Ok(Err(panicked)) => Err(Error::backend(doing(), panicked)),
+        Err(_) => Err(Error::Deadline { doing: doing(), limit: CREATE }),
+    }
+}
+
+async fn terminate(sandbox: &dyn Sandbox) -> Result<()> {
+    let ended = tokio::time::timeout(TERMINATE, sandbox.terminate()).await;
+    let doing = format!("terminate the sandbox `{}`", sandbox.id());
+    ended.unwrap_or(Err(Error::Deadline { doing, limit: TERMINATE }))
+}
+
+async fn in_sandbox(
+    runner: &Runner,
+    planned: &PlannedTrial,
+    task: &Task,
+    grant: &ModelGrant,
+    sandbox: &dyn Sandbox,
+    work: &mut Work,
+) -> Result<Outcome> {
+    for (path, contents) in &task.files {
+        sandbox.write_file(&format!("{WORKSPACE}/{path}"), contents.as_bytes()).await?;
+    }
+    agent(runner, planned, task, grant, sandbox, work).await?;
+    collect(sandbox, grant, work).await?;
+    let outcome = ended(work);
+    if matches!(outcome, Outcome::Completed | Outcome::TimedOut) || turns_used_up(work) {
+        let answer = work.stdout.text(None);
+        work.verification = verify(sandbox, &task.checks, &answer).await?;
+    }
+    Ok(match (&outcome, &work.verification) {
+        (Outcome::Completed, Some(check)) => check.verdict.into(),
+        _ => outcome,
+    })
+}
+
+/// Runs the agent to its end, or to its time-out.
+async fn agent(
+    runner: &Runner,
+    planned: &PlannedTrial,
+    task: &Task,
+    grant: &ModelGrant,
+    sandbox: &dyn Sandbox,
+    work: &mut Work,
+) -> Result<()> {
+    if task.prompt.len() > LONGEST_ARGUMENT {
+        sandbox.write_file(PROMPT_FILE, task.prompt.as_bytes()).await?;
+    }
+    let mut exec = Exec::new(argv(planned, task), planned.timeout);
+    if planned.network != Network::None {
+        exec.secrets.insert("OPENAI_API_KEY".to_owned(), grant.key.clone());
+    }
+    let began = Instant::now();
+    let running = sandbox.exec(&exec).await?;
+    let tell = |descriptor| {
+        let (events, trial) = (runner.events.clone(), planned.key.clone());
+        async move |line| {
+            let trial = trial.clone();
+            events.send(Event::Output { trial, descriptor, line }).await;
+        }
+    };
+    let all = async {
+        let (out, err, code) = tokio::join!(
+            work.stdout.fill(running.stdout, Some(&grant.key), tell(Descriptor::Stdout)),
+            work.stderr.fill(running.stderr, Some(&grant.key), tell(Descriptor::Stderr)),
+            running.exit
+        );
+        out.and(err).and(code)
+    };
+    let code = tokio::time::timeout(planned.timeout + KILL_GRACE, all).await;
+    work.elapsed = began.elapsed();
+    match code {
+        Ok(code) => work.exit_code = Some(code?),
+        // The backend did not kill it; what follows in this sandbox cannot be trusted to end.
+        Err(_) => {
+            let doing = "end the agent at its time-out".to_owned();
+            return Err(Error::Deadline { doing, limit: planned.timeout + KILL_GRACE });
+        }
+    }
+    let killed = !matches!(work.exit_code, Some(0..=5));
+    work.timed_out = killed && work.elapsed >= planned.timeout;
+    Ok(())
+}
+
+fn argv(planned: &PlannedTrial, task: &Task) -> Vec<String> {
+    let mut flags = vec![
+        format!("--cwd={WORKSPACE}"),
+        format!("--max-turns={}", planned.max_turns),
+        format!("--transcript={RESULTS}/transcript.jsonl"),
+        format!("--summary={RESULTS}/summary.json"),
+    ];
+    let mut argv = if task.prompt.len() > LONGEST_ARGUMENT {
+        let script = format!(r#"exec "$0" "$@" < {PROMPT_FILE}"#);
+        vec!["sh".to_owned(), "-c".to_owned(), script, AGENT.to_owned()]
+    } else {
+        flags.insert(0, format!("--prompt={}", task.prompt));
+        vec![AGENT.to_owned()]
+    };
+    argv.append(&mut flags);
+    argv
+}
+
+/// Takes what the agent left. None of it is needed.
+async fn collect(sandbox: &dyn Sandbox, grant: &ModelGrant, work: &mut Work) -> Result<()> {
+    for name in ["transcript.jsonl", "summary.json"] {
+        let path = format!("{RESULTS}/{name}");
+        let Some(contents) = sandbox.read_file(&path, LARGEST_FILE).await? else { continue };
+        let contents = grant.key.redact_bytes(contents);
+        if name == "summary.json" {
+            work.claims = Claims::parse(&contents);
+        }
+        work.files.push(TrialFile { name, contents });
+    }
+    Ok(())
+}
+
+fn turns_used_up(work: &Work) -> bool {
+    work.exit_code == Some(exit::TURNS_USED_UP)
+}
+
+/// How the agent ended, before any check has spoken.
+fn ended(work: &Work) -> Outcome {
+    match work.exit_code {
+        _ if work.timed_out => Outcome::TimedOut,
+        Some(exit::ANSWERED) => Outcome::Completed,
+        Some(exit::TIMED_OUT) => Outcome::TimedOut,
+        Some(exit::MODEL_ERROR) => Outcome::ModelError,
+        _ => Outcome::AgentError,
+    }
+}
+
+fn reason(outcome: Outcome, work: &Work) -> Option<String> {
+    match outcome {
+        Outcome::AgentError if turns_used_up(work) => Some("turns used up".to_owned()),
+        Outcome::AgentError | Outcome::ModelError => {
+            let code = work.exit_code.map_or("none".to_owned(), |code| code.to_string());
+            let stderr = work.stderr.text(None);
+            let last = stderr.lines().last().map(str::to_owned);
+            let said = work.claims.error.clone().or(last).unwrap_or_default();
+            Some(format!("exit code {code}: {said}").trim_end_matches([':', ' ']).to_owned())
+        }
+        Outcome::Failed => {
+            work.verification.as_ref().map(|check| format!("not so: {}", check.check))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,85 @@
+//! How an agent in a sandbox reaches its model without holding the model's key.
+//!
+//! [`Relay`] is a small reverse proxy in the runner's process, on loopback. A trial gets a random
+//! token that works while the trial runs; the relay takes it as bearer, lets the few paths of an
+//! OpenAI-compatible API through and puts the real key in its place. [`Registration`] makes the
+//! relay visible to sandboxes of `modal-local` under a name of its own.
+//!
+//! Modal's sandboxes cannot reach this machine: there, [`Direct`] hands the address and the key
+//! themselves to the sandbox, which the user must have allowed.
+
+mod proxy;
+mod registration;
+mod upstream;
+
+use eval_types::TrialKey;
+
+pub use self::{
+    proxy::{Relay, Token},
+    registration::{Registration, RelayServer},
+    upstream::{Found, Upstream},
+};
+use crate::{Error, Result, secret::Secret};
+
+/// How agents reach their model.
+pub trait ModelAccess: Send + Sync {
+    /// Access for one trial; it ends when the grant is dropped.
+    fn grant(&self, trial: &TrialKey) -> Result<ModelGrant>;
+}
+
+/// One trial's access to its model.
+#[derive(Debug)]
+pub struct ModelGrant {
+    /// `OPENAI_BASE_URL` in the sandbox, with its `/v1`.
+    pub base_url: String,
+    /// The host of it, for lists of allowed names.
+    pub host: String,
+    /// `OPENAI_API_KEY` in the sandbox.
+    pub key: Secret,
+    /// Keeps a relay's token alive.
+    pub token: Option<Token>,
+}
+
+/// Hands the address and the key to the sandbox.
+#[derive(Debug)]
+pub struct Direct {
+    /// The model.
+    pub upstream: Upstream,
+}
+
+impl ModelAccess for Direct {
+    fn grant(&self, _trial: &TrialKey) -> Result<ModelGrant> {
+        let key = self.upstream.key().cloned().unwrap_or_else(|| Secret::new("none"));
+        let base_url = self.upstream.base_url().to_owned();
+        Ok(ModelGrant { base_url, host: self.upstream.host().to_owned(), key, token: None })
+    }
+}
+
+/// Hands a relay's name and a token to the sandbox.
+#[derive(Debug)]
+pub struct Relayed {
+    /// The relay.
+    pub relay: Relay,
+    /// Its name in sandboxes; none: sandboxes share this machine's loopback, as in tests.
+    pub registration: Option<Registration>,
+}
+
+impl ModelAccess for Relayed {
+    fn grant(&self, trial: &TrialKey) -> Result<ModelGrant> {
+        let (key, token) = self.relay.grant(trial)?;
+        let (host, port) = match &self.registration {
+            Some(registration) => (registration.host().to_owned(), registration.port()),
+            None => (self.relay.address().ip().to_string(), self.relay.address().port()),
+        };
+        Ok(ModelGrant {
+            base_url: format!("http://{host}:{port}/v1"),
+            host,
+            key,
+            token: Some(token),
+        })
+    }
+}
+
+pub(crate) fn failed(source: impl Into<crate::BoxError>) -> Error {
+    Error::Relay { source: source.into() }
+}

@@ -1,0 +1,251 @@
+//! Runs against sandboxes in memory.
+
+#![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use eval_types::{ModelSource, Outcome, Variant};
+use sandbox_runner::{
+    BoxError, Check, Defaults, Event, Events, Journal, Network, Plan, Report, Runner, Secret,
+    Subscriber, Task,
+    backend::memory::{MemoryBackend, Program},
+    conformance,
+    relay::{Direct, Upstream},
+};
+use tokio_util::sync::CancellationToken;
+
+const KEY: &str = "sk-real-key-of-the-test";
+
+/// Remembers what happened, and ends the run when an agent says so.
+#[derive(Default)]
+struct Log {
+    events: Mutex<Vec<String>>,
+    stop: CancellationToken,
+    refuses: bool,
+}
+
+#[async_trait]
+impl Subscriber for Log {
+    async fn on(&self, event: &Event) -> Result<(), BoxError> {
+        if matches!(event, Event::Output { line, .. } if line == "please stop") {
+            self.stop.cancel();
+        }
+        if self.refuses && matches!(event, Event::TrialFinished { .. }) {
+            return Err("the disk is full".into());
+        }
+        let line = match event {
+            Event::RunFinished { run, cancelled, .. } => format!("finished {run} {cancelled}"),
+            Event::TrialFinished { trial, files } => {
+                let names: Vec<_> = files.iter().map(|file| file.name).collect();
+                format!("trial {} {} {names:?}", trial.key, trial.outcome)
+            }
+            other => serde_json::to_string(other)?,
+        };
+        self.events.lock().unwrap().push(line);
+        Ok(())
+    }
+}
+
+fn task(id: &str, prompt: &str) -> Task {
+    Task::prompt(id.parse().unwrap(), prompt)
+}
+
+/// An agent that does what its prompt says.
+async fn agent(program: Program) -> i32 {
+    let prompt = program.flag("--prompt").unwrap().to_owned();
+    let (verb, rest) = prompt.split_once(' ').unwrap_or((prompt.as_str(), ""));
+    program.write("/results/transcript.jsonl", format!("{{\"prompt\":\"{rest}\"}}\n"));
+    program.write(
+        "/results/summary.json",
+        r#"{"turns":2,"usage":{"prompt_tokens":9,"completion_tokens":1}}"#,
+    );
+    match verb {
+        "answer" => program.print(rest.to_owned()),
+        "copy" => {
+            let (from, to) = rest.split_once(' ').unwrap();
+            let contents = program.read(from).unwrap_or_default();
+            program.write(to, contents);
+        }
+        "leak" => program.print(format!("{}\n", program.env["OPENAI_API_KEY"])),
+        "hang" => {
+            program.print("working\n");
+            program.complain("please stop\n");
+            std::future::pending::<()>().await;
+        }
+        "sleep" => std::future::pending::<()>().await,
+        "exit" => {
+            program.complain(format!("fatal: exit {rest}\n"));
+            return rest.parse().unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    0
+}
+
+fn backend() -> MemoryBackend {
+    MemoryBackend::new().with_program("/opt/goat-eval", agent)
+}
+
+fn plan(tasks: &[Task], parallel: usize) -> Plan {
+    let defaults = Defaults {
+        model: "test-model".into(),
+        model_source: ModelSource::Mock,
+        max_turns: 5,
+        timeout: Duration::from_millis(300),
+        network: Network::Llm,
+    };
+    let run = "20261124_030506_test".parse().unwrap();
+    Plan::new(run, tasks, &[Variant::Baseline], &defaults, parallel).unwrap()
+}
+
+async fn run_with(backend: &MemoryBackend, tasks: &[Task], log: Log) -> (Report, Arc<Log>) {
+    let upstream = Upstream::new("http://127.0.0.1:9/v1", Some(Secret::new(KEY))).unwrap();
+    let log = Arc::new(log);
+    let runner = Runner {
+        plan: Arc::new(plan(tasks, 1)),
+        backend: Arc::new(backend.clone()),
+        model: Arc::new(Direct { upstream }),
+        events: Events::new(vec![Arc::clone(&log) as _]),
+        stop: log.stop.clone(),
+        retry_delay: Duration::ZERO,
+    };
+    (sandbox_runner::run(runner).await.unwrap(), log)
+}
+
+async fn run(tasks: &[Task]) -> (Report, Arc<Log>) {
+    run_with(&backend(), tasks, Log::default()).await
+}
+
+fn command(command: &str) -> Check {
+    Check::Command { command: command.into(), timeout: Duration::from_secs(5) }
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    conformance::all(&MemoryBackend::new()).await;
+}
+
+#[tokio::test]
+async fn each_way_to_end_is_told_apart() {
+    let mut passes = task("passes", "copy planted.txt out.txt");
+    passes.files.insert("planted.txt".into(), "{{nonce}}".into());
+    passes.checks = vec![command("test -f out.txt")];
+    let mut fails = task("fails", "answer 391");
+    fails.checks = vec![Check::AnswerContains("392".into())];
+    let mut late = task("late", "sleep");
+    late.checks = vec![command("true")];
+    let tasks = [
+        passes,
+        fails,
+        task("unchecked", "answer hello"),
+        late,
+        task("turns", "exit 3"),
+        task("model", "exit 4"),
+        task("crash", "exit 101"),
+    ];
+    let (report, log) = run(&tasks).await;
+    let ends: Vec<_> = report
+        .trials
+        .iter()
+        .map(|trial| {
+            let reason = trial.reason.clone().unwrap_or_default();
+            let check = trial.verification.as_ref().map(|check| check.verdict);
+            format!("{}: {} [{reason}] {check:?}", trial.key.task, trial.outcome)
+        })
+        .collect();
+    insta::assert_snapshot!("ends", ends.join("\n"));
+    insta::assert_snapshot!("events", log.events.lock().unwrap().join("\n"));
+    assert!(!report.is_success() && !report.has_infrastructure_error());
+    assert_eq!(report.trials[0].usage.unwrap().total(), 10);
+    assert_eq!(report.trials[0].turns, Some(2));
+}
+
+#[tokio::test]
+async fn a_sandbox_that_fails_is_tried_again_and_every_attempt_is_kept() {
+    let backend = backend();
+    backend.fail_creates(2);
+    let (report, _) = run_with(&backend, &[task("a", "answer x")], Log::default()).await;
+    let trial = &report.trials[0];
+    assert_eq!(trial.outcome, Outcome::Completed);
+    let outcomes: Vec<_> = trial.attempts.iter().map(|attempt| attempt.outcome.name()).collect();
+    assert_eq!(outcomes, ["infrastructure_error", "infrastructure_error", "completed"]);
+
+    backend.fail_creates(100);
+    let (report, _) = run_with(&backend, &[task("a", "answer x")], Log::default()).await;
+    assert_eq!(report.trials[0].attempts.len(), 3);
+    assert_eq!(report.trials[0].reason.as_deref(), Some("can't create a sandbox: told to fail"));
+    assert!(report.has_infrastructure_error());
+}
+
+#[tokio::test]
+async fn agent_and_model_errors_are_not_tried_again() {
+    let (report, _) = run(&[task("m", "exit 4"), task("a", "exit 1")]).await;
+    assert!(report.trials.iter().all(|trial| trial.attempts.len() == 1));
+}
+
+#[tokio::test]
+async fn ending_a_run_ends_its_sandboxes_and_keeps_what_was_said() {
+    let backend = backend();
+    let tasks = [task("first", "hang"), task("second", "answer x")];
+    let (report, _) = run_with(&backend, &tasks, Log::default()).await;
+    assert!(report.cancelled);
+    let [first, second] = &report.trials[..] else { panic!("two trials") };
+    assert_eq!((first.outcome, first.output.as_str()), (Outcome::Cancelled, "working"));
+    assert_eq!(second.outcome, Outcome::NotRun);
+    assert!(backend.alive().is_empty());
+}
+
+#[tokio::test]
+async fn no_sandbox_outlives_its_trial() {
+    let backend = backend();
+    let tasks = [task("a", "answer x"), task("b", "exit 9"), task("c", "sleep")];
+    run_with(&backend, &tasks, Log::default()).await;
+    assert!(backend.alive().is_empty());
+}
+
+#[tokio::test]
+async fn the_key_is_in_no_output_event_or_file() {
+    let (report, log) = run(&[task("a", "leak")]).await;
+    assert_eq!(report.trials[0].output, "****");
+    let events = log.events.lock().unwrap().join("\n");
+    assert!(!events.contains(KEY));
+    assert!(!format!("{report:?}").contains(KEY));
+}
+
+#[tokio::test]
+async fn a_result_that_was_not_written_fails_the_run() {
+    let log = Log { refuses: true, ..Log::default() };
+    let (report, _) = run_with(&backend(), &[task("a", "answer x")], log).await;
+    assert!(report.has_infrastructure_error());
+    assert_eq!(report.failures[0].to_string(), "the disk is full");
+}
+
+#[tokio::test]
+async fn long_prompts_go_through_a_file() {
+    let backend = MemoryBackend::new().with_program("sh", |program| async move {
+        let prompt = program.read("/tmp/goat-prompt").unwrap_or_default();
+        program.print(format!("{} {}", program.argv[2], prompt.len()));
+        0
+    });
+    let (report, _) = run_with(&backend, &[task("a", &"x".repeat(40_000))], Log::default()).await;
+    assert_eq!(report.trials[0].output, r#"exec "$0" "$@" < /tmp/goat-prompt 40000"#);
+}
+
+#[tokio::test]
+async fn the_journal_holds_every_event_and_its_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("runs/journal.jsonl");
+    let journal = Journal::create(&path).await.unwrap();
+    let events = Events::new(vec![Arc::new(journal)]);
+    let run = "20261124_030506_test".parse().unwrap();
+    events.send(Event::RunStarted { run, trials: 1 }).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["journal"], 1);
+    assert_eq!((&lines[1]["event"], &lines[1]["trials"]), (&"run_started".into(), &1.into()));
+}
