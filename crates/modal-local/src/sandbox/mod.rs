@@ -1,21 +1,119 @@
-//! Live sandboxes.
+//! Sandboxes: containers that run a program and take commands from afar.
+//!
+//! [`Sandboxes::create`] makes one from a checked [`SandboxSpec`]; from then on a task supervises it
+//! until its entrypoint exits, its time is over, or somebody ends it. What is known of it lives in
+//! two places: the [`Records`] in the database, which outlive the server, and [`LiveSandbox`] in
+//! memory, which has the container, the commands and their output. A sandbox that ended stays in
+//! memory for a while, so that its output can be read; every one gets an end in the records, also
+//! where the server was killed.
 
-use crate::error::Result;
+mod activity;
+mod create;
+mod disk;
+mod ending;
+mod environment;
+mod execs;
+mod hosts;
+mod live;
+mod network;
+mod output;
+mod probe;
+mod process;
+mod records;
+mod registry;
+mod sockets;
+mod spec;
+mod stdin;
+mod supervise;
+mod tags;
+mod tunnels;
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+pub(crate) use self::ending::Ending;
+pub(crate) use self::live::LiveSandbox;
+pub(crate) use self::process::{
+    Command, OutputTo, RunningProcess, describe as describe_exec_error,
+};
+pub(crate) use self::records::{Filter, Records, SandboxRecord};
+pub(crate) use self::registry::Registry;
+pub(crate) use self::spec::{
+    SandboxSpec, check_arguments, checked_name, secret_sources, terminal, workdir,
+};
+pub(crate) use self::stdin::{StdinError, StdinStream};
+pub(crate) use self::tags::Tags;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::ids::{AppId, SandboxId, TaskId};
 use crate::state::State;
 
-/// The sandboxes that run on this server.
-pub(crate) struct Sandboxes;
+/// The sandboxes of this server.
+pub(crate) struct Sandboxes {
+    pub(crate) registry: Registry,
+    pub(crate) records: Records,
+}
 
 impl Sandboxes {
-    pub(crate) async fn open(_state: &State) -> Result<Self> {
-        Ok(Self)
+    /// Gives an end to the sandboxes of an earlier server that was killed, and clears up after it.
+    pub(crate) async fn open(state: &State) -> Result<Self> {
+        let records = Records::new(state.db.clone());
+        let ending = Ending::internal("the local server was killed while the sandbox ran");
+        let ended = records.end_all(&ending).await?;
+        if ended > 0 {
+            tracing::warn!(sandboxes = ended, "sandboxes went down with an earlier server");
+        }
+        let dir = state.dir.clone();
+        crate::blocking::run(move || disk::discard_leftovers(&dir)).await?;
+        Ok(Self { registry: Registry::default(), records })
+    }
+
+    /// Makes a sandbox; returns when its entrypoint runs.
+    pub(crate) async fn create(&self, ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandbox>> {
+        create::create(ctx, spec).await
     }
 
     /// How many run now: the server does not end itself while there is one.
     pub(crate) fn running(&self) -> usize {
-        0
+        self.registry.live().len()
+    }
+
+    /// The sandbox with this id, if it lives or ended not long ago.
+    pub(crate) fn find(&self, id: &SandboxId) -> Option<Arc<LiveSandbox>> {
+        self.registry.find(id)
+    }
+
+    /// The sandbox of this task.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if it never was, or ended so long ago that its output is gone.
+    pub(crate) fn of_task(&self, id: &TaskId) -> Result<Arc<LiveSandbox>> {
+        self.registry.find_task(id).ok_or_else(|| Error::not_found("task", id))
+    }
+
+    /// How many of an app run now.
+    pub(crate) fn running_in(&self, app: &AppId) -> usize {
+        self.registry.live().iter().filter(|sandbox| sandbox.app == *app).count()
+    }
+
+    /// Ends the sandboxes of an app, and waits until they have ended.
+    pub(crate) async fn terminate_app(&self, app: &AppId) {
+        self.stop_all(|sandbox| sandbox.app == *app, "its app was stopped").await;
     }
 
     /// Ends all of them; part of stopping the server.
-    pub(crate) async fn shutdown(&self) {}
+    pub(crate) async fn shutdown(&self) {
+        self.stop_all(|_| true, "the local server was stopped").await;
+    }
+
+    async fn stop_all(&self, which: impl Fn(&LiveSandbox) -> bool, reason: &str) {
+        let sandboxes = self.registry.live();
+        let chosen: Vec<_> = sandboxes.iter().filter(|sandbox| which(sandbox)).collect();
+        for sandbox in &chosen {
+            sandbox.request_stop(Ending::terminated(reason));
+        }
+        join_all(chosen.iter().map(|sandbox| sandbox.ended())).await;
+    }
 }

@@ -1,21 +1,28 @@
 //! Commands in sandboxes: the service `TaskCommandRouter`.
+//!
+//! Each call carries a JWT that names one task; no other task can be touched with it.
+
+mod exec;
+mod stdin;
+mod stdio;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use modal_proto::task_command_router::task_command_router_server::TaskCommandRouter;
-use modal_proto::task_command_router::{
-    SandboxStdinWriteV2Request, SandboxStdinWriteV2Response, SandboxStdioReadV2Request,
-    SandboxStdioReadV2Response, SandboxWaitUntilReadyTcrRequest, SandboxWaitUntilReadyTcrResponse,
-    TaskExecPollRequest, TaskExecPollResponse, TaskExecStartRequest, TaskExecStartResponse,
-    TaskExecStdinStatusRequest, TaskExecStdinStatusResponse, TaskExecStdinWriteRequest,
-    TaskExecStdinWriteResponse, TaskExecStdinWriteStreamRequest, TaskExecStdinWriteStreamResponse,
-    TaskExecStdioReadRequest, TaskExecStdioReadResponse, TaskExecWaitRequest, TaskExecWaitResponse,
-    TaskReloadVolumesRequest, TaskReloadVolumesResponse,
-};
+use modal_proto::task_command_router::*;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ctx::Ctx;
-use crate::service::{BoxStream, not_served};
+use crate::error::Error;
+use crate::ids::TaskId;
+use crate::sandbox::{LiveSandbox, RunningProcess};
+use crate::service::BoxStream;
 
-/// The router's answers; each call is checked against the sandbox that its token names.
+/// The longest that a client can wait for readiness in one call.
+const LONGEST_READY_WAIT: Duration = Duration::from_secs(3_600);
+
+/// The router's answers.
 #[derive(Clone)]
 pub(crate) struct CommandRouter {
     ctx: Ctx,
@@ -25,6 +32,29 @@ impl CommandRouter {
     pub(crate) fn new(ctx: Ctx) -> Self {
         Self { ctx }
     }
+
+    /// The sandbox of the task that a request names, if its token is for that task.
+    fn sandbox<T>(&self, request: &Request<T>, task_id: &str) -> Result<Arc<LiveSandbox>, Status> {
+        let token = self.ctx.auth.verify_router_token(request.metadata().as_ref())?;
+        self.sandbox_of(&token, task_id)
+    }
+
+    fn sandbox_of(&self, token: &TaskId, task_id: &str) -> Result<Arc<LiveSandbox>, Status> {
+        let task = TaskId::parse(task_id).map_err(Error::from)?;
+        if *token != task {
+            return Err(Status::permission_denied("the token is for another task"));
+        }
+        Ok(self.ctx.sandboxes.of_task(&task)?)
+    }
+
+    async fn exec<T>(
+        &self,
+        request: &Request<T>,
+        task_id: &str,
+        exec_id: &str,
+    ) -> Result<Arc<RunningProcess>, Status> {
+        self.sandbox(request, task_id)?.execs.get(exec_id).await
+    }
 }
 
 #[tonic::async_trait]
@@ -32,91 +62,118 @@ impl TaskCommandRouter for CommandRouter {
     type SandboxStdioReadV2Stream = BoxStream<SandboxStdioReadV2Response>;
     type TaskExecStdioReadStream = BoxStream<TaskExecStdioReadResponse>;
 
-    async fn sandbox_stdin_write_v2(
+    async fn task_exec_start(
         &self,
-        _request: Request<SandboxStdinWriteV2Request>,
-    ) -> Result<Response<SandboxStdinWriteV2Response>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("SandboxStdinWriteV2"))
-    }
-
-    async fn sandbox_stdio_read_v2(
-        &self,
-        _request: Request<SandboxStdioReadV2Request>,
-    ) -> Result<Response<Self::SandboxStdioReadV2Stream>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("SandboxStdioReadV2"))
-    }
-
-    async fn sandbox_wait_until_ready(
-        &self,
-        _request: Request<SandboxWaitUntilReadyTcrRequest>,
-    ) -> Result<Response<SandboxWaitUntilReadyTcrResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("SandboxWaitUntilReady"))
+        request: Request<TaskExecStartRequest>,
+    ) -> Result<Response<TaskExecStartResponse>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        exec::start(&self.ctx, sandbox, request.into_inner()).await.map(Response::new)
     }
 
     async fn task_exec_poll(
         &self,
-        _request: Request<TaskExecPollRequest>,
+        request: Request<TaskExecPollRequest>,
     ) -> Result<Response<TaskExecPollResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskExecPoll"))
-    }
-
-    async fn task_exec_start(
-        &self,
-        _request: Request<TaskExecStartRequest>,
-    ) -> Result<Response<TaskExecStartResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskExecStart"))
-    }
-
-    async fn task_exec_stdin_status(
-        &self,
-        _request: Request<TaskExecStdinStatusRequest>,
-    ) -> Result<Response<TaskExecStdinStatusResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskExecStdinStatus"))
-    }
-
-    async fn task_exec_stdin_write(
-        &self,
-        _request: Request<TaskExecStdinWriteRequest>,
-    ) -> Result<Response<TaskExecStdinWriteResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskExecStdinWrite"))
-    }
-
-    async fn task_exec_stdin_write_stream(
-        &self,
-        _request: Request<Streaming<TaskExecStdinWriteStreamRequest>>,
-    ) -> Result<Response<TaskExecStdinWriteStreamResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskExecStdinWriteStream"))
-    }
-
-    async fn task_exec_stdio_read(
-        &self,
-        _request: Request<TaskExecStdioReadRequest>,
-    ) -> Result<Response<Self::TaskExecStdioReadStream>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskExecStdioRead"))
+        let TaskExecPollRequest { task_id, exec_id } = request.get_ref();
+        let process = self.exec(&request, task_id, exec_id).await?;
+        Ok(Response::new(exec::poll(&process)))
     }
 
     async fn task_exec_wait(
         &self,
-        _request: Request<TaskExecWaitRequest>,
+        request: Request<TaskExecWaitRequest>,
     ) -> Result<Response<TaskExecWaitResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskExecWait"))
+        let TaskExecWaitRequest { task_id, exec_id } = request.get_ref();
+        let process = self.exec(&request, task_id, exec_id).await?;
+        Ok(Response::new(exec::wait(&process).await))
     }
 
+    async fn task_exec_stdio_read(
+        &self,
+        request: Request<TaskExecStdioReadRequest>,
+    ) -> Result<Response<Self::TaskExecStdioReadStream>, Status> {
+        let TaskExecStdioReadRequest { task_id, exec_id, .. } = request.get_ref();
+        let process = self.exec(&request, task_id, exec_id).await?;
+        Ok(Response::new(stdio::exec_output(&process, request.get_ref())))
+    }
+
+    async fn sandbox_stdio_read_v2(
+        &self,
+        request: Request<SandboxStdioReadV2Request>,
+    ) -> Result<Response<Self::SandboxStdioReadV2Stream>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let output = stdio::sandbox_output(&sandbox.running()?.entrypoint, request.get_ref());
+        Ok(Response::new(output))
+    }
+
+    async fn task_exec_stdin_write(
+        &self,
+        request: Request<TaskExecStdinWriteRequest>,
+    ) -> Result<Response<TaskExecStdinWriteResponse>, Status> {
+        let TaskExecStdinWriteRequest { task_id, exec_id, offset, data, eof } = request.get_ref();
+        let process = self.exec(&request, task_id, exec_id).await?;
+        stdin::write(&process, *offset, data, *eof).await?;
+        Ok(Response::new(TaskExecStdinWriteResponse {}))
+    }
+
+    async fn task_exec_stdin_write_stream(
+        &self,
+        request: Request<Streaming<TaskExecStdinWriteStreamRequest>>,
+    ) -> Result<Response<TaskExecStdinWriteStreamResponse>, Status> {
+        let token = self.ctx.auth.verify_router_token(request.metadata().as_ref())?;
+        let mut messages = request.into_inner();
+        let start = stdin::start_of_stream(&mut messages).await?;
+        let sandbox = self.sandbox_of(&token, &start.task_id)?;
+        let process = sandbox.execs.get(&start.exec_id).await?;
+        stdin::stream(&process, start.offset, messages).await.map(Response::new)
+    }
+
+    async fn task_exec_stdin_status(
+        &self,
+        request: Request<TaskExecStdinStatusRequest>,
+    ) -> Result<Response<TaskExecStdinStatusResponse>, Status> {
+        let TaskExecStdinStatusRequest { task_id, exec_id } = request.get_ref();
+        let process = self.exec(&request, task_id, exec_id).await?;
+        let written = process.stdin.status().await;
+        Ok(Response::new(TaskExecStdinStatusResponse {
+            num_bytes_written: written.bytes,
+            closed: written.closed,
+        }))
+    }
+
+    async fn sandbox_stdin_write_v2(
+        &self,
+        request: Request<SandboxStdinWriteV2Request>,
+    ) -> Result<Response<SandboxStdinWriteV2Response>, Status> {
+        let SandboxStdinWriteV2Request { task_id, offset, data, eof } = request.get_ref();
+        let sandbox = self.sandbox(&request, task_id)?;
+        let _in_use = sandbox.activity.begin();
+        stdin::write(&sandbox.running()?.entrypoint, *offset, data, *eof).await?;
+        Ok(Response::new(SandboxStdinWriteV2Response {}))
+    }
+
+    async fn sandbox_wait_until_ready(
+        &self,
+        request: Request<SandboxWaitUntilReadyTcrRequest>,
+    ) -> Result<Response<SandboxWaitUntilReadyTcrResponse>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let limit = Duration::try_from_secs_f32(request.get_ref().timeout).unwrap_or_default();
+        match tokio::time::timeout(limit.min(LONGEST_READY_WAIT), sandbox.ready()).await {
+            Ok(ready) => Ok(Response::new(SandboxWaitUntilReadyTcrResponse { ready_at: ready? })),
+            Err(_) => {
+                let id = &sandbox.id;
+                Err(Status::deadline_exceeded(format!("sandbox `{id}` is not ready yet")))
+            }
+        }
+    }
+
+    /// Volumes are shown live: there is nothing to load.
     async fn task_reload_volumes(
         &self,
-        _request: Request<TaskReloadVolumesRequest>,
+        request: Request<TaskReloadVolumesRequest>,
     ) -> Result<Response<TaskReloadVolumesResponse>, Status> {
-        let _ = &self.ctx;
-        Err(not_served("TaskReloadVolumes"))
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        sandbox.container()?;
+        Ok(Response::new(TaskReloadVolumesResponse {}))
     }
 }

@@ -1,117 +1,43 @@
-//! RPCs of sandboxs.
+//! RPCs of sandboxes and of their tasks.
 
-use modal_proto::client::{
-    SandboxCreateV2Request, SandboxCreateV2Response, SandboxGetCommandRouterAccessRequest,
-    SandboxGetCommandRouterAccessResponse, SandboxGetFromNameRequest, SandboxGetFromNameResponse,
-    SandboxGetTaskIdRequest, SandboxGetTaskIdResponse, SandboxGetTunnelsRequest,
-    SandboxGetTunnelsResponse, SandboxListRequest, SandboxListResponse, SandboxSetNameRequest,
-    SandboxSetNameResponse, SandboxTagsGetRequest, SandboxTagsGetResponse, SandboxTagsSetRequest,
-    SandboxTerminateRequest, SandboxTerminateResponse, SandboxWaitRequest, SandboxWaitResponse,
-    SandboxWaitUntilReadyRequest, SandboxWaitUntilReadyResponse, TaskGetInfoRequest,
-    TaskGetInfoResponse,
-};
+mod create;
+mod list;
+mod lookup;
+mod names;
+mod wait;
+
+use modal_proto::client::{CommandRouterAccess, SandboxHandleMetadata};
 use tonic::Status;
 
+pub(crate) use self::create::sandbox_create_v2;
+pub(crate) use self::list::sandbox_list_v2;
+pub(crate) use self::lookup::{
+    sandbox_get_command_router_access, sandbox_get_from_name, sandbox_get_from_name_v2,
+    sandbox_get_task_id_v2, sandbox_get_tunnels_v2, task_get_info,
+};
+pub(crate) use self::names::{sandbox_set_name, sandbox_tags_get_v2, sandbox_tags_set_v2};
+pub(crate) use self::wait::{sandbox_terminate_v2, sandbox_wait_until_ready, sandbox_wait_v2};
 use crate::caller::Caller;
 use crate::ctx::Ctx;
-use crate::service::not_served;
+use crate::error::Error;
+use crate::ids::{SandboxId, TaskId};
+use crate::sandbox::{Ending, SandboxRecord};
 
-pub(crate) async fn sandbox_create_v2(
-    _ctx: &Ctx,
-    _request: SandboxCreateV2Request,
-    _caller: &Caller,
-) -> Result<SandboxCreateV2Response, Status> {
-    Err(not_served("SandboxCreateV2"))
+/// How to reach the command router, in the form that the caller's SDK accepts.
+fn router_access(ctx: &Ctx, task: &TaskId, caller: &Caller) -> CommandRouterAccess {
+    let authority = ctx.url.split_once("://").map_or(ctx.url.as_str(), |(_, authority)| authority);
+    CommandRouterAccess {
+        jwt: ctx.auth.issue_router_token(task),
+        url: format!("{}://{authority}", caller.router_scheme()),
+    }
 }
 
-pub(crate) async fn sandbox_get_command_router_access(
-    _ctx: &Ctx,
-    _request: SandboxGetCommandRouterAccessRequest,
-    _caller: &Caller,
-) -> Result<SandboxGetCommandRouterAccessResponse, Status> {
-    Err(not_served("SandboxGetCommandRouterAccess"))
+/// What the SDKs keep of a sandbox; logs need the app's id.
+fn metadata(app_id: &str, ending: Option<&Ending>) -> SandboxHandleMetadata {
+    SandboxHandleMetadata { app_id: app_id.to_owned(), result: ending.map(Ending::result) }
 }
 
-pub(crate) async fn sandbox_get_from_name(
-    _ctx: &Ctx,
-    _request: SandboxGetFromNameRequest,
-) -> Result<SandboxGetFromNameResponse, Status> {
-    Err(not_served("SandboxGetFromName"))
-}
-
-pub(crate) async fn sandbox_get_from_name_v2(
-    _ctx: &Ctx,
-    _request: SandboxGetFromNameRequest,
-) -> Result<SandboxGetFromNameResponse, Status> {
-    Err(not_served("SandboxGetFromNameV2"))
-}
-
-pub(crate) async fn sandbox_get_task_id_v2(
-    _ctx: &Ctx,
-    _request: SandboxGetTaskIdRequest,
-) -> Result<SandboxGetTaskIdResponse, Status> {
-    Err(not_served("SandboxGetTaskIdV2"))
-}
-
-pub(crate) async fn sandbox_get_tunnels_v2(
-    _ctx: &Ctx,
-    _request: SandboxGetTunnelsRequest,
-) -> Result<SandboxGetTunnelsResponse, Status> {
-    Err(not_served("SandboxGetTunnelsV2"))
-}
-
-pub(crate) async fn sandbox_list_v2(
-    _ctx: &Ctx,
-    _request: SandboxListRequest,
-) -> Result<SandboxListResponse, Status> {
-    Err(not_served("SandboxListV2"))
-}
-
-pub(crate) async fn sandbox_set_name(
-    _ctx: &Ctx,
-    _request: SandboxSetNameRequest,
-) -> Result<SandboxSetNameResponse, Status> {
-    Err(not_served("SandboxSetName"))
-}
-
-pub(crate) async fn sandbox_tags_get_v2(
-    _ctx: &Ctx,
-    _request: SandboxTagsGetRequest,
-) -> Result<SandboxTagsGetResponse, Status> {
-    Err(not_served("SandboxTagsGetV2"))
-}
-
-pub(crate) async fn sandbox_tags_set_v2(
-    _ctx: &Ctx,
-    _request: SandboxTagsSetRequest,
-) -> Result<(), Status> {
-    Err(not_served("SandboxTagsSetV2"))
-}
-
-pub(crate) async fn sandbox_terminate_v2(
-    _ctx: &Ctx,
-    _request: SandboxTerminateRequest,
-) -> Result<SandboxTerminateResponse, Status> {
-    Err(not_served("SandboxTerminateV2"))
-}
-
-pub(crate) async fn sandbox_wait_until_ready(
-    _ctx: &Ctx,
-    _request: SandboxWaitUntilReadyRequest,
-) -> Result<SandboxWaitUntilReadyResponse, Status> {
-    Err(not_served("SandboxWaitUntilReady"))
-}
-
-pub(crate) async fn sandbox_wait_v2(
-    _ctx: &Ctx,
-    _request: SandboxWaitRequest,
-) -> Result<SandboxWaitResponse, Status> {
-    Err(not_served("SandboxWaitV2"))
-}
-
-pub(crate) async fn task_get_info(
-    _ctx: &Ctx,
-    _request: TaskGetInfoRequest,
-) -> Result<TaskGetInfoResponse, Status> {
-    Err(not_served("TaskGetInfo"))
+async fn record(ctx: &Ctx, sandbox_id: &str) -> Result<SandboxRecord, Status> {
+    let id = SandboxId::parse(sandbox_id).map_err(Error::from)?;
+    Ok(ctx.sandboxes.records.get(&id).await?)
 }

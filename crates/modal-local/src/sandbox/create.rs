@@ -1,0 +1,195 @@
+//! Making a sandbox: from its definition to a running entrypoint.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use container_runtime::{Container, ContainerSpec, Mount, RootSpec};
+use futures::future::try_join_all;
+
+use super::disk::Scratch;
+use super::ending::Ending;
+use super::environment::Environment;
+use super::hosts;
+use super::live::{LiveSandbox, Readiness, Running};
+use super::network::{Network, NetworkPlan};
+use super::process::{Command, OutputTo, RunningProcess};
+use super::records::SandboxRecord;
+use super::spec::SandboxSpec;
+use super::supervise::{self, Parts};
+use super::tunnels::Tunnels;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::ids::{SandboxId, TaskId};
+use crate::image::ImageRoot;
+
+/// What an image without any command runs: two days of sleep, as `debian_slim`'s.
+const DEFAULT_COMMAND: [&str; 2] = ["sleep", "172800"];
+/// Where programs start if neither definition nor image says.
+const DEFAULT_WORKDIR: &str = "/root";
+
+/// Makes a sandbox; returns when its entrypoint runs.
+pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandbox>> {
+    let app = ctx.apps.get_running(&spec.app).await?;
+    let sandbox = LiveSandbox::new(SandboxId::random_v2(), TaskId::random_v2(), spec.app.clone());
+    let sandbox = Arc::new(sandbox);
+    let registry = &ctx.sandboxes.registry;
+    registry.enter(&sandbox, spec.name.as_deref())?;
+    let record = SandboxRecord {
+        app_id: app.app_id,
+        environment_id: app.environment_id.clone(),
+        image_id: spec.image.to_string(),
+        name: spec.name.clone(),
+        timeout_secs: spec.timeout.as_secs() as i64,
+        idle_timeout_secs: spec.idle_timeout.map(|limit| limit.as_secs() as i64),
+        ..SandboxRecord::new(&sandbox.id, &sandbox.task)
+    };
+    if let Err(error) = ctx.sandboxes.records.insert(&record, &spec.tags).await {
+        registry.leave(&sandbox);
+        return Err(error);
+    }
+    match start(ctx, &sandbox, spec, &app.environment_id).await {
+        Ok(()) => Ok(sandbox),
+        Err(error) => {
+            let ending = Ending::init_failure(error.to_string());
+            if let Err(error) = ctx.sandboxes.records.set_ended(&sandbox.id, &ending).await {
+                tracing::warn!(%error, sandbox = %sandbox.id, "end not recorded");
+            }
+            sandbox.set_ended(ending);
+            registry.leave(&sandbox);
+            Err(error)
+        }
+    }
+}
+
+async fn start(
+    ctx: &Ctx,
+    sandbox: &Arc<LiveSandbox>,
+    spec: SandboxSpec,
+    environment_id: &str,
+) -> Result<()> {
+    let (image, variables, mut mounts, trees) = tokio::try_join!(
+        ctx.images.resolve(&spec.image),
+        ctx.secrets.resolve_sources(&spec.secrets),
+        volumes(ctx, &spec),
+        try_join_all(spec.mounts.iter().map(|mount| ctx.mounts.tree(mount))),
+    )?;
+    let mut env = Environment::with_defaults();
+    env.extend(image.env.iter().cloned())?;
+    env.extend(spec.variables.iter().cloned())?;
+    env.extend(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())))?;
+    describe(&mut env, ctx, sandbox, &spec, environment_id).await?;
+    let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
+    let scratch = Scratch::create(&ctx.dir, &sandbox.id).await?;
+    let files = hosts::files(plan.has_gateway(), plan.local_names());
+    let container_spec = ContainerSpec {
+        hostname: hosts::HOSTNAME.to_owned(),
+        mounts: std::mem::take(&mut mounts),
+        files,
+        limits: spec.limits.clone(),
+        network: plan.spec(),
+        ..ContainerSpec::new(
+            sandbox.id.as_str().parse().map_err(refused)?,
+            RootSpec { layers: layers(&image, trees), upper: scratch.upper() },
+        )
+    };
+    let container = ctx.runtime().await?.create(container_spec).await.map_err(refused)?;
+    let network = Network::start(&container, plan).await?;
+    let tunnels = Tunnels::open(&container, &spec.ports, &sandbox.activity).await?;
+    let (entrypoint, workdir) = entrypoint(&container, &spec, &image, &env, &scratch).await;
+    if spec.probe.is_some() {
+        sandbox.set_readiness(Readiness::Waiting);
+    }
+    sandbox.set_running(Running {
+        container: Some(container).into(),
+        entrypoint,
+        env,
+        workdir,
+        tunnels: tunnels.data.clone(),
+        spill_dir: scratch.spill_dir(),
+    });
+    supervise::spawn(ctx, sandbox, spec, Parts { network, tunnels, scratch });
+    ctx.sandboxes.records.set_started(&sandbox.id).await
+}
+
+/// What a program can read about where it runs.
+async fn describe(
+    env: &mut Environment,
+    ctx: &Ctx,
+    sandbox: &LiveSandbox,
+    spec: &SandboxSpec,
+    environment_id: &str,
+) -> Result<()> {
+    env.put("MODAL_IS_REMOTE", "1");
+    env.put("MODAL_SANDBOX_ID", sandbox.id.as_str());
+    env.put("MODAL_TASK_ID", sandbox.task.as_str());
+    env.put("MODAL_APP_ID", sandbox.app.as_str());
+    env.put("MODAL_IMAGE_ID", spec.image.as_str());
+    env.put("MODAL_ENVIRONMENT", &ctx.environments.name_of(environment_id).await?);
+    env.put("MODAL_CLOUD_PROVIDER", "local");
+    env.put("MODAL_REGION", "local");
+    Ok(())
+}
+
+async fn volumes(ctx: &Ctx, spec: &SandboxSpec) -> Result<Vec<Mount>> {
+    let mounts = spec.volumes.iter().map(|volume| async move {
+        Ok::<_, Error>(Mount {
+            source: ctx.volumes.directory(&volume.volume, &volume.sub_path).await?,
+            target: volume.target.clone(),
+            read_only: volume.read_only,
+        })
+    });
+    try_join_all(mounts).await
+}
+
+/// The image's layers and on top of them, in order, the files of the mounts.
+fn layers(image: &ImageRoot, trees: Vec<PathBuf>) -> Vec<PathBuf> {
+    image.layers.iter().cloned().chain(trees).collect()
+}
+
+/// Starts the entrypoint. One that cannot be started has ended, with what a shell would say.
+async fn entrypoint(
+    container: &Container,
+    spec: &SandboxSpec,
+    image: &ImageRoot,
+    env: &Environment,
+    scratch: &Scratch,
+) -> (RunningProcess, PathBuf) {
+    let asked = spec.workdir.clone().or_else(|| image.workdir.as_ref().map(PathBuf::from));
+    let mut workdirs = match &asked {
+        Some(workdir) => vec![workdir.clone()],
+        None => vec![PathBuf::from("/"), PathBuf::from(DEFAULT_WORKDIR)],
+    };
+    let spill_dir = scratch.spill_dir();
+    loop {
+        let workdir = workdirs.pop().unwrap_or_else(|| PathBuf::from("/"));
+        let command = Command {
+            argv: argv(spec, image),
+            env: env.clone(),
+            workdir: workdir.clone(),
+            stdout: OutputTo::Log,
+            stderr: OutputTo::Log,
+            terminal: spec.terminal.clone(),
+            timeout: None,
+        };
+        match RunningProcess::start(container, command, &spill_dir, None).await {
+            Ok(process) => return (process, workdir),
+            Err(container_runtime::Error::Workdir { .. }) if !workdirs.is_empty() => {}
+            Err(error) => return (RunningProcess::not_started(&error, &spill_dir), workdir),
+        }
+    }
+}
+
+/// As with Docker: the image's entrypoint before the arguments or, without any, before its command.
+fn argv(spec: &SandboxSpec, image: &ImageRoot) -> Vec<String> {
+    let arguments = if spec.argv.is_empty() { &image.cmd } else { &spec.argv };
+    let argv: Vec<String> = image.entrypoint.iter().chain(arguments).cloned().collect();
+    if argv.is_empty() { DEFAULT_COMMAND.map(str::to_owned).to_vec() } else { argv }
+}
+
+/// Why the runtime did not make the container, as the client sees it.
+fn refused(error: container_runtime::Error) -> Error {
+    match &error {
+        container_runtime::Error::InvalidSpec { .. } => Error::Invalid(error.to_string()),
+        _ => Error::Runtime { source: error.into() },
+    }
+}

@@ -1,0 +1,147 @@
+//! The directory of one sandbox on this machine: its changes, and output too long for memory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use container_runtime::Upper;
+
+use crate::blocking;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::ids::{SandboxId, random_suffix};
+use crate::state_dir::StateDir;
+
+/// A sandbox's directory. It holds nothing that must outlive the sandbox.
+pub(super) struct Scratch {
+    root: PathBuf,
+    trash: PathBuf,
+}
+
+impl Scratch {
+    pub(super) async fn create(dir: &StateDir, id: &SandboxId) -> Result<Self> {
+        let scratch = Self { root: dir.sandboxes().join(id.as_str()), trash: dir.trash() };
+        let parts =
+            [scratch.root.clone(), scratch.upper_dir(), scratch.work_dir(), scratch.spill_dir()];
+        blocking::run(move || {
+            let modes = [0o700, 0o755, 0o700, 0o700];
+            parts.iter().zip(modes).try_for_each(|(part, mode)| durable::create_dir(part, mode))
+        })
+        .await?;
+        Ok(scratch)
+    }
+
+    /// Where the container's changes go.
+    pub(super) fn upper(&self) -> Upper {
+        Upper::Dir { upper: self.upper_dir(), work: self.work_dir() }
+    }
+
+    pub(super) fn spill_dir(&self) -> PathBuf {
+        self.root.join("spill")
+    }
+
+    fn upper_dir(&self) -> PathBuf {
+        self.root.join("upper")
+    }
+
+    fn work_dir(&self) -> PathBuf {
+        self.root.join("work")
+    }
+}
+
+impl Drop for Scratch {
+    /// Moves the directory away at once, and deletes it in the background.
+    fn drop(&mut self) {
+        let (root, trash) = (self.root.clone(), self.trash.clone());
+        let delete = move || match discard(&root, &trash) {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, dir = %root.display(), "directory not deleted"),
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(delete)),
+            Err(_) => delete(),
+        }
+    }
+}
+
+/// Deletes the directories of sandboxes of an earlier server.
+pub(super) fn discard_leftovers(dir: &StateDir) -> Result<()> {
+    let sandboxes = dir.sandboxes();
+    let entries = fs::read_dir(&sandboxes).map_err(Error::file("read", &sandboxes))?;
+    for entry in entries {
+        let path = entry.map_err(Error::file("read", &sandboxes))?.path();
+        discard(&path, &dir.trash()).map_err(Error::file("delete", &path))?;
+    }
+    Ok(())
+}
+
+/// Deletes a directory whatever a program has put into it: however deep, wide or unreadable.
+///
+/// Directories are moved up before they are emptied, so neither paths nor open files pile up.
+/// Nothing may write to it any more. Links are removed, never followed.
+fn discard(root: &Path, trash: &Path) -> io::Result<()> {
+    let mut pending = vec![move_into(root, trash)?];
+    while let Some(dir) = pending.pop() {
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                pending.push(move_into(&entry.path(), trash)?);
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        fs::remove_dir(&dir)?;
+    }
+    Ok(())
+}
+
+fn move_into(path: &Path, trash: &Path) -> io::Result<PathBuf> {
+    // A directory can only be moved by who may write to it.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    let target = trash.join(random_suffix());
+    fs::rename(path, &target)?;
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_program_left_is_deleted_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, trash) = (dir.path().join("root"), dir.path().join("trash"));
+        let outside = dir.path().join("outside");
+        fs::create_dir(&trash).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(&outside, "stays").unwrap();
+        fs::write(root.join("a/b/file"), "x").unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("a/link")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), root.join("a/dir-link")).unwrap();
+        fs::set_permissions(root.join("a/b"), fs::Permissions::from_mode(0)).unwrap();
+        discard(&root, &trash).unwrap();
+        assert!(!root.exists());
+        assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "stays");
+    }
+
+    #[test]
+    fn depth_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let trash = dir.path().join("trash");
+        fs::create_dir(&trash).unwrap();
+        // Built from the inside out: the path from the outside would be too long to write.
+        let mut inner = dir.path().join("d0");
+        fs::create_dir(&inner).unwrap();
+        for level in 1..3_000 {
+            let outer = dir.path().join(format!("d{level}"));
+            fs::create_dir(&outer).unwrap();
+            fs::rename(&inner, outer.join("x")).unwrap();
+            inner = outer;
+        }
+        discard(&inner, &trash).unwrap();
+        assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+    }
+}

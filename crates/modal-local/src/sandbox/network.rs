@@ -1,0 +1,183 @@
+//! The network of one sandbox: its gateway to the outside, and relays to chosen ports of this machine.
+//!
+//! A relay is reached by a made-up host name. Only a sandbox whose definition names that host, on its
+//! allow-list or in a variable, gets it: there the name resolves to the sandbox's own loopback, where
+//! the server listens and carries each connection to the relay's target.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+
+use container_network::{DomainPattern, Gateway, Policy};
+use container_runtime::{Container, NetworkSpec};
+use tokio::task::JoinSet;
+
+use super::environment::Environment;
+use super::sockets;
+use super::spec::NetworkAccess;
+use crate::error::{Error, Result};
+use crate::relay::Relay;
+
+/// Where this machine says which resolvers it uses.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const DNS_PORT: u16 = 53;
+
+/// What the network of a sandbox will be.
+pub(super) struct NetworkPlan {
+    /// `None`: nothing but its own loopback.
+    policy: Option<Policy>,
+    pub(super) relays: Vec<Relay>,
+}
+
+impl NetworkPlan {
+    /// Of all `relays`, those that the definition names; of the access, what is left without them.
+    pub(super) fn new(
+        access: &NetworkAccess,
+        env: &Environment,
+        relays: Vec<Relay>,
+    ) -> Result<Self> {
+        let named = |relay: &Relay| access.names(&relay.host) || env.mentions(&relay.host);
+        let relays: Vec<Relay> = relays.into_iter().filter(named).collect();
+        let policy = match access {
+            NetworkAccess::Open => Some(Policy::Open),
+            NetworkAccess::Blocked => None,
+            NetworkAccess::AllowList { cidrs, domains } => {
+                let is_relay = |domain: &&String| {
+                    relays.iter().any(|relay| relay.host.eq_ignore_ascii_case(domain))
+                };
+                let outside = domains.iter().filter(|domain| !is_relay(domain));
+                let domains = outside.map(|domain| pattern(domain)).collect::<Result<Vec<_>>>()?;
+                let closed = domains.is_empty() && cidrs.is_empty();
+                (!closed).then(|| Policy::AllowList { cidrs: cidrs.clone(), domains })
+            }
+        };
+        Ok(Self { policy, relays })
+    }
+
+    /// Whether anything outside can be reached.
+    pub(super) fn has_gateway(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// What the container is made with.
+    pub(super) fn spec(&self) -> NetworkSpec {
+        if self.policy.is_some() { NetworkSpec::Tun } else { NetworkSpec::None }
+    }
+
+    /// Host names that resolve to the sandbox's own loopback.
+    pub(super) fn local_names(&self) -> impl Iterator<Item = &str> {
+        self.relays.iter().map(|relay| relay.host.as_str())
+    }
+}
+
+fn pattern(domain: &str) -> Result<DomainPattern> {
+    domain.parse().map_err(|error| Error::invalid(format!("domain allow-list: {error}")))
+}
+
+/// A sandbox's network at work; dropping it cuts every connection.
+pub(super) struct Network {
+    gateway: Option<Gateway>,
+    _relays: JoinSet<()>,
+}
+
+impl Network {
+    pub(super) async fn start(container: &Container, plan: NetworkPlan) -> Result<Self> {
+        let gateway = match (plan.policy, container.take_tun()) {
+            (Some(policy), Some(tun)) => {
+                let gateway = Gateway::start(tun, policy, resolvers());
+                Some(gateway.map_err(|error| failed("the gateway", error))?)
+            }
+            _ => None,
+        };
+        let mut relays = JoinSet::new();
+        for relay in plan.relays {
+            let listener = sockets::listen(container, relay.port).await;
+            let listener = listener.map_err(|error| failed("a relay", error))?;
+            relays.spawn(async move {
+                tokio::select! {
+                    () = container_network::relay(listener, relay.target) => {}
+                    () = relay.closed.cancelled() => {}
+                }
+            });
+        }
+        Ok(Self { gateway, _relays: relays })
+    }
+
+    pub(super) async fn stop(self) {
+        if let Some(gateway) = self.gateway {
+            gateway.stop().await;
+        }
+    }
+}
+
+fn failed(what: &str, error: impl std::error::Error) -> Error {
+    tracing::warn!(%error, "could not start {what} of a sandbox");
+    Error::Precondition(format!("{what} of the sandbox could not be started: {error}"))
+}
+
+/// The resolvers of this machine, in its order.
+fn resolvers() -> Vec<SocketAddr> {
+    parse_resolvers(&fs::read_to_string(RESOLV_CONF).unwrap_or_default())
+}
+
+fn parse_resolvers(text: &str) -> Vec<SocketAddr> {
+    let addresses = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let address: IpAddr =
+            words.next().filter(|word| *word == "nameserver").and(words.next())?.parse().ok()?;
+        Some(SocketAddr::from((address, DNS_PORT)))
+    });
+    addresses.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn relay(host: &str) -> Relay {
+        Relay {
+            host: host.to_owned(),
+            port: 4000,
+            target: ([127, 0, 0, 1], 4000).into(),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    fn allow(domains: &[&str]) -> NetworkAccess {
+        let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+        NetworkAccess::AllowList { cidrs: Vec::new(), domains }
+    }
+
+    #[test]
+    fn a_sandbox_gets_the_relays_that_its_definition_names() {
+        let relays = || vec![relay("one.relay.internal"), relay("two.relay.internal")];
+        let mut env = Environment::default();
+        let plan = NetworkPlan::new(&NetworkAccess::Open, &env, relays()).unwrap();
+        assert_eq!(plan.local_names().count(), 0);
+        let plan = NetworkPlan::new(&allow(&["ONE.relay.internal"]), &env, relays()).unwrap();
+        assert_eq!(plan.local_names().collect::<Vec<_>>(), ["one.relay.internal"]);
+        assert_eq!(plan.spec(), NetworkSpec::None, "nothing else is on the list");
+        env.put("OPENAI_BASE_URL", "http://two.relay.internal:4000/v1");
+        let plan = NetworkPlan::new(&NetworkAccess::Blocked, &env, relays()).unwrap();
+        assert_eq!(plan.local_names().collect::<Vec<_>>(), ["two.relay.internal"]);
+    }
+
+    #[test]
+    fn other_names_of_an_allow_list_need_a_gateway() {
+        let env = Environment::default();
+        let access = allow(&["one.relay.internal", "example.com"]);
+        let plan = NetworkPlan::new(&access, &env, vec![relay("one.relay.internal")]).unwrap();
+        assert_eq!(plan.spec(), NetworkSpec::Tun);
+        assert!(NetworkPlan::new(&allow(&["not a name"]), &env, Vec::new()).is_err());
+    }
+
+    #[test]
+    fn resolvers_are_read_in_order() {
+        let text =
+            "# comment\nsearch example.com\nnameserver 192.0.2.1\nnameserver ::1\nnameserver x\n";
+        let addresses: Vec<String> =
+            parse_resolvers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.1:53", "[::1]:53"]);
+    }
+}

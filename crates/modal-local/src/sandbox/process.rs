@@ -1,0 +1,229 @@
+//! One program in a sandbox: its input, its recorded output, its end.
+//!
+//! The entrypoint and every command are run in the same way. Output is read by the server from the
+//! start, whether or not anybody asks for it, and kept for readers that come late.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use container_runtime::stream::{Caps, OutputLog, pump};
+use container_runtime::{Container, ExecSpec, Exit, ExitStatus, Process, PtySize, Stdio};
+use tokio::io::AsyncRead;
+use tokio::sync::watch;
+use tokio_util::io::{ReaderStream, StreamReader};
+use tokio_util::sync::CancellationToken;
+
+use super::activity::Use;
+use super::ending::Ending;
+use super::environment::Environment;
+use super::stdin::Stdin;
+
+/// What a shell reports for a program that does not exist.
+const NOT_FOUND: i32 = 127;
+/// What a shell reports for a program that cannot be executed.
+const NOT_EXECUTABLE: i32 = 126;
+/// The signal that ends what outlives its time.
+const SIGKILL: i32 = 9;
+
+/// Where an output descriptor goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputTo {
+    /// Nowhere.
+    Null,
+    /// Kept for readers.
+    Log,
+    /// For standard error: into the log of standard output.
+    Stdout,
+}
+
+/// A terminal for the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Terminal {
+    pub(crate) size: PtySize,
+    /// Values of `TERM`, `COLORTERM`, `TERM_PROGRAM`; empty ones are not set.
+    pub(crate) variables: [(&'static str, String); 3],
+}
+
+/// What to run.
+pub(crate) struct Command {
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: Environment,
+    pub(crate) workdir: PathBuf,
+    pub(crate) stdout: OutputTo,
+    pub(crate) stderr: OutputTo,
+    pub(crate) terminal: Option<Terminal>,
+    /// After this it is killed.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// A program that was started, and stays readable after it ended.
+pub(crate) struct RunningProcess {
+    pub(crate) stdin: Stdin,
+    pub(crate) stdout: OutputLog,
+    pub(crate) stderr: OutputLog,
+    exit: watch::Receiver<Option<ExitStatus>>,
+    /// Why it was never started.
+    failure: Option<String>,
+}
+
+impl RunningProcess {
+    /// A program that could not be started: it ended with the code that a shell would give.
+    pub(crate) fn not_started(error: &container_runtime::Error, spill_dir: &Path) -> Self {
+        let ended = CancellationToken::new();
+        ended.cancel();
+        let stdout = OutputLog::new(spill_dir, Caps::default());
+        let stderr = OutputLog::new(spill_dir, Caps::default());
+        let failure = describe(error);
+        stderr.append(format!("{failure}\n").as_bytes());
+        stdout.finish();
+        stderr.finish();
+        let how = Exit::Code(if error.is_program_not_found() { NOT_FOUND } else { NOT_EXECUTABLE });
+        let (_, exit) = watch::channel(Some(ExitStatus { how, oom: false }));
+        let stdin = Stdin::new(None, false, ended);
+        Self { stdin, stdout, stderr, exit, failure: Some(failure) }
+    }
+
+    /// Starts `command`. `in_use` is dropped when the program has ended.
+    pub(crate) async fn start(
+        container: &Container,
+        command: Command,
+        spill_dir: &Path,
+        in_use: Option<Use>,
+    ) -> container_runtime::Result<Self> {
+        let timeout = command.timeout;
+        let (stdout_to, stderr_to) = (command.stdout, command.stderr);
+        let terminal = command.terminal.is_some();
+        let mut process = container.exec(exec_spec(command)).await?;
+        let ended = CancellationToken::new();
+        let pipe = process.take_stdin().map(|pipe| Box::new(pipe) as _);
+        let stdin = Stdin::new(pipe, terminal, ended.clone());
+        let stdout = OutputLog::new(spill_dir, Caps::default());
+        let stderr = OutputLog::new(spill_dir, Caps::default());
+        record(&mut process, (stdout_to, &stdout), (stderr_to, &stderr), &ended);
+        let (exited, exit) = watch::channel(None);
+        tokio::spawn(async move {
+            exited.send_replace(Some(wait(&process, timeout).await));
+            ended.cancel();
+            drop(in_use);
+        });
+        Ok(Self { stdin, stdout, stderr, exit, failure: None })
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn exit(&self) -> Option<ExitStatus> {
+        *self.exit.borrow()
+    }
+
+    /// What its end means for a sandbox whose entrypoint it is.
+    pub(crate) fn ending(&self) -> Ending {
+        let exit = self.exit().unwrap_or(KILLED);
+        match &self.failure {
+            Some(reason) => Ending::not_started(exit.shell_code(), reason),
+            None => Ending::exited(exit),
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(&self) -> ExitStatus {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(status) => status.unwrap_or(KILLED),
+            // The task that waits was dropped, with the whole server.
+            Err(_) => KILLED,
+        }
+    }
+
+    /// Bytes of output that are kept for readers, in memory or on disk.
+    pub(crate) fn retained(&self) -> u64 {
+        [&self.stdout, &self.stderr].map(|log| log.len() - log.dropped()).iter().sum()
+    }
+}
+
+/// What is reported where the container went away under a program.
+const KILLED: ExitStatus = ExitStatus { how: Exit::Signal(SIGKILL), oom: false };
+
+/// An error and its cause, for people.
+pub(crate) fn describe(error: &container_runtime::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn exec_spec(command: Command) -> ExecSpec {
+    let mut env = command.env;
+    let mut spec = ExecSpec::new(command.argv);
+    if let Some(terminal) = command.terminal {
+        for (name, value) in &terminal.variables {
+            if !value.is_empty() {
+                env.put(name, value);
+            }
+        }
+        spec.pty = Some(terminal.size);
+    }
+    let pipe = |to| if to == OutputTo::Null { Stdio::Null } else { Stdio::Pipe };
+    spec.env = env.to_os();
+    spec.cwd = command.workdir;
+    spec.stdin = Stdio::Pipe;
+    spec.stdout = pipe(command.stdout);
+    spec.stderr = pipe(command.stderr);
+    spec
+}
+
+/// Starts to record what the program puts out. A log without a source is finished at once.
+fn record(
+    process: &mut Process,
+    (stdout_to, stdout): (OutputTo, &OutputLog),
+    (stderr_to, stderr): (OutputTo, &OutputLog),
+    ended: &CancellationToken,
+) {
+    let out = process.take_stdout().filter(|_| stdout_to != OutputTo::Null);
+    let err = process.take_stderr().filter(|_| stderr_to != OutputTo::Null);
+    match (out, err) {
+        (Some(out), Some(err)) if stderr_to == OutputTo::Stdout => {
+            spawn_pump(Some(merged(out, err)), stdout, ended);
+            stderr.finish();
+        }
+        (out, err) => {
+            spawn_pump(out, stdout, ended);
+            spawn_pump(err, stderr, ended);
+        }
+    }
+}
+
+fn merged(a: impl AsyncRead, b: impl AsyncRead) -> impl AsyncRead {
+    let (a, b) = (Box::pin(ReaderStream::new(a)), Box::pin(ReaderStream::new(b)));
+    StreamReader::new(futures::stream::select(a, b))
+}
+
+fn spawn_pump<R>(reader: Option<R>, log: &OutputLog, ended: &CancellationToken)
+where
+    R: AsyncRead + Send + 'static,
+{
+    match reader {
+        Some(reader) => {
+            let (log, ended) = (log.clone(), ended.clone());
+            tokio::spawn(pump(reader, log, async move { ended.cancelled().await }));
+        }
+        None => log.finish(),
+    }
+}
+
+/// Waits for the end, and brings it about once `timeout` is over.
+async fn wait(process: &Process, timeout: Option<Duration>) -> ExitStatus {
+    let status = match timeout {
+        None => process.wait().await,
+        Some(limit) => match tokio::time::timeout(limit, process.wait()).await {
+            Ok(status) => status,
+            Err(_) => {
+                if let Err(error) = process.kill(SIGKILL).await
+                    && !error.is_gone()
+                {
+                    tracing::warn!(%error, "a command that timed out could not be killed");
+                }
+                process.wait().await
+            }
+        },
+    };
+    status.unwrap_or(KILLED)
+}

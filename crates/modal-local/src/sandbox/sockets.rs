@@ -1,0 +1,41 @@
+//! TCP sockets of a sandbox's own network, used from outside it.
+//!
+//! A socket belongs for ever to the network namespace it was made in: the container makes it inside,
+//! and the server connects or listens with it.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use container_runtime::Container;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that may wait until they are accepted.
+const BACKLOG: u32 = 128;
+
+/// Connects to a port of the sandbox's loopback, by IPv4 or else IPv6.
+pub(super) async fn connect(container: &Container, port: u16) -> io::Result<TcpStream> {
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match socket(container, false).await?.connect(v4).await {
+        Ok(stream) => Ok(stream),
+        Err(refused) => {
+            let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+            // A program that listens on IPv6 alone is rare: what IPv4 said is the better answer.
+            socket(container, true).await?.connect(v6).await.map_err(|_| refused)
+        }
+    }
+}
+
+/// Listens on a port of the sandbox's loopback.
+pub(super) async fn listen(container: &Container, port: u16) -> io::Result<TcpListener> {
+    let socket = socket(container, false).await?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.listen(BACKLOG)
+}
+
+async fn socket(container: &Container, v6: bool) -> io::Result<TcpSocket> {
+    let fd = container.tcp_socket(v6).await.map_err(io::Error::other)?;
+    let stream = std::net::TcpStream::from(fd);
+    stream.set_nonblocking(true)?;
+    Ok(TcpSocket::from_std_stream(stream))
+}

@@ -1,0 +1,276 @@
+//! What a client asks for, checked before anything is made.
+//!
+//! From a request to a [`SandboxSpec`] is a function without I/O: whether the image, the volumes and
+//! the secrets it names exist is asked later.
+
+mod network;
+mod paths;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use container_runtime::{Limits, PtySize};
+use modal_proto::client::{
+    Probe, PtyInfo, Resources, Sandbox, SandboxCreateV2Request, SecretSource, StringMap,
+    VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof, secret_source::Source,
+};
+
+pub(crate) use self::network::NetworkAccess;
+use super::process::Terminal;
+use super::tags::Tags;
+use crate::error::{Error, Result};
+use crate::ids::{AppId, ImageId, MountId, VolumeId};
+
+/// What the SDKs send where the user said nothing; a definition without a time-out gets it too.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+/// What arguments may take in all; the SDKs check the same before they call.
+const MAX_ARGUMENT_BYTES: usize = 1 << 16;
+/// How often a readiness probe runs unless it says otherwise.
+const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// A terminal's size where the client does not know its own.
+const DEFAULT_TERMINAL: PtySize = PtySize { rows: 24, cols: 80 };
+
+/// A sandbox as a client wants it. Not `Debug`: inline secrets are in it.
+pub(crate) struct SandboxSpec {
+    pub(crate) app: AppId,
+    pub(crate) image: ImageId,
+    pub(crate) mounts: Vec<MountId>,
+    /// Empty: what the image says.
+    pub(crate) argv: Vec<String>,
+    /// Variables of the definition, weaker than secrets.
+    pub(crate) variables: Vec<(String, String)>,
+    /// In the order given; a later one wins.
+    pub(crate) secrets: Vec<SecretSource>,
+    pub(crate) volumes: Vec<VolumeSpec>,
+    pub(crate) workdir: Option<PathBuf>,
+    pub(crate) timeout: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) limits: Limits,
+    pub(crate) network: NetworkAccess,
+    pub(crate) ports: Vec<PortSpec>,
+    pub(crate) name: Option<String>,
+    pub(crate) tags: Tags,
+    pub(crate) probe: Option<ProbeSpec>,
+    pub(crate) terminal: Option<Terminal>,
+}
+
+/// A volume, or a directory of it, shown inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumeSpec {
+    pub(crate) volume: VolumeId,
+    pub(crate) target: PathBuf,
+    pub(crate) sub_path: String,
+    pub(crate) read_only: bool,
+}
+
+/// A port to reach from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PortSpec {
+    pub(crate) port: u16,
+    /// The client wants a raw TCP address besides the encrypted one.
+    pub(crate) unencrypted: bool,
+}
+
+/// How to know that a sandbox is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProbeSpec {
+    pub(crate) check: ProbeCheck,
+    pub(crate) interval: Duration,
+}
+
+/// What a probe tries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ProbeCheck {
+    /// The port accepts a connection.
+    Tcp(u16),
+    /// The command exits with 0.
+    Exec(Vec<String>),
+}
+
+impl SandboxSpec {
+    pub(crate) fn parse(request: SandboxCreateV2Request) -> Result<Self> {
+        let definition =
+            request.definition.ok_or_else(|| Error::invalid("a sandbox needs a `definition`"))?;
+        refuse_unsupported(&definition)?;
+        let network = NetworkAccess::parse(definition.block_network, definition.network_access)?;
+        let ports = ports(definition.open_ports_oneof)?;
+        if network == NetworkAccess::Blocked && !ports.is_empty() {
+            return Err(Error::invalid("a sandbox with a blocked network cannot have open ports"));
+        }
+        check_arguments(&definition.entrypoint_args)?;
+        Ok(Self {
+            app: AppId::parse(&request.app_id)?,
+            image: ImageId::parse(&definition.image_id)?,
+            mounts: definition
+                .mount_ids
+                .iter()
+                .map(|id| Ok(MountId::parse(id)?))
+                .collect::<Result<_>>()?,
+            argv: definition.entrypoint_args,
+            variables: variables(definition.environment_variables),
+            secrets: secret_sources(
+                request.secret_sources,
+                definition.secret_ids,
+                request.ephemeral_secrets,
+            ),
+            volumes: definition.volume_mounts.iter().map(volume).collect::<Result<_>>()?,
+            workdir: definition
+                .workdir
+                .filter(|dir| !dir.is_empty())
+                .map(|dir| paths::absolute("workdir", &dir))
+                .transpose()?,
+            timeout: seconds(definition.timeout_secs).unwrap_or(DEFAULT_TIMEOUT),
+            idle_timeout: definition.idle_timeout_secs.and_then(seconds),
+            limits: limits(definition.resources.unwrap_or_default()),
+            network,
+            ports,
+            name: definition.name.filter(|name| !name.is_empty()).map(checked_name).transpose()?,
+            tags: Tags::from_wire(request.tags)?,
+            probe: definition
+                .readiness_probe
+                .and_then(|probe| probe_spec(probe).transpose())
+                .transpose()?,
+            terminal: terminal(definition.pty_info),
+        })
+    }
+}
+
+/// What Modal offers and this server does not, named instead of left out in silence.
+fn refuse_unsupported(definition: &Sandbox) -> Result<()> {
+    let gpu = definition.resources.as_ref().and_then(|resources| resources.gpu_config.as_ref());
+    let wants_gpu =
+        gpu.is_some_and(|gpu| gpu.count > 0 || !gpu.gpu_type.is_empty() || gpu.r#type != 0);
+    let refused = [
+        (wants_gpu, "GPUs"),
+        (!definition.cloud_bucket_mounts.is_empty(), "cloud bucket mounts"),
+        (!definition.s3_mounts.is_empty(), "S3 mounts"),
+        (!definition.nfs_mounts.is_empty(), "network file systems"),
+        (definition.proxy_id.as_ref().is_some_and(|id| !id.is_empty()), "proxies"),
+        (definition.outbound_policy.is_some(), "outbound policies (use an allow-list)"),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => {
+            Err(Error::invalid(format!("sandboxes of the local server have no {what}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses arguments that no program can get.
+pub(crate) fn check_arguments(arguments: &[String]) -> Result<()> {
+    if arguments.iter().map(String::len).sum::<usize>() > MAX_ARGUMENT_BYTES {
+        return Err(Error::invalid(format!("arguments have more than {MAX_ARGUMENT_BYTES} bytes")));
+    }
+    if arguments.iter().any(|argument| argument.contains('\0')) {
+        return Err(Error::invalid("an argument contains a NUL"));
+    }
+    Ok(())
+}
+
+/// An absolute path inside a sandbox, for the working directory of a command.
+pub(crate) fn workdir(path: &str) -> Result<PathBuf> {
+    paths::absolute("workdir", path)
+}
+
+/// Secret sources in order. Old clients send ids and a map instead.
+pub(crate) fn secret_sources(
+    sources: Vec<SecretSource>,
+    ids: Vec<String>,
+    inline: Option<StringMap>,
+) -> Vec<SecretSource> {
+    if !sources.is_empty() {
+        return sources;
+    }
+    let sources = ids.into_iter().map(Source::SecretId).chain(inline.map(Source::Env));
+    sources.map(|source| SecretSource { source: Some(source) }).collect()
+}
+
+fn variables(map: Option<StringMap>) -> Vec<(String, String)> {
+    map.map(|map| map.contents.into_iter().collect()).unwrap_or_default()
+}
+
+fn volume(mount: &VolumeMount) -> Result<VolumeSpec> {
+    Ok(VolumeSpec {
+        volume: VolumeId::parse(&mount.volume_id)?,
+        target: paths::mount_target(&mount.mount_path)?,
+        sub_path: mount.sub_path.clone().unwrap_or_default(),
+        read_only: mount.read_only,
+    })
+}
+
+fn seconds(seconds: u32) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
+/// A request alone reserves on Modal and kills nobody; only the maximum is a limit.
+fn limits(resources: Resources) -> Limits {
+    let memory = u64::from(resources.memory_mb_max) << 20;
+    Limits {
+        memory: (memory > 0).then_some(memory),
+        cpu: (resources.milli_cpu_max > 0).then(|| f64::from(resources.milli_cpu_max) / 1_000.0),
+        ..Limits::default()
+    }
+}
+
+fn ports(ports: Option<OpenPortsOneof>) -> Result<Vec<PortSpec>> {
+    let Some(OpenPortsOneof::OpenPorts(ports)) = ports else { return Ok(Vec::new()) };
+    let port = |spec: modal_proto::client::PortSpec| {
+        Ok(PortSpec { port: port_number(spec.port)?, unencrypted: spec.unencrypted })
+    };
+    ports.ports.into_iter().map(port).collect()
+}
+
+fn port_number(port: u32) -> Result<u16> {
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| Error::invalid(format!("{port} is no TCP port")))
+}
+
+fn probe_spec(probe: Probe) -> Result<Option<ProbeSpec>> {
+    let check = match probe.probe_oneof {
+        None => return Ok(None),
+        Some(ProbeOneof::TcpPort(port)) => ProbeCheck::Tcp(port_number(port)?),
+        Some(ProbeOneof::ExecCommand(command)) => {
+            check_arguments(&command.argv)?;
+            ProbeCheck::Exec(command.argv)
+        }
+    };
+    let interval = probe.interval_ms.filter(|millis| *millis > 0);
+    let interval = interval.map_or(DEFAULT_PROBE_INTERVAL, |ms| Duration::from_millis(ms.into()));
+    Ok(Some(ProbeSpec { check, interval }))
+}
+
+/// The terminal that a client asks for, if it does.
+pub(crate) fn terminal(info: Option<PtyInfo>) -> Option<Terminal> {
+    let info = info.filter(|info| info.enabled)?;
+    let characters = |asked: u32, default| match u16::try_from(asked) {
+        Ok(0) | Err(_) => default,
+        Ok(asked) => asked,
+    };
+    Some(Terminal {
+        size: PtySize {
+            rows: characters(info.winsz_rows, DEFAULT_TERMINAL.rows),
+            cols: characters(info.winsz_cols, DEFAULT_TERMINAL.cols),
+        },
+        variables: [
+            ("TERM", info.env_term),
+            ("COLORTERM", info.env_colorterm),
+            ("TERM_PROGRAM", info.env_term_program),
+        ],
+    })
+}
+
+/// A name that a sandbox may have: what the SDKs let through.
+pub(crate) fn checked_name(name: String) -> Result<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        let name: String = name.chars().take(64).collect();
+        let rule = "use 1 to 64 letters, digits, `-`, `_` and `.`";
+        return Err(Error::invalid(format!("`{name}` is no sandbox name: {rule}")));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests;

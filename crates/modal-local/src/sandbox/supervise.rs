@@ -1,0 +1,125 @@
+//! The life of a sandbox after its start, and its end: exactly one, whatever brings it about.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use container_runtime::{Container, Ended};
+use modal_proto::client::FileDescriptor;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::disk::Scratch;
+use super::ending::Ending;
+use super::live::LiveSandbox;
+use super::network::Network;
+use super::process::RunningProcess;
+use super::spec::SandboxSpec;
+use super::tunnels::Tunnels;
+use super::{output, probe};
+use crate::ctx::Ctx;
+
+/// How long processes in uninterruptible sleep may hold up the news of the end.
+const TERMINATE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the last output may take to reach the app's log.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
+
+/// What belongs to a running sandbox and goes with it.
+pub(super) struct Parts {
+    pub(super) network: Network,
+    pub(super) tunnels: Tunnels,
+    pub(super) scratch: Scratch,
+}
+
+/// Watches over a sandbox that has just started.
+pub(super) fn spawn(ctx: &Ctx, sandbox: &Arc<LiveSandbox>, spec: SandboxSpec, parts: Parts) {
+    tokio::spawn(supervise(ctx.clone(), Arc::clone(sandbox), spec, parts));
+}
+
+async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts: Parts) {
+    let Ok(running) = sandbox.running() else { return };
+    let mut logs = forward_output(&ctx, &sandbox, &running.entrypoint);
+    let mut probing = JoinSet::new();
+    if let Some(probe) = spec.probe.clone() {
+        probing.spawn(probe::run(Arc::clone(&sandbox), probe, ctx.sandboxes.records.clone()));
+    }
+    let ending = cause(&sandbox, &running.entrypoint, &spec).await;
+    drop((probing, parts.tunnels));
+    if let Some(container) = sandbox.close() {
+        terminate(&sandbox, container).await;
+    }
+    parts.network.stop().await;
+    let flushed = async { while logs.join_next().await.is_some() {} };
+    if timeout(OUTPUT_LIMIT, flushed).await.is_err() {
+        tracing::warn!(sandbox = %sandbox.id, "the last output is late for the log");
+    }
+    ctx.logs.finish_task(&sandbox.task).await;
+    if let Err(error) = ctx.sandboxes.records.set_ended(&sandbox.id, &ending).await {
+        tracing::warn!(%error, sandbox = %sandbox.id, "end not recorded");
+    }
+    let status = ending.status.as_str_name();
+    tracing::info!(sandbox = %sandbox.id, status, exit_code = ending.exit_code, "sandbox ended");
+    ctx.sandboxes.registry.retire(&sandbox);
+    sandbox.set_ended(ending);
+    drop(parts.scratch);
+    logs.detach_all();
+}
+
+/// Waits for whatever ends the sandbox first.
+async fn cause(sandbox: &LiveSandbox, entrypoint: &RunningProcess, spec: &SandboxSpec) -> Ending {
+    let container = sandbox.container().ok();
+    let container_ended = async {
+        match &container {
+            Some(container) => container.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        ending = sandbox.stop_requested() => ending,
+        // Before the entrypoint: it may have ended only because the container went.
+        ended = container_ended => container_gone(ended),
+        _ = entrypoint.wait() => entrypoint.ending(),
+        () = sleep(spec.timeout) => Ending::timeout(),
+        () = sandbox.activity.idle_for(spec.idle_timeout) => Ending::idle_timeout(),
+    }
+}
+
+fn container_gone(ended: Ended) -> Ending {
+    match ended {
+        Ended::Terminated => Ending::terminated("the container was ended"),
+        Ended::OutOfMemory => Ending::out_of_memory(),
+        Ended::Failed(reason) => Ending::internal(format!("the container failed: {reason}")),
+        Ended::RuntimeGone => Ending::internal("the container runtime stopped"),
+    }
+}
+
+/// Ends every process of the sandbox. Waits for those in uninterruptible sleep only so long.
+async fn terminate(sandbox: &LiveSandbox, container: Container) {
+    let id = sandbox.id.clone();
+    let terminating = tokio::spawn(async move {
+        if let Err(error) = container.terminate().await
+            && !error.is_gone()
+        {
+            tracing::warn!(%error, sandbox = %id, "container not ended cleanly");
+        }
+    });
+    if timeout(TERMINATE_LIMIT, terminating).await.is_err() {
+        tracing::warn!(sandbox = %sandbox.id, "processes are still ending");
+    }
+}
+
+fn forward_output(
+    ctx: &Ctx,
+    sandbox: &Arc<LiveSandbox>,
+    entrypoint: &RunningProcess,
+) -> JoinSet<()> {
+    let mut logs = JoinSet::new();
+    let outputs = [
+        (&entrypoint.stdout, FileDescriptor::Stdout),
+        (&entrypoint.stderr, FileDescriptor::Stderr),
+    ];
+    for (output, from) in outputs {
+        logs.spawn(output::forward(ctx.clone(), Arc::clone(sandbox), output.clone(), from));
+    }
+    logs
+}
