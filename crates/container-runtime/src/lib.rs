@@ -25,13 +25,16 @@ mod error;
 mod spec;
 pub mod stream;
 
-#[cfg(not(target_os = "linux"))]
-mod other;
 #[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
 mod other;
 
 pub use capabilities::{Capabilities, LimitsBackend, Mode};
 pub use error::{Error, Result};
+#[cfg(target_os = "linux")]
+pub use linux::{Container, Input, Output, Process, Runtime, host_root, run_if_spawner};
+#[cfg(not(target_os = "linux"))]
 pub use other::{Container, Input, Output, Process, Runtime, run_if_spawner};
 pub use spec::{
     Builtin, ContainerId, ContainerSpec, Ended, ExecSpec, Exit, ExitStatus, GeneratedFile, Limits,

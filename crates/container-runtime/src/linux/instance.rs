@@ -1,0 +1,185 @@
+//! One running server: its name, its lock, its scratch directory, and the leftovers of those that were killed.
+//!
+//! An instance is called `goat-<boot>-<pid>-<start>-<n>`. Its lock file lists the control groups it made; a lock
+//! that can be taken belongs to an instance that is gone, so its groups are emptied and removed and its directory
+//! deleted. Mounts live in private namespaces and need no cleaning. A reboot is the same with nothing but directories.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cgroup::{Groups, remove_group};
+use super::remove_tree::remove_tree;
+use crate::error::{Error, Result};
+
+const PREFIX: &str = "goat-";
+const LOCK: &str = "lock";
+
+/// This instance; its lock is held as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    directory: PathBuf,
+    lock_path: PathBuf,
+    trash: PathBuf,
+    groups: Groups,
+    _lock: File,
+}
+
+impl Instance {
+    /// Cleans up after dead instances, then claims a name, a directory and control groups.
+    pub(crate) fn claim(state_dir: &Path) -> Result<Self> {
+        let instances = private_directory(&state_dir.join("instances"))?;
+        let trash = private_directory(&state_dir.join("trash"))?;
+        // Nobody may mistake a new instance, not yet locked, for a dead one.
+        let gate = instances.join("gate");
+        let guard = File::create(&gate).map_err(Error::host("create", &gate))?;
+        guard.lock().map_err(Error::host("lock", &gate))?;
+        remove_dead(&instances, &trash)?;
+        let name = unique_name();
+        let lock_path = instances.join(&name).with_extension(LOCK);
+        let mut lock = File::create(&lock_path).map_err(Error::host("create", &lock_path))?;
+        lock.lock().map_err(Error::host("lock", &lock_path))?;
+        let groups = Groups::set_up(&name);
+        record(&mut lock, &groups.directories()).map_err(Error::host("write", &lock_path))?;
+        let directory = private_directory(&instances.join(&name))?;
+        private_directory(&directory.join("stage"))?;
+        empty_in_background(trash.clone());
+        Ok(Self { directory, lock_path, trash, groups, _lock: lock })
+    }
+
+    /// Scratch space that goes with the instance.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// An empty directory that every init mounts its own tmpfs on.
+    pub(crate) fn stage(&self) -> PathBuf {
+        self.directory.join("stage")
+    }
+
+    /// Its control groups.
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Removes everything of it. All its containers must have ended.
+    pub(crate) fn remove(&self) -> Result<()> {
+        self.groups.remove().map_err(Error::system("remove the instance's control groups"))?;
+        discard(&self.directory, &self.trash)?;
+        empty(&self.trash).map_err(Error::host("empty", &self.trash))?;
+        fs::remove_file(&self.lock_path).map_err(Error::host("remove", &self.lock_path))
+    }
+}
+
+fn private_directory(path: &Path) -> Result<PathBuf> {
+    let make = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    make.map_err(Error::host("create directory", path))?;
+    fs::canonicalize(path).map_err(Error::host("resolve", path))
+}
+
+/// Boot, process, its start and a counter: no two instances share a name, whatever pids are reused.
+fn unique_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot: String = boot.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
+    let (pid, start) = (std::process::id(), start.unwrap_or("0"));
+    format!("{PREFIX}{boot}-{pid}-{start}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// One control group a line.
+fn record(lock: &mut File, groups: &[PathBuf]) -> io::Result<()> {
+    for group in groups {
+        lock.write_all(group.as_os_str().as_bytes())?;
+        lock.write_all(b"\n")?;
+    }
+    lock.sync_data()
+}
+
+fn remove_dead(instances: &Path, trash: &Path) -> Result<()> {
+    for entry in fs::read_dir(instances).map_err(Error::host("list", instances))? {
+        let path = entry.map_err(Error::host("list", instances))?.path();
+        if path.extension().is_none_or(|extension| extension != LOCK) {
+            continue;
+        }
+        let lock = match File::open(&path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::host("open", &path)(error)),
+        };
+        match lock.try_lock() {
+            Ok(()) => remove_one(&path, trash)?,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(Error::host("lock", &path)(error)),
+        }
+    }
+    Ok(())
+}
+
+fn remove_one(lock: &Path, trash: &Path) -> Result<()> {
+    let groups = fs::read(lock).map_err(Error::host("read", lock))?;
+    for group in groups.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let group = PathBuf::from(std::ffi::OsString::from_vec(group.to_vec()));
+        // A line cut off by a crash must not name a group of somebody else.
+        let ours = group.file_name() == lock.file_stem();
+        if ours {
+            remove_group(&group).map_err(Error::host("remove control group", &group))?;
+        }
+    }
+    discard(&lock.with_extension(""), trash)?;
+    fs::remove_file(lock).map_err(Error::host("remove", lock))
+}
+
+/// Moves a directory out of the way; deleting it may take long.
+fn discard(directory: &Path, trash: &Path) -> Result<()> {
+    let name = directory.file_name().unwrap_or_default();
+    match fs::rename(directory, trash.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::host("move to the trash", directory)),
+    }
+}
+
+fn empty(trash: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(trash)? {
+        match remove_tree(&entry?.path()) {
+            // Another instance empties the same trash.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn empty_in_background(trash: PathBuf) {
+    std::thread::spawn(move || {
+        if let Err(error) = empty(&trash) {
+            tracing::warn!(path = %trash.display(), %error, "cannot empty the trash");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_instance_is_cleaned_up_and_a_live_one_is_not() {
+        let state = tempfile::tempdir().unwrap();
+        let live = Instance::claim(state.path()).unwrap();
+        let dead = state.path().join("instances/goat-0-1-2-3");
+        fs::create_dir_all(dead.join("upper/deep")).unwrap();
+        fs::write(dead.with_extension(LOCK), "/nonexistent/goat-0-1-2-3\n/etc\n").unwrap();
+        let next = Instance::claim(state.path()).unwrap();
+        assert!(!dead.exists() && !dead.with_extension(LOCK).exists());
+        assert!(live.stage().exists() && next.stage().exists());
+        assert_ne!(live.directory(), next.directory());
+        live.remove().unwrap();
+        next.remove().unwrap();
+        let left: Vec<_> = fs::read_dir(state.path().join("instances")).unwrap().collect();
+        assert_eq!(left.len(), 1, "only the gate stays: {left:?}");
+    }
+}
