@@ -89,7 +89,14 @@ CREATE TABLE logs (
     data            TEXT NOT NULL
 );
 
-CREATE INDEX logs_by_app ON logs (app_id, timestamp);
+CREATE INDEX logs_by_time ON logs (timestamp);
+CREATE INDEX logs_by_task ON logs (task_id);
+
+-- Tasks that will write no more log lines.
+CREATE TABLE finished_tasks (
+    task_id     TEXT PRIMARY KEY,
+    finished_at REAL NOT NULL
+) WITHOUT ROWID;
 
 -- Recipes to use instead of others, as registered by a client of the admin interface.
 CREATE TABLE substitutions (

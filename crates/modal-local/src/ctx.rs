@@ -3,16 +3,25 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use container_runtime::{Runtime, RuntimeConfig};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
 use crate::activity::Activity;
-use crate::auth::Auth;
-use crate::error::Result;
+use crate::auth::{Auth, Grant};
+use crate::clock;
+use crate::error::{Error, Result};
 use crate::idempotency::Idempotency;
 use crate::image::Images;
+use crate::logs::Logs;
+use crate::relay::Relays;
 use crate::sandbox::Sandboxes;
 use crate::server::ServerConfig;
 use crate::state::State;
+use crate::substitution::Substitutions;
 
-/// The server's parts. Clones share them.
+/// The server's parts, the stores of its [`State`] included: `ctx.volumes`, `ctx.secrets` and so on.
+/// Clones share them.
 #[derive(Clone)]
 pub(crate) struct Ctx {
     parts: Arc<Parts>,
@@ -28,34 +37,69 @@ pub(crate) struct Parts {
     pub(crate) idempotency: Idempotency,
     /// When the server was last used.
     pub(crate) activity: Activity,
-    /// Records and files.
-    pub(crate) state: State,
+    /// What sandboxes and builds print.
+    pub(crate) logs: Logs,
+    /// Ports of this machine that chosen sandboxes may reach.
+    pub(crate) relays: Relays,
+    /// Recipes to use instead of others.
+    pub(crate) substitutions: Substitutions,
     /// Images and their builds.
     pub(crate) images: Images,
     /// Live sandboxes.
     pub(crate) sandboxes: Sandboxes,
+    /// Cancelled when the server is to stop.
+    pub(crate) stop: CancellationToken,
+    /// When the server started, in seconds since 1970.
+    pub(crate) started_at: f64,
     /// What the server was started with.
     pub(crate) config: ServerConfig,
+    state: State,
+    runtime: OnceCell<Runtime>,
 }
 
 impl Ctx {
     /// Opens everything below the state directory.
     pub(crate) async fn open(config: ServerConfig, url: String) -> Result<Self> {
-        let state = State::open(config.state_dir.clone()).await?;
-        let auth = Auth::open(&state.dir, config.token.clone())?;
-        let images = Images::open(&state).await?;
-        let sandboxes = Sandboxes::open(&state).await?;
+        let state = State::open(&config).await?;
         let parts = Parts {
             url,
-            auth,
+            auth: Auth::open(&state.dir, config.token.clone())?,
             idempotency: Idempotency::default(),
             activity: Activity::new(),
-            state,
-            images,
-            sandboxes,
+            logs: Logs::open(state.db.clone()),
+            relays: Relays::default(),
+            substitutions: Substitutions::new(state.db.clone()),
+            images: Images::open(&state).await?,
+            sandboxes: Sandboxes::open(&state).await?,
+            stop: CancellationToken::new(),
+            started_at: clock::now(),
             config,
+            state,
+            runtime: OnceCell::new(),
         };
         Ok(Self { parts: Arc::new(parts) })
+    }
+}
+
+impl Parts {
+    /// A URL of this server that allows whoever holds it this one thing, for a day.
+    pub(crate) fn grant_url(&self, grant: &Grant) -> String {
+        format!("{}{}{}", self.url, crate::http::GRANTED, self.auth.sign_grant(grant))
+    }
+
+    /// What runs containers; started when first needed, since much of the server works without.
+    pub(crate) async fn runtime(&self) -> Result<&Runtime> {
+        let start = || async {
+            let mut config = RuntimeConfig::new(self.dir.runtime());
+            config.spawner.clone_from(&self.config.spawner);
+            Runtime::start(config).await.map_err(|source| Error::Runtime { source: source.into() })
+        };
+        self.runtime.get_or_try_init(start).await
+    }
+
+    /// The runtime, if something needed it.
+    pub(crate) fn started_runtime(&self) -> Option<&Runtime> {
+        self.runtime.get()
     }
 }
 
@@ -64,5 +108,13 @@ impl Deref for Ctx {
 
     fn deref(&self) -> &Parts {
         &self.parts
+    }
+}
+
+impl Deref for Parts {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
     }
 }

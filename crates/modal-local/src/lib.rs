@@ -10,23 +10,42 @@
 
 mod activity;
 mod auth;
+mod blocking;
 mod caller;
 mod clock;
 mod ctx;
+pub mod daemon;
 mod durable;
 mod error;
 pub mod fs_tools;
+pub mod gc;
+mod http;
 mod idempotency;
 pub mod ids;
 mod image;
+mod logs;
+mod relay;
 mod sandbox;
 mod secret_string;
 mod server;
 mod service;
 mod state;
 mod state_dir;
+mod substitution;
 
 pub use crate::error::{Error, Result};
+pub use crate::image::BasePolicy;
 pub use crate::secret_string::SecretString;
 pub use crate::server::{Server, ServerConfig, TokenPair};
 pub use crate::state_dir::StateDir;
+pub use crate::substitution::Substitution;
+
+/// The programs that exist in every sandbox without a file. Whoever hosts a server passes them to
+/// [`container_runtime::run_if_spawner`] in the first line of `main`.
+pub fn builtins() -> &'static [container_runtime::Builtin] {
+    const BUILTINS: &[container_runtime::Builtin] = &[container_runtime::Builtin {
+        path: "/__modal/.bin/modal-sandbox-fs-tools",
+        main: fs_tools::main,
+    }];
+    BUILTINS
+}

@@ -15,6 +15,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::image::BasePolicy;
 use crate::secret_string::SecretString;
 use crate::service::ControlPlane;
 use crate::service::router::CommandRouter;
@@ -47,21 +48,32 @@ pub struct ServerConfig {
     pub port: u16,
     /// The credentials to ask for; without, the state directory's own.
     pub token: Option<TokenPair>,
+    /// The program that the container runtime re-executes; by default this one.
+    pub spawner: Option<std::path::PathBuf>,
     /// The image builder version that environments start with.
     pub image_builder_version: String,
+    /// What images of registries are made of.
+    pub bases: BasePolicy,
 }
 
 impl ServerConfig {
     /// A server with the defaults on a free port.
     pub fn new(state_dir: StateDir) -> Self {
-        Self { state_dir, port: 0, token: None, image_builder_version: "2025.06".to_owned() }
+        Self {
+            state_dir,
+            port: 0,
+            token: None,
+            spawner: None,
+            image_builder_version: "2025.06".to_owned(),
+            bases: BasePolicy::default(),
+        }
     }
 }
 
 /// A running server. Dropping it stops serving at once; [`Server::stop`] ends sandboxes first.
 pub struct Server {
-    ctx: Ctx,
-    stop: CancellationToken,
+    pub(crate) ctx: Ctx,
+    closed: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -73,9 +85,9 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let port = listener.local_addr().map_err(listen_error)?.port();
         let ctx = Ctx::open(config, format!("http://127.0.0.1:{port}")).await?;
-        let stop = CancellationToken::new();
-        let serving = tokio::spawn(listen(listener, ctx.clone(), stop.clone()));
-        Ok(Self { ctx, stop, serving })
+        let closed = CancellationToken::new();
+        let serving = tokio::spawn(listen(listener, ctx.clone(), closed.clone()));
+        Ok(Self { ctx, closed, serving })
     }
 
     /// Where clients connect: `http://127.0.0.1:PORT`.
@@ -91,11 +103,12 @@ impl Server {
     /// Ends all sandboxes and stops serving.
     pub async fn stop(mut self) {
         self.ctx.sandboxes.shutdown().await;
-        self.stop.cancel();
+        self.ctx.logs.flush().await;
+        self.closed.cancel();
         if tokio::time::timeout(STOP_GRACE, &mut self.serving).await.is_err() {
             self.serving.abort();
         }
-        self.ctx.state.db.close().await;
+        self.ctx.db.close().await;
     }
 }
 
@@ -108,7 +121,7 @@ impl Drop for Server {
 async fn listen(
     listener: TcpListener,
     ctx: Ctx,
-    stop: CancellationToken,
+    closed: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
@@ -118,7 +131,7 @@ async fn listen(
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .add_routes(routes(ctx))
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming, closed.cancelled_owned())
         .await
 }
 
@@ -133,7 +146,8 @@ fn routes(ctx: Ctx) -> Routes {
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
     let grpc = Routes::new(control_plane).add_service(router).into_axum_router();
-    grpc.fallback(gate::unknown_path)
+    grpc.merge(crate::http::routes(ctx.clone()))
+        .fallback(gate::unknown_path)
         .layer(axum::middleware::from_fn_with_state(ctx, gate::gate))
         .into()
 }

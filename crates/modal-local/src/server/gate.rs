@@ -12,14 +12,13 @@ use tonic::Status;
 
 use crate::auth;
 use crate::ctx::Ctx;
+use crate::http::GRANTED;
 use crate::service::not_served;
 
 /// Paths of RPCs of Modal's control plane.
 const CONTROL_PLANE: &str = "/modal.client.ModalClient/";
 /// Paths of RPCs of the command router.
 const ROUTER: &str = "/modal.task_command_router.TaskCommandRouter/";
-/// Paths whose last segment is a signed grant.
-const GRANTED: &str = "/_granted/";
 /// Names of this machine that a client may call it by. A web page that points its own name here
 /// (DNS rebinding) is turned away.
 const OWN_NAMES: [&str; 4] = ["127.0.0.1", "localhost", "[::1]", "::1"];
@@ -29,7 +28,7 @@ static SERVED: LazyLock<HashSet<String>> =
     LazyLock::new(|| modal_proto::rpcs().into_iter().map(|rpc| format!("/{rpc}")).collect());
 
 /// Checks each request before any handler sees it.
-pub(super) async fn gate(State(ctx): State<Ctx>, request: Request, next: Next) -> Response {
+pub(super) async fn gate(State(ctx): State<Ctx>, mut request: Request, next: Next) -> Response {
     let _call = ctx.activity.begin();
     if !names_this_machine(&request) {
         return (StatusCode::MISDIRECTED_REQUEST, "unknown host name\n").into_response();
@@ -37,7 +36,7 @@ pub(super) async fn gate(State(ctx): State<Ctx>, request: Request, next: Next) -
     let refused = if is_grpc(request.headers()) {
         check_grpc(&ctx, &request).map(grpc_refusal)
     } else {
-        check_http(&ctx, &request).map(|(code, text)| (code, text).into_response())
+        check_http(&ctx, &mut request).map(|(code, text)| (code, text).into_response())
     };
     match refused {
         Some(response) => response,
@@ -70,11 +69,13 @@ fn check_grpc(ctx: &Ctx, request: &Request) -> Option<Status> {
 }
 
 /// Why an HTTP request is refused, if it is.
-fn check_http(ctx: &Ctx, request: &Request) -> Option<(StatusCode, &'static str)> {
-    let path = request.uri().path();
-    match path.strip_prefix(GRANTED) {
+fn check_http(ctx: &Ctx, request: &mut Request) -> Option<(StatusCode, &'static str)> {
+    match request.uri().path().strip_prefix(GRANTED) {
         Some(segment) => match ctx.auth.verify_grant(segment) {
-            Some(_) => None,
+            Some(grant) => {
+                request.extensions_mut().insert(grant);
+                None
+            }
             None => Some((StatusCode::FORBIDDEN, "this URL is not valid, or no longer\n")),
         },
         None if has_token(ctx, request.headers()) => None,

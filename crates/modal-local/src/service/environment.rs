@@ -3,44 +3,136 @@
 use modal_proto::client::{
     EnvironmentCreateRequest, EnvironmentDeleteRequest, EnvironmentGetOrCreateRequest,
     EnvironmentGetOrCreateResponse, EnvironmentListItem, EnvironmentListResponse,
-    EnvironmentUpdateRequest,
+    EnvironmentMetadata, EnvironmentSettings, EnvironmentUpdateRequest,
 };
 use tonic::Status;
 
+use super::app;
 use crate::ctx::Ctx;
-use crate::service::not_served;
+use crate::error::{Error, Result};
+use crate::ids::{AppId, SecretId, VolumeId};
+use crate::state::creation::{Creation, Page};
+use crate::state::environments::{DEFAULT, Environment, Settings};
 
 pub(crate) async fn environment_create(
-    _ctx: &Ctx,
-    _request: EnvironmentCreateRequest,
+    ctx: &Ctx,
+    request: EnvironmentCreateRequest,
 ) -> Result<(), Status> {
-    Err(not_served("EnvironmentCreate"))
-}
-
-pub(crate) async fn environment_delete(
-    _ctx: &Ctx,
-    _request: EnvironmentDeleteRequest,
-) -> Result<(), Status> {
-    Err(not_served("EnvironmentDelete"))
+    let settings = request.settings.map(settings_from).unwrap_or_default();
+    ctx.environments.create(&request.name, settings).await?;
+    Ok(())
 }
 
 pub(crate) async fn environment_get_or_create(
-    _ctx: &Ctx,
-    _request: EnvironmentGetOrCreateRequest,
+    ctx: &Ctx,
+    request: EnvironmentGetOrCreateRequest,
 ) -> Result<EnvironmentGetOrCreateResponse, Status> {
-    Err(not_served("EnvironmentGetOrCreate"))
+    let name = request.deployment_name.as_str();
+    let name = if name.is_empty() { DEFAULT } else { name };
+    let creation = Creation::from_request(request.object_creation_type, name, "")?;
+    let environment = ctx.environments.get_or_create(&creation).await?;
+    Ok(EnvironmentGetOrCreateResponse {
+        environment_id: environment.id,
+        metadata: Some(EnvironmentMetadata {
+            name: environment.name,
+            settings: Some(settings_to(environment.settings)),
+            ..EnvironmentMetadata::default()
+        }),
+    })
 }
 
-pub(crate) async fn environment_list(
-    _ctx: &Ctx,
-    _request: (),
-) -> Result<EnvironmentListResponse, Status> {
-    Err(not_served("EnvironmentList"))
+pub(crate) async fn environment_list(ctx: &Ctx, (): ()) -> Result<EnvironmentListResponse, Status> {
+    let environments = ctx.environments.list().await?;
+    Ok(EnvironmentListResponse { items: environments.into_iter().map(item).collect() })
 }
 
 pub(crate) async fn environment_update(
-    _ctx: &Ctx,
-    _request: EnvironmentUpdateRequest,
+    ctx: &Ctx,
+    request: EnvironmentUpdateRequest,
 ) -> Result<EnvironmentListItem, Status> {
-    Err(not_served("EnvironmentUpdate"))
+    let mut environment = ctx.environments.resolve(&request.current_name).await?;
+    let current = environment.name.clone();
+    let settings = &mut environment.settings;
+    if let Some(suffix) = request.web_suffix {
+        settings.webhook_suffix = suffix;
+    }
+    if let Some(version) = request.image_builder_version {
+        settings.image_builder_version = version;
+    }
+    settings.max_concurrent_tasks = request.max_concurrent_tasks.or(settings.max_concurrent_tasks);
+    settings.max_concurrent_gpus = request.max_concurrent_gpus.or(settings.max_concurrent_gpus);
+    if let Some(name) = request.name {
+        environment.name = name;
+    }
+    ctx.environments.update(&current, &environment).await?;
+    Ok(item(environment))
+}
+
+/// Everything in the environment goes with it: sandboxes, secrets, volumes.
+pub(crate) async fn environment_delete(
+    ctx: &Ctx,
+    request: EnvironmentDeleteRequest,
+) -> Result<(), Status> {
+    let environment = ctx.environments.resolve(&request.name).await?;
+    if environment.name == DEFAULT {
+        return Err(Error::Precondition(format!("`{DEFAULT}` cannot be deleted")).into());
+    }
+    for app in ctx.apps.list(&environment).await? {
+        app::stop(ctx, &AppId::parse(&app.app_id).map_err(Error::from)?).await?;
+    }
+    delete_contents(ctx, &environment).await?;
+    ctx.environments.delete(&environment.id).await?;
+    Ok(())
+}
+
+/// Removes what has files, page by page.
+async fn delete_contents(ctx: &Ctx, environment: &Environment) -> Result<()> {
+    let page = Page::from_request(None);
+    loop {
+        let secrets = ctx.secrets.list(environment, page).await?;
+        let volumes = ctx.volumes.list(environment, page).await?;
+        if secrets.is_empty() && volumes.is_empty() {
+            return Ok(());
+        }
+        for secret in secrets {
+            ctx.secrets.delete(&SecretId::parse(&secret.secret_id)?).await?;
+        }
+        for volume in volumes {
+            ctx.volumes.delete(&VolumeId::parse(&volume.volume_id)?).await?;
+        }
+    }
+}
+
+fn item(environment: Environment) -> EnvironmentListItem {
+    let Environment { id, name, settings, created_at } = environment;
+    EnvironmentListItem {
+        default: name == DEFAULT,
+        name,
+        webhook_suffix: settings.webhook_suffix,
+        created_at,
+        environment_id: id,
+        max_concurrent_tasks: settings.max_concurrent_tasks,
+        max_concurrent_gpus: settings.max_concurrent_gpus,
+        image_builder_version: Some(settings.image_builder_version),
+        ..EnvironmentListItem::default()
+    }
+}
+
+fn settings_from(settings: EnvironmentSettings) -> Settings {
+    Settings {
+        image_builder_version: settings.image_builder_version,
+        webhook_suffix: settings.webhook_suffix,
+        max_concurrent_tasks: settings.max_concurrent_tasks,
+        max_concurrent_gpus: settings.max_concurrent_gpus,
+    }
+}
+
+fn settings_to(settings: Settings) -> EnvironmentSettings {
+    EnvironmentSettings {
+        image_builder_version: settings.image_builder_version,
+        webhook_suffix: settings.webhook_suffix,
+        max_concurrent_tasks: settings.max_concurrent_tasks,
+        max_concurrent_gpus: settings.max_concurrent_gpus,
+        ..EnvironmentSettings::default()
+    }
 }

@@ -24,6 +24,7 @@ use modal_proto::client::modal_client_server::ModalClient;
 use modal_proto::client::*;
 use tonic::{Request, Response, Status};
 
+pub(crate) use self::app::stop as stop_app;
 use crate::caller::Caller;
 use crate::ctx::Ctx;
 
@@ -114,6 +115,7 @@ control_plane! {
         write app::app_create(AppCreateRequest) -> AppCreateResponse;
         read log::app_fetch_logs(AppFetchLogsRequest) -> AppFetchLogsResponse;
         read app::app_get_by_deployment_name(AppGetByDeploymentNameRequest) -> AppGetByDeploymentNameResponse;
+        read app::app_get_lifecycle(AppGetLifecycleRequest) -> AppGetLifecycleResponse;
         write app::app_get_or_create(AppGetOrCreateRequest) -> AppGetOrCreateResponse;
         read app::app_heartbeat(AppHeartbeatRequest) -> ();
         read app::app_list(AppListRequest) -> AppListResponse;

@@ -1,39 +1,100 @@
-//! RPCs of secrets.
+//! RPCs of secrets. Values come in here and never go out: answers have key names only.
+
+use std::collections::BTreeMap;
 
 use modal_proto::client::{
-    SecretDeleteRequest, SecretGetInfoRequest, SecretGetInfoResponse, SecretGetOrCreateRequest,
-    SecretGetOrCreateResponse, SecretListRequest, SecretListResponse, SecretUpdateRequest,
+    CreationInfo, SecretDeleteRequest, SecretGetInfoRequest, SecretGetInfoResponse,
+    SecretGetOrCreateRequest, SecretGetOrCreateResponse, SecretListItem, SecretListRequest,
+    SecretListResponse, SecretMetadata, SecretUpdateRequest,
 };
 use tonic::Status;
 
 use crate::ctx::Ctx;
-use crate::service::not_served;
+use crate::error::{Error, Result};
+use crate::ids::SecretId;
+use crate::secret_string::SecretString;
+use crate::state::creation::{Creation, Page};
+use crate::state::secrets::SecretRecord;
 
-pub(crate) async fn secret_delete(_ctx: &Ctx, _request: SecretDeleteRequest) -> Result<(), Status> {
-    Err(not_served("SecretDelete"))
+pub(crate) async fn secret_get_or_create(
+    ctx: &Ctx,
+    request: SecretGetOrCreateRequest,
+) -> Result<SecretGetOrCreateResponse, Status> {
+    let environment = ctx.environments.resolve(&request.environment_name).await?;
+    let creation = Creation::from_request(
+        request.object_creation_type,
+        &request.deployment_name,
+        &request.app_id,
+    )?;
+    let variables =
+        request.env_dict.into_iter().map(|(key, value)| (key, SecretString::from(value))).collect();
+    let record = ctx
+        .secrets
+        .get_or_create(&environment, &creation, variables, &request.required_keys)
+        .await?;
+    Ok(SecretGetOrCreateResponse {
+        secret_id: record.secret_id.clone(),
+        metadata: Some(metadata(record, environment.name)),
+    })
 }
 
 pub(crate) async fn secret_get_info(
-    _ctx: &Ctx,
-    _request: SecretGetInfoRequest,
+    ctx: &Ctx,
+    request: SecretGetInfoRequest,
 ) -> Result<SecretGetInfoResponse, Status> {
-    Err(not_served("SecretGetInfo"))
-}
-
-pub(crate) async fn secret_get_or_create(
-    _ctx: &Ctx,
-    _request: SecretGetOrCreateRequest,
-) -> Result<SecretGetOrCreateResponse, Status> {
-    Err(not_served("SecretGetOrCreate"))
+    let record = ctx.secrets.get(&id(&request.secret_id)?).await?;
+    let environment = ctx.environments.name_of(&record.environment_id).await?;
+    Ok(SecretGetInfoResponse { metadata: Some(metadata(record, environment)) })
 }
 
 pub(crate) async fn secret_list(
-    _ctx: &Ctx,
-    _request: SecretListRequest,
+    ctx: &Ctx,
+    request: SecretListRequest,
 ) -> Result<SecretListResponse, Status> {
-    Err(not_served("SecretList"))
+    let environment = ctx.environments.resolve(&request.environment_name).await?;
+    let page = Page::from_request(request.pagination);
+    let records = ctx.secrets.list(&environment, page).await?;
+    let item = |record: SecretRecord| SecretListItem {
+        label: record.name.clone().unwrap_or_default(),
+        created_at: record.created_at,
+        last_used_at: record.last_used_at.unwrap_or_default(),
+        environment_name: environment.name.clone(),
+        secret_id: record.secret_id.clone(),
+        metadata: Some(metadata(record, environment.name.clone())),
+    };
+    let items = records.into_iter().map(item).collect();
+    Ok(SecretListResponse { items, environment_name: environment.name.clone() })
 }
 
-pub(crate) async fn secret_update(_ctx: &Ctx, _request: SecretUpdateRequest) -> Result<(), Status> {
-    Err(not_served("SecretUpdate"))
+pub(crate) async fn secret_update(ctx: &Ctx, request: SecretUpdateRequest) -> Result<(), Status> {
+    let changes: BTreeMap<String, Option<SecretString>> = request
+        .updates
+        .into_iter()
+        .map(|update| (update.key, update.value.map(SecretString::from)))
+        .collect();
+    ctx.secrets.update(&id(&request.secret_id)?, changes).await?;
+    Ok(())
+}
+
+pub(crate) async fn secret_delete(ctx: &Ctx, request: SecretDeleteRequest) -> Result<(), Status> {
+    ctx.secrets.delete(&id(&request.secret_id)?).await?;
+    Ok(())
+}
+
+fn id(text: &str) -> Result<SecretId> {
+    SecretId::parse(text).map_err(Error::from)
+}
+
+fn metadata(record: SecretRecord, environment_name: String) -> SecretMetadata {
+    SecretMetadata {
+        keys: record.keys(),
+        name: record.name.unwrap_or_default(),
+        creation_info: Some(CreationInfo {
+            created_at: record.created_at,
+            ..CreationInfo::default()
+        }),
+        environment_name,
+        last_used_at: record.last_used_at.unwrap_or_default(),
+        ..SecretMetadata::default()
+    }
 }

@@ -1,27 +1,44 @@
-//! RPCs of workspaces.
+//! The one workspace of this server, and its one token.
 
+use modal_proto::client::token_info_get_response::Identity;
 use modal_proto::client::{
-    ClientHelloResponse, TokenInfoGetRequest, TokenInfoGetResponse, WorkspaceNameLookupResponse,
+    ClientHelloResponse, TokenInfoGetRequest, TokenInfoGetResponse, UserIdentity,
+    WorkspaceNameLookupResponse,
 };
 use tonic::Status;
 
 use crate::ctx::Ctx;
-use crate::service::not_served;
 
-pub(crate) async fn client_hello(_ctx: &Ctx, _request: ()) -> Result<ClientHelloResponse, Status> {
-    Err(not_served("ClientHello"))
+/// The workspace's name, and its user's.
+const NAME: &str = "local";
+/// The workspace's id.
+const WORKSPACE_ID: &str = "ac-local";
+
+pub(crate) async fn client_hello(ctx: &Ctx, (): ()) -> Result<ClientHelloResponse, Status> {
+    Ok(ClientHelloResponse {
+        image_builder_version: ctx.config.image_builder_version.clone(),
+        ..ClientHelloResponse::default()
+    })
 }
 
 pub(crate) async fn token_info_get(
-    _ctx: &Ctx,
+    ctx: &Ctx,
     _request: TokenInfoGetRequest,
 ) -> Result<TokenInfoGetResponse, Status> {
-    Err(not_served("TokenInfoGet"))
+    let user = UserIdentity { user_id: "us-local".to_owned(), username: NAME.to_owned() };
+    Ok(TokenInfoGetResponse {
+        token_id: ctx.auth.token().id.clone(),
+        workspace_id: WORKSPACE_ID.to_owned(),
+        workspace_name: NAME.to_owned(),
+        identity: Some(Identity::UserIdentity(user)),
+        ..TokenInfoGetResponse::default()
+    })
 }
 
+#[expect(deprecated, reason = "older clients read the field that is deprecated")]
 pub(crate) async fn workspace_name_lookup(
     _ctx: &Ctx,
-    _request: (),
+    (): (),
 ) -> Result<WorkspaceNameLookupResponse, Status> {
-    Err(not_served("WorkspaceNameLookup"))
+    Ok(WorkspaceNameLookupResponse { workspace_name: NAME.to_owned(), username: NAME.to_owned() })
 }

@@ -1,10 +1,28 @@
-//! What outlives the process: records in SQLite, contents by hash, secrets.
+//! What outlives the process: records in SQLite, contents by hash, secrets in private files.
 
+pub(crate) mod apps;
+pub(crate) mod blobs;
+pub(crate) mod cas;
+pub(crate) mod creation;
 mod database;
+pub(crate) mod environments;
+pub(crate) mod mounts;
+pub(crate) mod secret_store;
+pub(crate) mod secrets;
+pub(crate) mod volumes;
 
 use sqlx::SqlitePool;
 
+use self::apps::Apps;
+use self::blobs::Blobs;
+use self::cas::Cas;
+use self::environments::Environments;
+use self::mounts::Mounts;
+use self::secret_store::SecretStore;
+use self::secrets::Secrets;
+use self::volumes::Volumes;
 use crate::error::Result;
+use crate::server::ServerConfig;
 use crate::state_dir::StateDir;
 
 /// Everything that outlives the process. Clones share it.
@@ -14,13 +32,34 @@ pub(crate) struct State {
     pub(crate) dir: StateDir,
     /// Records.
     pub(crate) db: SqlitePool,
+    /// File contents by hash.
+    pub(crate) cas: Cas,
+    pub(crate) apps: Apps,
+    pub(crate) blobs: Blobs,
+    pub(crate) environments: Environments,
+    pub(crate) mounts: Mounts,
+    pub(crate) secrets: Secrets,
+    pub(crate) volumes: Volumes,
 }
 
 impl State {
     /// Opens the state directory, making what is missing in it.
-    pub(crate) async fn open(dir: StateDir) -> Result<Self> {
+    pub(crate) async fn open(config: &ServerConfig) -> Result<Self> {
+        let dir = config.state_dir.clone();
         dir.create()?;
         let db = database::open(&dir.database()).await?;
-        Ok(Self { dir, db })
+        let cas = Cas::new(dir.cas(), dir.tmp());
+        let version = config.image_builder_version.clone();
+        Ok(Self {
+            apps: Apps::new(db.clone()),
+            blobs: Blobs::new(db.clone(), dir.clone(), cas.clone()),
+            environments: Environments::open(db.clone(), version).await?,
+            mounts: Mounts::new(db.clone(), dir.clone(), cas.clone()),
+            secrets: Secrets::new(db.clone(), SecretStore::new(dir.secrets())),
+            volumes: Volumes::new(db.clone(), dir.clone(), cas.clone()),
+            dir,
+            db,
+            cas,
+        })
     }
 }

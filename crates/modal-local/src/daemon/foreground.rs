@@ -1,0 +1,129 @@
+//! Serving until told to stop: the life of a server process.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+use super::record::{Lock, ServerRecord};
+use crate::ctx::Ctx;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::gc::{self, Thoroughness};
+use crate::ids::AppId;
+use crate::server::{Server, ServerConfig};
+
+/// How often expired things are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How often garbage is collected.
+const COLLECT: Duration = Duration::from_secs(3_600);
+/// How long a command that only looks whether a server runs may hold the lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How a server process behaves.
+#[derive(Debug, Clone, Default)]
+pub struct ServeOptions {
+    /// Leave the terminal and session of the command that started it.
+    pub detach: bool,
+    /// End after this long without sandboxes, builds and calls; without, never.
+    pub idle_exit: Option<Duration>,
+}
+
+/// Serves until a signal, a request to stop, or idleness ends it; then ends all sandboxes.
+///
+/// Prints nothing; `on_ready` gets the server once it serves and its `server.json` is written.
+pub async fn serve(
+    config: ServerConfig,
+    options: ServeOptions,
+    on_ready: impl FnOnce(&Server),
+) -> Result<()> {
+    let dir = config.state_dir.clone();
+    dir.create()?;
+    if options.detach {
+        // Fails for a session's leader, which has left already.
+        let _ = rustix::process::setsid();
+    }
+    let _lock = take_lock(&dir).await?;
+    empty(&dir.tmp())?;
+    let server = Server::start(config).await?;
+    ServerRecord::new(server.url(), server.token()).write(&dir)?;
+    on_ready(&server);
+    run(&server.ctx, options.idle_exit).await?;
+    durable::remove_file(&dir.server_json())?;
+    server.stop().await;
+    Ok(())
+}
+
+/// Who only looks holds the lock for a moment; who serves holds it for good.
+async fn take_lock(dir: &crate::StateDir) -> Result<Lock> {
+    let until = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Lock::take(dir)? {
+            Some(lock) => return Ok(lock),
+            None if tokio::time::Instant::now() >= until => {
+                return Err(Error::Locked { path: dir.root().to_owned() });
+            }
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Removes what an earlier server left half-done.
+fn empty(directory: &std::path::Path) -> Result<()> {
+    for entry in std::fs::read_dir(directory).map_err(Error::file("read", directory))? {
+        let path = entry.map_err(Error::file("read", directory))?.path();
+        gc::remove_any(&path)?;
+    }
+    Ok(())
+}
+
+/// Keeps house until the server is to end.
+async fn run(ctx: &Ctx, idle_exit: Option<Duration>) -> Result<()> {
+    let failed = |source| Error::Serve { source: Box::new(source) as _ };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut collect = tokio::time::interval(COLLECT);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => {}
+            () = ctx.stop.cancelled() => return Ok(()),
+            _ = sweep.tick() => {
+                sweep_expired(ctx).await;
+                if idle_exit.is_some_and(|limit| is_idle(ctx, limit)) {
+                    tracing::info!("nothing to do; ending");
+                    return Ok(());
+                }
+            }
+            _ = collect.tick() => {
+                let ctx = ctx.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = gc::collect(&ctx, Thoroughness::Regular).await {
+                        tracing::warn!(%error, "garbage was not collected");
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn is_idle(ctx: &Ctx, limit: Duration) -> bool {
+    ctx.sandboxes.running() == 0 && ctx.images.building() == 0 && ctx.activity.idle_for() >= limit
+}
+
+/// Ends relays and apps whose clients are gone.
+async fn sweep_expired(ctx: &Ctx) {
+    ctx.relays.sweep();
+    let expired: Vec<AppId> = ctx.apps.expired().await.unwrap_or_default();
+    for app in expired {
+        tracing::info!(%app, "no heartbeat; stopping");
+        if let Err(error) = crate::service::stop_app(ctx, &app).await {
+            tracing::warn!(%error, %app, "an app was not stopped");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The server as a background process: one a state directory, found by its `server.json`.
+//!
+//! Who runs is decided by a lock that dies with its holder, so nothing is left to clean up after a
+//! crash. [`ensure_running`] is what commands call: it finds the server or starts one, and answers
+//! only when it serves.
+
+mod foreground;
+mod probe;
+mod record;
+mod start;
+mod status;
+mod stop;
+
+pub use self::foreground::{ServeOptions, serve};
+pub use self::record::ServerHandle;
+pub use self::start::ensure_running;
+pub use self::status::{ServerStatus, status};
+pub use self::stop::stop;

@@ -1,0 +1,123 @@
+//! Finding the background server, or starting one.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::record::{Lock, ServerHandle, ServerRecord, build_id};
+use super::{status, stop};
+use crate::error::{Error, Result};
+use crate::state_dir::StateDir;
+
+/// How long a server may take to come up; a slow disk and many migrations take seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often we look.
+const POLL: Duration = Duration::from_millis(20);
+/// How much of the log an error shows.
+const LOG_TAIL: usize = 1_500;
+/// A log longer than this is begun anew.
+const MAX_LOG: u64 = 16 * 1024 * 1024;
+
+/// The directory's server; if none runs, starts one with `command` and waits until it serves.
+///
+/// `command` must come to [`serve`](super::serve) with [`ServeOptions::detach`] set and the same
+/// state directory; its output goes to the log. A server of another build is replaced if it does
+/// nothing, and refused if it does.
+///
+/// [`ServeOptions::detach`]: super::ServeOptions::detach
+pub async fn ensure_running(dir: &StateDir, mut command: Command) -> Result<ServerHandle> {
+    dir.create()?;
+    let until = Instant::now() + PATIENCE;
+    let mut child: Option<Child> = None;
+    loop {
+        if let Some(handle) = discover(dir).await? {
+            return Ok(handle);
+        }
+        if let Some(ended) = ended(&mut child) {
+            // Another command may have been faster: then its server holds the lock.
+            if !Lock::is_held(dir)? {
+                return Err(failed(dir, &format!("the local server ended at once ({ended})")));
+            }
+        }
+        if child.is_none() && !Lock::is_held(dir)? {
+            child = Some(spawn(dir, &mut command)?);
+        }
+        if Instant::now() >= until {
+            return Err(failed(dir, "the local server does not come up"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The server that runs and answers, unless it is of another build and idle: that one is stopped.
+async fn discover(dir: &StateDir) -> Result<Option<ServerHandle>> {
+    if !Lock::is_held(dir)? {
+        return Ok(None);
+    }
+    let Some(record) = ServerRecord::read(dir).filter(ServerRecord::is_same_process) else {
+        return Ok(None);
+    };
+    let answer = match status::ask(dir, &record).await {
+        Ok(answer) => answer,
+        // It may be on its way out; the loop looks again until its time is over.
+        Err(error) => {
+            tracing::debug!(%error, "a server is recorded and does not answer");
+            return Ok(None);
+        }
+    };
+    if answer.build_id == build_id() {
+        return Ok(Some(record.handle()));
+    }
+    if answer.is_busy() {
+        let message = format!(
+            "a local server of another build (process {}) is running {} sandboxes and {} builds; \
+             wait for them, or stop it",
+            answer.pid, answer.sandboxes, answer.builds
+        );
+        return Err(Error::Daemon { message, log: dir.log() });
+    }
+    tracing::info!(pid = answer.pid, "replacing an idle server of another build");
+    stop::stop(dir).await?;
+    Ok(None)
+}
+
+fn spawn(dir: &StateDir, command: &mut Command) -> Result<Child> {
+    let log = open_log(dir)?;
+    let errors = log.try_clone().map_err(Error::file("open", dir.log()))?;
+    command.current_dir(dir.root()).stdin(Stdio::null()).stdout(log).stderr(errors);
+    command.spawn().map_err(|source| Error::Daemon {
+        message: format!("the local server cannot be started: {source}"),
+        log: dir.log(),
+    })
+}
+
+fn open_log(dir: &StateDir) -> Result<File> {
+    let path = dir.log();
+    let is_long = std::fs::metadata(&path).is_ok_and(|it| it.len() > MAX_LOG);
+    let mut options = OpenOptions::new();
+    options.create(true).mode(0o600).append(true);
+    if is_long {
+        // Best effort: a log that cannot be shortened grows on.
+        let _ = std::fs::remove_file(&path);
+    }
+    options.open(&path).map_err(Error::file("open", &path))
+}
+
+/// How the child ended, if it did.
+fn ended(child: &mut Option<Child>) -> Option<String> {
+    let status = child.as_mut()?.try_wait().ok().flatten()?;
+    *child = None;
+    Some(status.to_string())
+}
+
+fn failed(dir: &StateDir, what: &str) -> Error {
+    let log = std::fs::read(dir.log()).unwrap_or_default();
+    let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL)..]);
+    let tail = tail.trim();
+    let message =
+        if tail.is_empty() { what.to_owned() } else { format!("{what}. It said last:\n{tail}\n") };
+    Error::Daemon { message, log: dir.log() }
+}

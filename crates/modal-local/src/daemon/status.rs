@@ -1,0 +1,88 @@
+//! What a running server says about itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::probe;
+use super::record::{Lock, ServerRecord, build_id};
+use crate::clock;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::state_dir::StateDir;
+use crate::substitution::Substitution;
+
+/// What a running server says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its process.
+    pub pid: i32,
+    /// Where clients connect.
+    pub url: String,
+    /// The version of this crate that it was built from.
+    pub version: String,
+    /// The program file that it was started from; another build has another id.
+    pub build_id: String,
+    /// Where it keeps everything.
+    pub state_dir: String,
+    /// When it started, in seconds since 1970.
+    pub started_at: f64,
+    /// For how many seconds nothing has been asked of it.
+    pub idle_secs: u64,
+    /// How many sandboxes run.
+    pub sandboxes: usize,
+    /// How many image builds run.
+    pub builds: usize,
+    /// What containers can do on this machine, in one line; absent until one was needed.
+    pub containers: Option<String>,
+    /// Recipes that are used instead of others.
+    pub substitutions: Vec<Substitution>,
+}
+
+impl ServerStatus {
+    pub(crate) async fn of(ctx: &Ctx) -> Result<Self> {
+        Ok(Self {
+            pid: rustix::process::getpid().as_raw_pid(),
+            url: ctx.url.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            build_id: build_id().to_owned(),
+            state_dir: ctx.dir.root().display().to_string(),
+            started_at: ctx.started_at,
+            idle_secs: ctx.activity.idle_for().as_secs(),
+            sandboxes: ctx.sandboxes.running(),
+            builds: ctx.images.building(),
+            containers: ctx.started_runtime().map(|it| it.capabilities().to_string()),
+            substitutions: ctx.substitutions.list().await?,
+        })
+    }
+
+    /// For how many seconds it has run.
+    pub fn uptime_secs(&self) -> u64 {
+        (clock::now() - self.started_at).max(0.0) as u64
+    }
+
+    /// Whether it does something that stopping it would end.
+    pub fn is_busy(&self) -> bool {
+        self.sandboxes > 0 || self.builds > 0
+    }
+}
+
+/// The status of the directory's server; `None` if none runs.
+pub async fn status(dir: &StateDir) -> Result<Option<ServerStatus>> {
+    if !Lock::is_held(dir)? {
+        return Ok(None);
+    }
+    match ServerRecord::read(dir) {
+        Some(record) => ask(dir, &record).await.map(Some),
+        // It holds the lock and has not said where it listens: it is starting, or stopping.
+        None => Ok(None),
+    }
+}
+
+pub(super) async fn ask(dir: &StateDir, record: &ServerRecord) -> Result<ServerStatus> {
+    let answer = probe::request(record, "GET", "/_local/status").await;
+    let failed = |reason: String| Error::Daemon {
+        message: format!("the server at {} does not answer: {reason}", record.url),
+        log: dir.log(),
+    };
+    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    serde_json::from_slice(&answer).map_err(|error| failed(error.to_string()))
+}

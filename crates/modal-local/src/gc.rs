@@ -1,0 +1,303 @@
+//! Garbage: what no record names any more.
+//!
+//! Contents go when neither a mount nor a blob names them and nobody has asked for them for hours:
+//! an upload may be between its blocks and its files. What a sandbox may have mounted (deleted
+//! volumes, directories of mounts) goes only while no sandbox runs.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
+
+use crate::blocking;
+use crate::clock;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::ids::{SecretId, VolumeId};
+
+/// Contents that nobody names are kept for this long after they were last asked for.
+const CONTENT_AGE: Duration = Duration::from_secs(6 * 3_600);
+/// Directories that no record names (yet) are kept for this long: one may be in the making.
+const ORPHAN_AGE: Duration = Duration::from_secs(3_600);
+/// Blobs are kept for this long; what needs one longer has copied it.
+const BLOB_AGE: f64 = 7.0 * 86_400.0;
+/// What a stopped app owned is kept for this long.
+const OWNED_AGE: f64 = 3_600.0;
+
+/// What a collection removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Secrets, volumes and mounts without a name that had expired or whose app is stopped.
+    pub objects: u64,
+    /// Cached layers of images.
+    pub layers: u64,
+    /// File contents.
+    pub contents: u64,
+    /// Files and directories that had been deleted, and directories that nobody named.
+    pub directories: u64,
+    /// Log lines.
+    pub log_lines: u64,
+    /// Freed space, as far as it is known.
+    pub bytes: u64,
+}
+
+/// How much is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thoroughness {
+    /// What can never be used again.
+    Regular,
+    /// Also layers of images that would only spare work in builds to come.
+    CachedLayers,
+}
+
+/// Collects once.
+pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Collected> {
+    let is_quiet = ctx.sandboxes.running() == 0;
+    let mut collected = Collected::default();
+    if thoroughness == Thoroughness::CachedLayers {
+        collected.layers += ctx.images.collect_garbage().await? as u64;
+    }
+    if is_quiet {
+        collected.objects += end_expired(ctx).await?;
+    }
+    collected.contents += forget_blobs(ctx).await?;
+    collected.log_lines += ctx.logs.trim().await?;
+    let mounts = names(ctx, "SELECT checksum FROM mounts").await?;
+    let volumes = names(ctx, "SELECT volume_id FROM volumes").await?;
+    let secrets = names(ctx, "SELECT secret_id || '.json' FROM secrets").await?;
+    let contents = names(
+        ctx,
+        "SELECT sha256_hex FROM mount_files
+         UNION SELECT sha256_hex FROM blobs WHERE sha256_hex IS NOT NULL",
+    )
+    .await?;
+    let (dir, cas) = (ctx.dir.clone(), ctx.cas.root().to_owned());
+    let swept = blocking::run(move || {
+        let mut swept = Collected::default();
+        sweep_trash(&dir.trash(), is_quiet, &mut swept)?;
+        sweep_orphans(&dir.secrets(), &secrets, &mut swept)?;
+        if is_quiet {
+            sweep_orphans(&dir.volumes(), &volumes, &mut swept)?;
+            sweep_orphans(&dir.mounts(), &mounts, &mut swept)?;
+        }
+        sweep_contents(&cas, &contents, CONTENT_AGE, &mut swept)?;
+        Ok(swept)
+    })
+    .await?;
+    collected.contents += swept.contents;
+    collected.directories += swept.directories;
+    collected.bytes += swept.bytes;
+    Ok(collected)
+}
+
+async fn names(ctx: &Ctx, query: &'static str) -> Result<HashSet<String>> {
+    let names: Vec<String> = sqlx::query_scalar(query)
+        .fetch_all(&ctx.db)
+        .await
+        .map_err(Error::database("collect garbage"))?;
+    Ok(names.into_iter().collect())
+}
+
+/// Deletes objects without a name that have expired or whose app has been stopped for a while.
+async fn end_expired(ctx: &Ctx) -> Result<u64> {
+    let failed = || Error::database("collect garbage");
+    let (now, stopped_before) = (clock::now(), clock::now() - OWNED_AGE);
+    let secrets: Vec<String> = sqlx::query_scalar(
+        "SELECT secret_id FROM secrets WHERE expires_at < ?1 OR app_id IN
+         (SELECT app_id FROM apps WHERE stopped_at < ?2)",
+    )
+    .bind(now)
+    .bind(stopped_before)
+    .fetch_all(&ctx.db)
+    .await
+    .map_err(failed())?;
+    let volumes: Vec<String> = sqlx::query_scalar(
+        "SELECT volume_id FROM volumes WHERE expires_at < ?1 OR app_id IN
+         (SELECT app_id FROM apps WHERE stopped_at < ?2)",
+    )
+    .bind(now)
+    .bind(stopped_before)
+    .fetch_all(&ctx.db)
+    .await
+    .map_err(failed())?;
+    for id in &secrets {
+        ctx.secrets.delete(&SecretId::parse(id)?).await?;
+    }
+    for id in &volumes {
+        ctx.volumes.delete(&VolumeId::parse(id)?).await?;
+    }
+    let mounts = sqlx::query(
+        "DELETE FROM mounts WHERE expires_at < ?1 OR app_id IN
+         (SELECT app_id FROM apps WHERE stopped_at < ?2)",
+    )
+    .bind(now)
+    .bind(stopped_before)
+    .execute(&ctx.db)
+    .await
+    .map_err(failed())?;
+    Ok(secrets.len() as u64 + volumes.len() as u64 + mounts.rows_affected())
+}
+
+async fn forget_blobs(ctx: &Ctx) -> Result<u64> {
+    let done = sqlx::query("DELETE FROM blobs WHERE created_at < ?")
+        .bind(clock::now() - BLOB_AGE)
+        .execute(&ctx.db)
+        .await
+        .map_err(Error::database("collect garbage"))?;
+    Ok(done.rows_affected())
+}
+
+/// What was deleted. Volumes only while no sandbox can have them mounted.
+fn sweep_trash(trash: &Path, is_quiet: bool, swept: &mut Collected) -> Result<()> {
+    for path in entries(trash)? {
+        let is_volume = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(VolumeId::PREFIX));
+        if is_quiet || !is_volume {
+            swept.bytes += remove_any(&path)?;
+            swept.directories += 1;
+        }
+    }
+    Ok(())
+}
+
+/// What lies in a directory of objects and is no object.
+fn sweep_orphans(root: &Path, known: &HashSet<String>, swept: &mut Collected) -> Result<()> {
+    for path in entries(root)? {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        if name.is_some_and(|name| !known.contains(&name)) && is_older(&path, ORPHAN_AGE) {
+            swept.bytes += remove_any(&path)?;
+            swept.directories += 1;
+        }
+    }
+    Ok(())
+}
+
+fn sweep_contents(
+    cas: &Path,
+    known: &HashSet<String>,
+    age: Duration,
+    swept: &mut Collected,
+) -> Result<()> {
+    for shelf in entries(cas)? {
+        for path in entries(&shelf)? {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            if name.is_some_and(|name| !known.contains(&name)) && is_older(&path, age) {
+                swept.bytes += remove_any(&path)?;
+                swept.contents += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let failed = || Error::file("read", directory);
+    let entries = fs::read_dir(directory).map_err(failed())?;
+    entries.map(|entry| entry.map(|it| it.path()).map_err(failed())).collect()
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|it| it.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
+}
+
+/// Removes a file or a whole directory, links not followed; answers the bytes that were in it.
+pub(crate) fn remove_any(path: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in WalkDir::new(path).follow_links(false) {
+        let Ok(entry) = entry else { continue };
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_file() {
+            bytes += metadata.len();
+        }
+    }
+    match remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path);
+            remove(path)
+        }
+        done => done,
+    }
+    .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    .map(|()| bytes)
+    .map_err(Error::file("remove", path))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    }
+}
+
+/// Programs may leave directories that nobody may enter, not even to delete what is in them.
+fn open_up(path: &Path) {
+    let mut waiting = vec![path.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        // What cannot be opened shows when it cannot be removed.
+        let _ = fs::set_permissions(&directory, fs::Permissions::from_mode(0o700));
+        let Ok(children) = fs::read_dir(&directory) else { continue };
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        waiting.extend(children.flatten().filter(is_dir).map(|entry| entry.path()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn removal_follows_no_link_and_opens_closed_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = dir.path().join("keep");
+        fs::create_dir_all(dir.path().join("gone/closed")).unwrap();
+        fs::create_dir(&keep).unwrap();
+        fs::write(keep.join("a"), "kept").unwrap();
+        fs::write(dir.path().join("gone/closed/b"), "12345").unwrap();
+        symlink(&keep, dir.path().join("gone/link")).unwrap();
+        let closed = fs::Permissions::from_mode(0o000);
+        fs::set_permissions(dir.path().join("gone/closed"), closed).unwrap();
+        remove_any(&dir.path().join("gone")).unwrap();
+        assert!(!dir.path().join("gone").exists());
+        assert_eq!(fs::read(keep.join("a")).unwrap(), b"kept");
+        assert_eq!(remove_any(&dir.path().join("gone")).unwrap(), 0);
+    }
+
+    #[test]
+    fn only_old_contents_without_a_name_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = dir.path().join("ab");
+        fs::create_dir(&shelf).unwrap();
+        for name in ["abnamed", "aborphan"] {
+            fs::write(shelf.join(name), "x").unwrap();
+        }
+        let known = HashSet::from(["abnamed".to_owned()]);
+        let mut swept = Collected::default();
+        sweep_contents(dir.path(), &known, CONTENT_AGE, &mut swept).unwrap();
+        assert_eq!(swept.contents, 0);
+        sweep_contents(dir.path(), &known, Duration::ZERO, &mut swept).unwrap();
+        assert_eq!((swept.contents, swept.bytes), (1, 1));
+        assert!(shelf.join("abnamed").exists());
+    }
+
+    #[test]
+    fn deleted_volumes_wait_for_the_last_sandbox() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("vo-1")).unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        let mut swept = Collected::default();
+        sweep_trash(dir.path(), false, &mut swept).unwrap();
+        assert!(dir.path().join("vo-1").exists() && !dir.path().join("file").exists());
+        sweep_trash(dir.path(), true, &mut swept).unwrap();
+        assert!(!dir.path().join("vo-1").exists());
+    }
+}

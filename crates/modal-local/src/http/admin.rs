@@ -1,0 +1,95 @@
+//! Administration, for whoever has the token: relays, substitutions, garbage, status, stop.
+
+use std::net::SocketAddr;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::daemon::ServerStatus;
+use crate::error::Result;
+use crate::gc::{self, Collected, Thoroughness};
+use crate::relay::Relay;
+use crate::substitution::Substitution;
+
+pub(super) fn routes() -> Router<Ctx> {
+    Router::new()
+        .route("/_local/status", get(status))
+        .route("/_local/stop", post(stop))
+        .route("/_local/gc", post(collect))
+        .route("/_local/relays", post(create_relay))
+        .route("/_local/relays/{id}", put(renew_relay).delete(delete_relay))
+        .route("/_local/substitutions", get(substitutions).put(replace_substitutions))
+}
+
+async fn status(State(ctx): State<Ctx>) -> Result<Json<ServerStatus>> {
+    ServerStatus::of(&ctx).await.map(Json)
+}
+
+/// Begins to stop; the server is gone when its lock is free.
+async fn stop(State(ctx): State<Ctx>) -> StatusCode {
+    ctx.stop.cancel();
+    StatusCode::ACCEPTED
+}
+
+async fn collect(State(ctx): State<Ctx>) -> Result<Json<Collected>> {
+    gc::collect(&ctx, Thoroughness::CachedLayers).await.map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RelayRequest {
+    target: SocketAddr,
+}
+
+#[derive(Serialize)]
+struct RelayAnswer {
+    id: String,
+    host: String,
+    port: u16,
+}
+
+impl RelayAnswer {
+    fn new(id: String, relay: Relay) -> Self {
+        Self { id, host: relay.host, port: relay.port }
+    }
+}
+
+async fn create_relay(
+    State(ctx): State<Ctx>,
+    Json(request): Json<RelayRequest>,
+) -> Result<Json<RelayAnswer>> {
+    let (id, relay) = ctx.relays.register(request.target)?;
+    Ok(Json(RelayAnswer::new(id, relay)))
+}
+
+async fn renew_relay(State(ctx): State<Ctx>, Path(id): Path<String>) -> Result<Json<RelayAnswer>> {
+    let relay = ctx.relays.renew(&id)?;
+    Ok(Json(RelayAnswer::new(id, relay)))
+}
+
+async fn delete_relay(State(ctx): State<Ctx>, Path(id): Path<String>) -> StatusCode {
+    ctx.relays.remove(&id);
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    substitutions: Vec<Substitution>,
+}
+
+async fn substitutions(State(ctx): State<Ctx>) -> Result<Json<Table>> {
+    Ok(Json(Table { substitutions: ctx.substitutions.list().await? }))
+}
+
+async fn replace_substitutions(
+    State(ctx): State<Ctx>,
+    Json(table): Json<Table>,
+) -> Result<StatusCode> {
+    ctx.substitutions.replace(&table.substitutions).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,70 @@
+//! Contents of files of volumes, block by block.
+
+use std::io::{Seek as _, SeekFrom};
+
+use axum::body::Body;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+
+use super::text;
+use crate::blocking;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::ids::VolumeId;
+use crate::state::cas::{Sha256Hash, read_at_most};
+use crate::state::volumes::path::VolumePath;
+use crate::state::volumes::upload::BLOCK;
+
+/// Takes the block that has this hash. The answer is what the client repeats as `put_response`.
+pub(super) async fn put(ctx: &Ctx, sha256: &str, body: Body) -> Result<Response> {
+    let expected = Sha256Hash::from_hex(sha256)?;
+    let upload = ctx.cas.put_stream(body.into_data_stream(), BLOCK).await?;
+    let came = upload.stored().hash;
+    if came != expected {
+        return Err(Error::invalid(format!("the block sent has the hash {came}, not {expected}")));
+    }
+    upload.keep(&ctx.cas).await?;
+    Ok(text(sha256.to_owned()))
+}
+
+/// Gives a range of at most one block, with its digest.
+///
+/// A client that pads gets no trailing zeros. If the file has become shorter, zeros stand for what
+/// is gone, as they would had it been written with a hole.
+pub(super) async fn get(
+    ctx: &Ctx,
+    volume: &str,
+    path: &str,
+    (start, len): (u64, u64),
+    trim: bool,
+) -> Result<Response> {
+    let tree = ctx.volumes.tree(&VolumeId::parse(volume)?).await?;
+    let path = VolumePath::parse(path)?;
+    let len = len.min(BLOCK);
+    let data = blocking::run(move || {
+        let mut file = tree.open_file(&path)?;
+        let mut data = file
+            .seek(SeekFrom::Start(start))
+            .and_then(|_| read_at_most(&mut file, len))
+            .map_err(Error::file("read", tree.location().join(path.to_string())))?;
+        if trim {
+            let kept = data.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            data.truncate(kept);
+        } else {
+            data.resize(usize::try_from(len).unwrap_or(0), 0);
+        }
+        Ok(data)
+    })
+    .await?;
+    let digest = format!("sha-256=:{}:", BASE64.encode(Sha256Hash::of(&data).as_bytes()));
+    let mut response = text(data);
+    let headers = response.headers_mut();
+    if let Ok(digest) = HeaderValue::from_str(&digest) {
+        headers.insert("repr-digest", digest);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Ok(response)
+}

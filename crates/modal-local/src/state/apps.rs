@@ -1,0 +1,219 @@
+//! Apps: what owns sandboxes, logs and anonymous objects.
+
+use modal_proto::client::AppState;
+use sqlx::SqlitePool;
+
+use super::creation::Creation;
+use super::environments::Environment;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::ids::AppId;
+
+/// How long an app that sends heartbeats lives without one; clients send one every 15 seconds.
+const HEARTBEAT_LIFE: f64 = 90.0;
+
+/// An app's record.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub(crate) struct AppRecord {
+    pub(crate) app_id: String,
+    pub(crate) environment_id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) description: String,
+    state: i32,
+    pub(crate) created_at: f64,
+    pub(crate) deployed_at: Option<f64>,
+    pub(crate) stopped_at: Option<f64>,
+}
+
+impl AppRecord {
+    pub(crate) fn state(&self) -> AppState {
+        AppState::try_from(self.state).unwrap_or(AppState::Unspecified)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped_at.is_some()
+    }
+}
+
+/// The apps of this server. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Apps {
+    db: SqlitePool,
+}
+
+impl Apps {
+    pub(crate) fn new(db: SqlitePool) -> Self {
+        Self { db }
+    }
+
+    /// Looks up or makes an app by name; it stays until it is stopped.
+    pub(crate) async fn get_or_create(
+        &self,
+        environment: &Environment,
+        creation: &Creation,
+    ) -> Result<AppRecord> {
+        let Some(name) = creation.name() else {
+            return Err(Error::invalid("an app that is looked up needs a name"));
+        };
+        match (creation, self.find(environment, name).await?) {
+            (Creation::FailIfExists(_), Some(_)) => Err(Error::already_exists("app", name)),
+            (_, Some(app)) => Ok(app),
+            (Creation::LookUp(_), None) => {
+                let name = format!("{name}` in environment `{}", environment.name);
+                Err(Error::not_found("app", name))
+            }
+            (_, None) => self.insert_named(environment, name).await,
+        }
+    }
+
+    /// Makes an app without a name: one run of a client's code.
+    pub(crate) async fn create(
+        &self,
+        environment: &Environment,
+        description: &str,
+        state: AppState,
+    ) -> Result<AppRecord> {
+        let id = AppId::random();
+        let expires_at = expires(state).then(|| clock::now() + HEARTBEAT_LIFE);
+        sqlx::query(
+            "INSERT INTO apps (app_id, environment_id, description, state, created_at, expires_at)
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(id.as_str())
+        .bind(&environment.id)
+        .bind(description)
+        .bind(state as i32)
+        .bind(clock::unique_now())
+        .bind(expires_at)
+        .execute(&self.db)
+        .await
+        .map_err(Error::database("create an app"))?;
+        self.get(&id).await
+    }
+
+    /// One app's record.
+    pub(crate) async fn get(&self, id: &AppId) -> Result<AppRecord> {
+        sqlx::query_as("SELECT * FROM apps WHERE app_id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.db)
+            .await
+            .map_err(Error::database("look up an app"))?
+            .ok_or_else(|| Error::not_found("app", id))
+    }
+
+    /// The app that may be given new work.
+    pub(crate) async fn get_running(&self, id: &AppId) -> Result<AppRecord> {
+        let app = self.get(id).await?;
+        if app.is_stopped() {
+            return Err(Error::Precondition(format!("app `{id}` is stopped")));
+        }
+        Ok(app)
+    }
+
+    /// The running app of this name.
+    pub(crate) async fn find(
+        &self,
+        environment: &Environment,
+        name: &str,
+    ) -> Result<Option<AppRecord>> {
+        sqlx::query_as(
+            "SELECT * FROM apps WHERE environment_id = ? AND name = ? AND stopped_at IS NULL",
+        )
+        .bind(&environment.id)
+        .bind(name)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(Error::database("look up an app"))
+    }
+
+    /// The app of this name that was stopped last.
+    pub(crate) async fn find_stopped(
+        &self,
+        environment: &Environment,
+        name: &str,
+    ) -> Result<Option<AppRecord>> {
+        sqlx::query_as(
+            "SELECT * FROM apps WHERE environment_id = ? AND name = ? AND stopped_at IS NOT NULL
+             ORDER BY stopped_at DESC LIMIT 1",
+        )
+        .bind(&environment.id)
+        .bind(name)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(Error::database("look up an app"))
+    }
+
+    /// All apps of an environment, newest first.
+    pub(crate) async fn list(&self, environment: &Environment) -> Result<Vec<AppRecord>> {
+        sqlx::query_as("SELECT * FROM apps WHERE environment_id = ? ORDER BY created_at DESC")
+            .bind(&environment.id)
+            .fetch_all(&self.db)
+            .await
+            .map_err(Error::database("list apps"))
+    }
+
+    /// Keeps an ephemeral app for a while longer; an error if it is stopped.
+    pub(crate) async fn heartbeat(&self, id: &AppId) -> Result<()> {
+        self.get_running(id).await?;
+        sqlx::query("UPDATE apps SET expires_at = ? WHERE app_id = ? AND expires_at IS NOT NULL")
+            .bind(clock::now() + HEARTBEAT_LIFE)
+            .bind(id.as_str())
+            .execute(&self.db)
+            .await
+            .map(drop)
+            .map_err(Error::database("keep an app"))
+    }
+
+    /// Marks an app as stopped; false if it was stopped before.
+    pub(crate) async fn mark_stopped(&self, id: &AppId) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE apps SET state = ?, stopped_at = ?, expires_at = NULL
+             WHERE app_id = ? AND stopped_at IS NULL",
+        )
+        .bind(AppState::Stopped as i32)
+        .bind(clock::now())
+        .bind(id.as_str())
+        .execute(&self.db)
+        .await
+        .map_err(Error::database("stop an app"))?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Running apps whose client sends no heartbeats any more.
+    pub(crate) async fn expired(&self) -> Result<Vec<AppId>> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT app_id FROM apps WHERE expires_at < ? AND stopped_at IS NULL",
+        )
+        .bind(clock::now())
+        .fetch_all(&self.db)
+        .await
+        .map_err(Error::database("list apps"))?;
+        ids.iter().map(|id| AppId::parse(id).map_err(Error::from)).collect()
+    }
+
+    async fn insert_named(&self, environment: &Environment, name: &str) -> Result<AppRecord> {
+        let now = clock::unique_now();
+        sqlx::query(
+            "INSERT INTO apps
+             (app_id, environment_id, name, description, state, created_at, deployed_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(AppId::random().as_str())
+        .bind(&environment.id)
+        .bind(name)
+        .bind(name)
+        .bind(AppState::Deployed as i32)
+        .bind(now)
+        .bind(now)
+        .execute(&self.db)
+        .await
+        .map_err(Error::database("create an app"))?;
+        let made = self.find(environment, name).await?;
+        made.ok_or_else(|| Error::not_found("app", name))
+    }
+}
+
+/// Whether an app in this state lives by its client's heartbeats.
+fn expires(state: AppState) -> bool {
+    matches!(state, AppState::Ephemeral | AppState::Initializing)
+}

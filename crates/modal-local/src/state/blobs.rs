@@ -1,0 +1,179 @@
+//! Blobs: uploads too large for a message, given out as ids.
+
+use std::path::PathBuf;
+
+use md5::{Digest as _, Md5};
+use sqlx::SqlitePool;
+use tokio::io::AsyncReadExt as _;
+
+use super::cas::{Cas, Incoming, Sha256Hash, Stored};
+use crate::clock;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::ids::BlobId;
+use crate::state_dir::StateDir;
+
+/// From this length on, a blob is uploaded in parts: clients do not compute its MD5 any more.
+const MULTIPART_FROM: u64 = 1024 * 1024 * 1024;
+/// The length of a part.
+pub(crate) const PART: u64 = 64 * 1024 * 1024;
+/// Longest blob: what fits 10,000 parts.
+const MAX_LENGTH: u64 = PART * 10_000;
+/// How much of a part is read at once.
+const CHUNK: usize = 1024 * 1024;
+
+/// A blob's record.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct BlobRecord {
+    pub(crate) blob_id: String,
+    /// Set once the blob is uploaded.
+    pub(crate) sha256_hex: Option<String>,
+    pub(crate) length: i64,
+    /// How many parts it is uploaded in; 0 for a blob uploaded at once.
+    pub(crate) parts: i64,
+}
+
+impl BlobRecord {
+    /// Its content, if it has been uploaded.
+    pub(crate) fn hash(&self) -> Result<Sha256Hash> {
+        let hash = self.sha256_hex.as_deref().ok_or_else(|| {
+            Error::Precondition(format!("blob `{}` has not been uploaded", self.blob_id))
+        })?;
+        Sha256Hash::from_hex(hash)
+    }
+}
+
+/// The blobs of this server. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Blobs {
+    db: SqlitePool,
+    dir: StateDir,
+    cas: Cas,
+}
+
+impl Blobs {
+    pub(crate) fn new(db: SqlitePool, dir: StateDir, cas: Cas) -> Self {
+        Self { db, dir, cas }
+    }
+
+    /// Announces a blob of this length.
+    pub(crate) async fn create(&self, length: i64) -> Result<BlobRecord> {
+        let length_given = u64::try_from(length).ok().filter(|it| *it <= MAX_LENGTH);
+        let Some(bytes) = length_given else {
+            return Err(Error::invalid(format!("a blob cannot have {length} bytes")));
+        };
+        let parts = if bytes < MULTIPART_FROM { 0 } else { bytes.div_ceil(PART) as i64 };
+        let id = BlobId::random();
+        sqlx::query("INSERT INTO blobs (blob_id, length, parts, created_at) VALUES (?, ?, ?, ?)")
+            .bind(id.as_str())
+            .bind(length)
+            .bind(parts)
+            .bind(clock::unique_now())
+            .execute(&self.db)
+            .await
+            .map_err(Error::database("create a blob"))?;
+        self.get(&id).await
+    }
+
+    /// One blob's record.
+    pub(crate) async fn get(&self, id: &BlobId) -> Result<BlobRecord> {
+        sqlx::query_as("SELECT blob_id, sha256_hex, length, parts FROM blobs WHERE blob_id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.db)
+            .await
+            .map_err(Error::database("look up a blob"))?
+            .ok_or_else(|| Error::not_found("blob", id))
+    }
+
+    /// Keeps an upload as the blob's content; its length must be the announced one.
+    pub(crate) async fn complete(&self, blob: &BlobRecord, upload: Incoming) -> Result<Stored> {
+        let came = upload.stored().length;
+        if i64::try_from(came).ok() != Some(blob.length) {
+            return Err(Error::invalid(format!(
+                "blob `{}` was announced with {} bytes, but {came} came",
+                blob.blob_id, blob.length
+            )));
+        }
+        let stored = upload.keep(&self.cas).await?;
+        sqlx::query("UPDATE blobs SET sha256_hex = ? WHERE blob_id = ?")
+            .bind(stored.hash.to_string())
+            .bind(&blob.blob_id)
+            .execute(&self.db)
+            .await
+            .map_err(Error::database("complete a blob"))?;
+        Ok(stored)
+    }
+
+    /// The length that part `number` must have, counted from 1.
+    pub(crate) fn part_length(blob: &BlobRecord, number: u32) -> Result<u64> {
+        let length = u64::try_from(blob.length).unwrap_or(0);
+        let (number, parts) = (u64::from(number), u64::try_from(blob.parts).unwrap_or(0));
+        if number == 0 || number > parts {
+            return Err(Error::invalid(format!("blob `{}` has no part {number}", blob.blob_id)));
+        }
+        Ok(if number < parts { PART } else { length - PART * (parts - 1) })
+    }
+
+    /// Keeps one part of a blob under its number.
+    pub(crate) async fn keep_part(
+        &self,
+        blob: &BlobRecord,
+        number: u32,
+        upload: Incoming,
+    ) -> Result<Stored> {
+        let stored = upload.keep(&self.cas).await?;
+        let note = self.part_note(blob, number);
+        let text = stored.hash.to_string();
+        crate::blocking::run(move || durable::write(&note, text.as_bytes(), 0o600)).await?;
+        Ok(stored)
+    }
+
+    /// Puts the parts together. Answers the content and what S3 calls its entity tag: the MD5 of
+    /// the parts' MD5s, a dash, and their number.
+    pub(crate) async fn join_parts(&self, blob: &BlobRecord) -> Result<(Stored, String)> {
+        let mut whole = self.cas.begin()?;
+        let mut sums = Md5::new();
+        let parts = u32::try_from(blob.parts).unwrap_or(0);
+        for number in 1..=parts {
+            sums.update(self.append_part(blob, number, &mut whole).await?);
+        }
+        let stored = self.complete(blob, whole).await?;
+        for number in 1..=parts {
+            let note = self.part_note(blob, number);
+            crate::blocking::run(move || durable::remove_file(&note)).await?;
+        }
+        Ok((stored, format!("{}-{parts}", hex::encode(sums.finalize()))))
+    }
+
+    /// Appends one part; answers its MD5.
+    async fn append_part(
+        &self,
+        blob: &BlobRecord,
+        number: u32,
+        whole: &mut Incoming,
+    ) -> Result<[u8; 16]> {
+        let note = self.part_note(blob, number);
+        let missing = |_| {
+            let id = &blob.blob_id;
+            Error::Precondition(format!("part {number} of blob `{id}` has not been uploaded"))
+        };
+        let hash = tokio::fs::read_to_string(&note).await.map_err(missing)?;
+        let hash = Sha256Hash::from_hex(&hash)?;
+        let path = self.cas.path_of(&hash);
+        let mut part = tokio::fs::File::from_std(self.cas.open(&hash)?);
+        let (mut md5, mut chunk) = (Md5::new(), vec![0; CHUNK]);
+        loop {
+            let count = part.read(&mut chunk).await.map_err(Error::file("read", &path))?;
+            if count == 0 {
+                return Ok(md5.finalize().into());
+            }
+            md5.update(&chunk[..count]);
+            whole.write(&chunk[..count], MAX_LENGTH).await?;
+        }
+    }
+
+    /// Remembers which content a part has, until the blob is complete.
+    fn part_note(&self, blob: &BlobRecord, number: u32) -> PathBuf {
+        self.dir.tmp().join(format!("{}-{number}.part", blob.blob_id))
+    }
+}

@@ -1,0 +1,271 @@
+//! File contents by their SHA-256: what uploads leave, and mounts and volumes are made of.
+//!
+//! A content lies in `cas/<first two digits>/<hash>`, read-only. It is there completely or not at
+//! all, and its name was checked against its bytes when it came in. Users link or copy it; nobody
+//! writes to it. What no record names and nobody asked for lately is removed by [`crate::gc`].
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use futures::{Stream, StreamExt as _};
+use md5::Md5;
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::durable;
+use crate::error::{BoxError, Error, Result};
+
+/// A SHA-256, checked when parsed; as text 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Sha256Hash([u8; 32]);
+
+impl Sha256Hash {
+    /// The hash of these bytes.
+    pub(crate) fn of(data: &[u8]) -> Self {
+        Self(Sha256::digest(data).into())
+    }
+
+    /// From 64 hexadecimal digits.
+    pub(crate) fn from_hex(text: &str) -> Result<Self> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash)
+            .map_err(|_| Error::invalid("a SHA-256 must be 64 hexadecimal digits"))?;
+        Ok(Self(hash))
+    }
+
+    /// From the 32 bytes themselves.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let hash =
+            bytes.try_into().map_err(|_| Error::invalid("a SHA-256 must be 32 bytes long"))?;
+        Ok(Self(hash))
+    }
+
+    /// The 32 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Sha256Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl std::fmt::Debug for Sha256Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sha256Hash({self})")
+    }
+}
+
+/// A content that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) hash: Sha256Hash,
+    pub(crate) md5: [u8; 16],
+    pub(crate) length: u64,
+}
+
+/// A content under way: hashed while it is written, put in its place by [`Incoming::keep`].
+pub(crate) struct Incoming {
+    file: tokio::fs::File,
+    temporary: NamedTempFile,
+    sha256: Sha256,
+    md5: Md5,
+    length: u64,
+}
+
+/// The content-addressed store. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Cas {
+    root: PathBuf,
+    tmp: PathBuf,
+}
+
+impl Cas {
+    pub(crate) fn new(root: PathBuf, tmp: PathBuf) -> Self {
+        Self { root, tmp }
+    }
+
+    /// Where the content with this hash lies, or would lie. Read-only: link it or copy it.
+    pub(crate) fn path_of(&self, hash: &Sha256Hash) -> PathBuf {
+        let name = hash.to_string();
+        self.root.join(&name[..2]).join(name)
+    }
+
+    /// The directory of all contents.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether the content is here. If so, it is kept for a while from now: its age starts anew.
+    pub(crate) fn contains(&self, hash: &Sha256Hash) -> bool {
+        touch(&self.path_of(hash)).is_ok()
+    }
+
+    /// The length of a content in bytes; `None` if it is not here.
+    pub(crate) fn length(&self, hash: &Sha256Hash) -> Option<u64> {
+        fs::metadata(self.path_of(hash)).ok().map(|metadata| metadata.len())
+    }
+
+    /// Opens a content for reading.
+    pub(crate) fn open(&self, hash: &Sha256Hash) -> Result<File> {
+        let path = self.path_of(hash);
+        File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::not_found("content", hash),
+            _ => Error::file("open", &path)(error),
+        })
+    }
+
+    /// Begins to take in a content.
+    pub(crate) fn begin(&self) -> Result<Incoming> {
+        let create = Error::file("create a file in", &self.tmp);
+        let temporary = NamedTempFile::new_in(&self.tmp).map_err(create)?;
+        let file = temporary.reopen().map_err(Error::file("open", temporary.path()))?;
+        let file = tokio::fs::File::from_std(file);
+        Ok(Incoming { file, temporary, sha256: Sha256::new(), md5: Md5::new(), length: 0 })
+    }
+
+    /// Takes in bytes that are in memory. Blocks.
+    pub(crate) fn put_bytes(&self, data: &[u8]) -> Result<Sha256Hash> {
+        let hash = Sha256Hash::of(data);
+        if self.contains(&hash) {
+            return Ok(hash);
+        }
+        let create = Error::file("create a file in", &self.tmp);
+        let mut temporary = NamedTempFile::new_in(&self.tmp).map_err(create)?;
+        temporary.write_all(data).map_err(Error::file("write", temporary.path()))?;
+        self.place(temporary, &hash)?;
+        Ok(hash)
+    }
+
+    /// Takes in a stream of at most `limit` bytes.
+    pub(crate) async fn put_stream<S, E>(&self, mut stream: S, limit: u64) -> Result<Incoming>
+    where
+        S: Stream<Item = Result<bytes::Bytes, E>> + Unpin,
+        E: Into<BoxError>,
+    {
+        let mut incoming = self.begin()?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| {
+                Error::invalid(format!("the upload broke off: {}", error.into()))
+            })?;
+            incoming.write(&chunk, limit).await?;
+        }
+        Ok(incoming)
+    }
+
+    /// Moves a complete file to where its hash says. Blocks.
+    fn place(&self, temporary: NamedTempFile, hash: &Sha256Hash) -> Result<()> {
+        let path = self.path_of(hash);
+        let file = temporary.as_file();
+        let read_only = fs::Permissions::from_mode(0o444);
+        file.set_permissions(read_only).map_err(Error::file("set the mode of", &path))?;
+        file.sync_data().map_err(Error::file("sync", &path))?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
+        }
+        temporary.persist(&path).map_err(|error| Error::file("write", &path)(error.error))?;
+        durable::sync_parent(&path)
+    }
+}
+
+impl Incoming {
+    /// Adds bytes; an error once there are more than `limit`.
+    pub(crate) async fn write(&mut self, data: &[u8], limit: u64) -> Result<()> {
+        self.length += data.len() as u64;
+        if self.length > limit {
+            return Err(Error::invalid(format!("the upload is longer than {limit} bytes")));
+        }
+        self.sha256.update(data);
+        self.md5.update(data);
+        self.file.write_all(data).await.map_err(Error::file("write", self.temporary.path()))
+    }
+
+    /// What came in so far.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored {
+            hash: Sha256Hash(self.sha256.clone().finalize().into()),
+            md5: self.md5.clone().finalize().into(),
+            length: self.length,
+        }
+    }
+
+    /// Puts the content in its place.
+    pub(crate) async fn keep(mut self, cas: &Cas) -> Result<Stored> {
+        let stored = self.stored();
+        self.file.flush().await.map_err(Error::file("write", self.temporary.path()))?;
+        let cas = cas.clone();
+        crate::blocking::run(move || cas.place(self.temporary, &stored.hash)).await?;
+        Ok(stored)
+    }
+}
+
+/// Sets the file's age to zero.
+fn touch(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    let times = fs::FileTimes::new().set_modified(SystemTime::now());
+    // Not being allowed to is no reason to say that the content is missing.
+    let _ = file.set_times(times);
+    Ok(())
+}
+
+/// Reads a whole content of a known small size. Blocks.
+pub(crate) fn read_at_most(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    file.take(limit).read_to_end(&mut data)?;
+    Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cas() -> (tempfile::TempDir, Cas) {
+        let dir = tempfile::tempdir().unwrap();
+        for part in ["cas", "tmp"] {
+            fs::create_dir(dir.path().join(part)).unwrap();
+        }
+        let cas = Cas::new(dir.path().join("cas"), dir.path().join("tmp"));
+        (dir, cas)
+    }
+
+    fn chunks(parts: &[&'static str]) -> impl Stream<Item = io::Result<bytes::Bytes>> + Unpin {
+        futures::stream::iter(parts.iter().map(|part| Ok((*part).into())).collect::<Vec<_>>())
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_stored_under_its_hash() {
+        let (_dir, cas) = cas();
+        let incoming = cas.put_stream(chunks(&["hello ", "world"]), 100).await.unwrap();
+        let stored = incoming.keep(&cas).await.unwrap();
+        assert_eq!(stored.hash, Sha256Hash::of(b"hello world"));
+        assert_eq!(hex::encode(stored.md5), "5eb63bbbe01eeed093cb22bb8f5acdc3");
+        assert!(cas.contains(&stored.hash));
+        assert_eq!(cas.length(&stored.hash), Some(11));
+        let mode = fs::metadata(cas.path_of(&stored.hash)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o444);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_leaves_nothing() {
+        let (dir, cas) = cas();
+        drop(cas.put_stream(chunks(&["hello"]), 100).await.unwrap());
+        cas.put_stream(chunks(&["hello"]), 4).await.map(drop).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+        assert!(!cas.contains(&Sha256Hash::of(b"hello")));
+    }
+
+    #[test]
+    fn a_hash_is_64_digits_and_nothing_else() {
+        assert!(Sha256Hash::from_hex("../../../etc/passwd").is_err());
+        assert!(Sha256Hash::from_hex("").is_err());
+        let hash = Sha256Hash::of(b"");
+        assert_eq!(Sha256Hash::from_hex(&hash.to_string()).unwrap(), hash);
+        assert!(Sha256Hash::from_bytes(&[0; 31]).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+//! Volumes: records in the database, files in plain directories.
+//!
+//! The truth of a volume is its directory `volumes/<id>/tree`. Sandboxes have it mounted and write
+//! to it while clients upload and download. Beside it lies `staging`, on the same file system, where
+//! files are put together before they are moved to their place.
+
+pub(crate) mod entries;
+pub(crate) mod path;
+pub(crate) mod tree;
+pub(crate) mod upload;
+
+use std::path::PathBuf;
+
+use modal_proto::client::VolumeFsVersion;
+use sqlx::SqlitePool;
+
+use self::path::VolumePath;
+use self::tree::Tree;
+use self::upload::FileSpec;
+use super::cas::Cas;
+use super::creation::{Creation, Page, heartbeat_expiry};
+use super::environments::Environment;
+use crate::blocking;
+use crate::clock;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::ids::VolumeId;
+use crate::state_dir::StateDir;
+
+/// A volume's record.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct VolumeRecord {
+    pub(crate) volume_id: String,
+    pub(crate) environment_id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) version: i32,
+    pub(crate) created_at: f64,
+}
+
+/// The volumes of this server. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Volumes {
+    db: SqlitePool,
+    dir: StateDir,
+    cas: Cas,
+}
+
+impl Volumes {
+    pub(crate) fn new(db: SqlitePool, dir: StateDir, cas: Cas) -> Self {
+        Self { db, dir, cas }
+    }
+
+    /// Looks up or makes a volume. Without a version asked for, new ones are version 2.
+    pub(crate) async fn get_or_create(
+        &self,
+        environment: &Environment,
+        creation: &Creation,
+        version: VolumeFsVersion,
+    ) -> Result<VolumeRecord> {
+        match creation {
+            Creation::LookUp(name) => self
+                .find(environment, name)
+                .await?
+                .ok_or_else(|| Error::not_found("volume", in_environment(name, environment))),
+            Creation::IfMissing(name) => match self.find(environment, name).await? {
+                Some(record) => Ok(record),
+                None => self.insert(environment, creation, version).await,
+            },
+            Creation::Overwrite(_) => {
+                Err(Error::invalid("a volume cannot be overwritten; delete it and create it anew"))
+            }
+            _ => self.insert(environment, creation, version).await,
+        }
+    }
+
+    /// One volume's record.
+    pub(crate) async fn get(&self, id: &VolumeId) -> Result<VolumeRecord> {
+        sqlx::query_as("SELECT * FROM volumes WHERE volume_id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.db)
+            .await
+            .map_err(Error::database("look up a volume"))?
+            .ok_or_else(|| Error::not_found("volume", id))
+    }
+
+    /// The named volumes of an environment, newest first.
+    pub(crate) async fn list(
+        &self,
+        environment: &Environment,
+        page: Page,
+    ) -> Result<Vec<VolumeRecord>> {
+        sqlx::query_as(
+            "SELECT * FROM volumes WHERE environment_id = ? AND name IS NOT NULL AND created_at < ?
+             ORDER BY created_at DESC LIMIT ?",
+        )
+        .bind(&environment.id)
+        .bind(page.created_before)
+        .bind(page.limit)
+        .fetch_all(&self.db)
+        .await
+        .map_err(Error::database("list volumes"))
+    }
+
+    /// Gives a volume another name.
+    pub(crate) async fn rename(&self, id: &VolumeId, name: &str) -> Result<()> {
+        super::creation::check_name(name)?;
+        self.get(id).await?;
+        let update = sqlx::query("UPDATE volumes SET name = ? WHERE volume_id = ?")
+            .bind(name)
+            .bind(id.as_str());
+        match update.execute(&self.db).await {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                Err(Error::already_exists("volume", name))
+            }
+            other => other.map(drop).map_err(Error::database("rename a volume")),
+        }
+    }
+
+    /// Keeps an ephemeral volume for a while longer.
+    pub(crate) async fn heartbeat(&self, id: &VolumeId) -> Result<()> {
+        self.get(id).await?;
+        sqlx::query(
+            "UPDATE volumes SET expires_at = ? WHERE volume_id = ? AND expires_at IS NOT NULL",
+        )
+        .bind(heartbeat_expiry())
+        .bind(id.as_str())
+        .execute(&self.db)
+        .await
+        .map(drop)
+        .map_err(Error::database("keep a volume"))
+    }
+
+    /// Removes the record and moves the files to the trash: sandboxes that have the volume mounted
+    /// keep them until the garbage collector comes, which waits for those.
+    pub(crate) async fn delete(&self, id: &VolumeId) -> Result<()> {
+        self.get(id).await?;
+        sqlx::query("DELETE FROM volumes WHERE volume_id = ?")
+            .bind(id.as_str())
+            .execute(&self.db)
+            .await
+            .map_err(Error::database("delete a volume"))?;
+        let (from, to) = (self.root(id), self.dir.trash().join(id.as_str()));
+        blocking::run(move || std::fs::rename(&from, to).map_err(Error::file("remove", &from)))
+            .await
+    }
+
+    /// The directory of a volume, or of a directory in it, which is made if missing: to be mounted.
+    pub(crate) async fn directory(&self, id: &VolumeId, sub_path: &str) -> Result<PathBuf> {
+        let sub_path = VolumePath::parse(sub_path)?;
+        let tree = self.tree(id).await?;
+        blocking::run(move || {
+            tree.make_directory(sub_path.names())?;
+            Ok(tree.location().join(sub_path.to_string()))
+        })
+        .await
+    }
+
+    /// The volume's files.
+    pub(crate) async fn tree(&self, id: &VolumeId) -> Result<Tree> {
+        self.get(id).await?;
+        let path = self.tree_path(id);
+        blocking::run(move || Tree::open(&path)).await
+    }
+
+    /// Writes files whose blocks are all in the store. Either none may exist, or they are replaced.
+    pub(crate) async fn put_files(
+        &self,
+        id: &VolumeId,
+        files: Vec<FileSpec>,
+        overwrite: bool,
+    ) -> Result<()> {
+        let (tree, staging, cas) = (self.tree(id).await?, self.staging(id), self.cas.clone());
+        blocking::run(move || upload::assemble(&tree, &staging, &cas, &files, overwrite)).await
+    }
+
+    /// Removes a file, or a directory if `recursive`.
+    pub(crate) async fn remove_file(
+        &self,
+        id: &VolumeId,
+        path: &str,
+        recursive: bool,
+    ) -> Result<()> {
+        let (tree, path, trash) =
+            (self.tree(id).await?, VolumePath::parse(path)?, self.dir.trash());
+        blocking::run(move || entries::remove(&tree, &path, recursive, &trash)).await
+    }
+
+    /// Copies files within a volume, like `cp`.
+    pub(crate) async fn copy_files(
+        &self,
+        id: &VolumeId,
+        sources: &[String],
+        target: &str,
+        recursive: bool,
+    ) -> Result<()> {
+        let (tree, staging) = (self.tree(id).await?, self.staging(id));
+        let sources = sources.iter().map(|it| VolumePath::parse(it)).collect::<Result<Vec<_>>>()?;
+        let (to, is_directory) = (VolumePath::parse(target)?, target.ends_with('/'));
+        blocking::run(move || {
+            entries::copy(&tree, &staging, &sources, &to, is_directory, recursive)
+        })
+        .await
+    }
+
+    async fn find(&self, environment: &Environment, name: &str) -> Result<Option<VolumeRecord>> {
+        sqlx::query_as("SELECT * FROM volumes WHERE environment_id = ? AND name = ?")
+            .bind(&environment.id)
+            .bind(name)
+            .fetch_optional(&self.db)
+            .await
+            .map_err(Error::database("look up a volume"))
+    }
+
+    async fn insert(
+        &self,
+        environment: &Environment,
+        creation: &Creation,
+        version: VolumeFsVersion,
+    ) -> Result<VolumeRecord> {
+        let id = VolumeId::random();
+        let version = match version {
+            VolumeFsVersion::V1 => VolumeFsVersion::V1,
+            VolumeFsVersion::Unspecified | VolumeFsVersion::V2 => VolumeFsVersion::V2,
+        };
+        self.make_directories(&id).await?;
+        let done = sqlx::query(
+            "INSERT INTO volumes
+             (volume_id, environment_id, name, version, app_id, created_at, expires_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (environment_id, name) DO NOTHING",
+        )
+        .bind(id.as_str())
+        .bind(&environment.id)
+        .bind(creation.name())
+        .bind(version as i32)
+        .bind(creation.owner().map(|app| app.as_str()))
+        .bind(clock::unique_now())
+        .bind(creation.expiry())
+        .execute(&self.db)
+        .await
+        .map_err(Error::database("create a volume"))?;
+        if done.rows_affected() == 1 {
+            return self.get(&id).await;
+        }
+        let root = self.root(&id);
+        blocking::run(move || std::fs::remove_dir_all(&root).map_err(Error::file("remove", &root)))
+            .await?;
+        let name = creation.name().unwrap_or_default();
+        match (creation, self.find(environment, name).await?) {
+            (Creation::IfMissing(_), Some(record)) => Ok(record),
+            _ => Err(Error::already_exists("volume", name)),
+        }
+    }
+
+    async fn make_directories(&self, id: &VolumeId) -> Result<()> {
+        let (root, tree, staging) = (self.root(id), self.tree_path(id), self.staging(id));
+        blocking::run(move || {
+            durable::create_dir(&root, 0o700)?;
+            durable::create_dir(&tree, 0o755)?;
+            durable::create_dir(&staging, 0o700)
+        })
+        .await
+    }
+
+    fn root(&self, id: &VolumeId) -> PathBuf {
+        self.dir.volumes().join(id.as_str())
+    }
+
+    fn tree_path(&self, id: &VolumeId) -> PathBuf {
+        self.root(id).join("tree")
+    }
+
+    fn staging(&self, id: &VolumeId) -> PathBuf {
+        self.root(id).join("staging")
+    }
+}
+
+fn in_environment(name: &str, environment: &Environment) -> String {
+    format!("{name}` in environment `{}", environment.name)
+}
