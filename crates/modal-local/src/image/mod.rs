@@ -1,13 +1,407 @@
 //! Images: recipes, builds and their layers.
+//!
+//! ```text
+//! definition ─ recipe ─▶ build ─ step ─▶ container-runtime      one container a step
+//!     │                    │ ├─ base ─▶ mmdebstrap              FROM an image of a registry
+//!     ▼                    ▼ └─ layer ─▶ images/layers/<hash>   each step's changes, found again
+//!  image id             log, record
+//! ```
+//!
+//! The same definition has the same id, and an image is built once however many ask for it. A build
+//! that a kill cut short is begun anew by whoever asks next, and finds the layers that were finished;
+//! a failed one, too. Nothing is pulled from registries: see [`reference`] for what stands in.
 
-use crate::error::Result;
+mod base;
+mod build;
+mod config;
+mod context;
+pub(crate) mod copy;
+mod definition;
+mod digest;
+mod layer;
+mod log;
+mod recipe;
+mod record;
+mod reference;
+mod settings;
+mod squash;
+mod step;
+mod users;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use futures::future::BoxFuture;
+use modal_proto::client::{ImageGetOrCreateRequest, ImageMetadata};
+use tokio::sync::{OnceCell, Semaphore, watch};
+
+pub use self::base::BasePolicy;
+use self::base::Bases;
+use self::definition::Definition;
+use self::layer::{LayerId, LayerStore};
+pub(crate) use self::log::{BuildLog, Entry};
+use self::recipe::Instruction;
+pub(crate) use self::record::Progress;
+use self::record::{Built, ImageRecord, ImageRecords};
+use self::settings::{Machine, PackageSettings};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::ids::{AppId, ImageId, MountId, SecretId};
+use crate::logs::LogLine;
 use crate::state::State;
 
-/// The images that this server knows.
-pub(crate) struct Images;
+/// Builds beyond this many wait for their turn.
+const PARALLEL_BUILDS: usize = 4;
+
+/// An image as a container needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageRoot {
+    /// Directories, lowest first.
+    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) workdir: Option<String>,
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) cmd: Vec<String>,
+}
+
+/// How far an image is, and what is known of it besides.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageView {
+    pub(crate) id: ImageId,
+    pub(crate) progress: Progress,
+    pub(crate) metadata: ImageMetadata,
+}
+
+/// The images that this server knows. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Images {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: LayerStore,
+    bases: Bases,
+    records: ImageRecords,
+    logs: PathBuf,
+    trash: PathBuf,
+    settings: OnceCell<PackageSettings>,
+    live: Mutex<HashMap<ImageId, Arc<Live>>>,
+    /// Held between looking at an image and beginning its build.
+    starting: tokio::sync::Mutex<()>,
+    layer_locks: Mutex<HashMap<LayerId, Weak<tokio::sync::Mutex<()>>>>,
+    turns: Semaphore,
+}
+
+/// A build under way.
+pub(crate) struct Live {
+    pub(crate) log: BuildLog,
+    /// Becomes true once the result is recorded.
+    pub(crate) ended: watch::Sender<bool>,
+}
 
 impl Images {
-    pub(crate) async fn open(_state: &State) -> Result<Self> {
-        Ok(Self)
+    /// Opens the images of the state directory; what an earlier server had under way is cleared.
+    pub(crate) async fn open(state: &State) -> Result<Self> {
+        let (root, trash) = (state.dir.images(), state.dir.trash());
+        let logs = root.join("logs");
+        crate::durable::create_dir(&logs, 0o700)?;
+        let store = LayerStore::open(&root, &trash)?;
+        let shared = Shared {
+            bases: Bases::new(store.clone(), &root),
+            store,
+            records: ImageRecords::new(state.db.clone()),
+            logs,
+            trash,
+            settings: OnceCell::new(),
+            live: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+            layer_locks: Mutex::default(),
+            turns: Semaphore::new(PARALLEL_BUILDS),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
+
+    /// The image of a definition; its build is begun if there is none and none under way.
+    pub(crate) async fn get_or_create(
+        &self,
+        ctx: &Ctx,
+        request: ImageGetOrCreateRequest,
+    ) -> Result<ImageView> {
+        let mut definition = self.define(ctx, &request).await?;
+        let hash = self.hash(ctx, &definition).await?;
+        if request.force_build || request.ignore_cache {
+            definition.attempt = Some(crate::ids::random_suffix());
+        } else if let Some(newest) = self.shared.records.newest(&hash).await? {
+            definition.attempt = newest.definition.attempt;
+        }
+        let id = definition.image_id(&hash)?;
+        let app = AppId::parse(&request.app_id).ok();
+        self.ensure(ctx, &id, &hash, &definition, app).await
+    }
+
+    /// An image by its id. One whose build was cut short is begun anew.
+    pub(crate) async fn get(&self, ctx: &Ctx, id: &ImageId) -> Result<ImageView> {
+        let record = self.record(id).await?;
+        if record.progress == Progress::Building && self.live(id).is_none() {
+            return self.ensure(ctx, id, &record.definition_hash, &record.definition, None).await;
+        }
+        Ok(self.view(record))
+    }
+
+    /// What a container of this image needs.
+    pub(crate) async fn resolve(&self, id: &ImageId) -> Result<ImageRoot> {
+        let built = match self.record(id).await?.progress {
+            Progress::Built(built) if self.is_complete(&built) => built,
+            Progress::Built(_) => {
+                return Err(Error::Precondition(format!(
+                    "the layers of image {id} were removed; build it again"
+                )));
+            }
+            Progress::Building => {
+                return Err(Error::Precondition(format!("image {id} is still being built")));
+            }
+            Progress::Failed(_) => {
+                return Err(Error::Precondition(format!("image {id} could not be built")));
+            }
+        };
+        let config = built.config;
+        Ok(ImageRoot {
+            layers: built.layers.iter().map(|layer| self.shared.store.path(layer)).collect(),
+            env: config.env,
+            workdir: config.workdir,
+            entrypoint: config.entrypoint,
+            cmd: config.cmd,
+        })
+    }
+
+    /// The build of this image that is under way.
+    pub(crate) fn live(&self, id: &ImageId) -> Option<Arc<Live>> {
+        self.builds().get(id).cloned()
+    }
+
+    /// How many builds are under way: the server does not end itself while there is one.
+    pub(crate) fn building(&self) -> usize {
+        self.builds().len()
+    }
+
+    /// The log of a build that ended.
+    pub(crate) async fn stored_log(&self, id: &ImageId) -> Result<Vec<Entry>> {
+        let path = self.log_path(id);
+        crate::blocking::run(move || log::read(&path)).await
+    }
+
+    /// What stands in for what in built images, by sentence.
+    pub(crate) async fn substitutions(&self) -> Result<BTreeSet<String>> {
+        let built = self.shared.records.all_built().await?;
+        Ok(built.into_iter().flat_map(|built| built.substitutions).collect())
+    }
+
+    /// Discards the layers that no built image consists of, unless a build is under way; answers how
+    /// many. They are only a cache of steps.
+    pub(crate) async fn collect_garbage(&self) -> Result<usize> {
+        let _nothing_begins = self.shared.starting.lock().await;
+        if self.building() > 0 {
+            return Ok(0);
+        }
+        let built = self.shared.records.all_built().await?;
+        let needed: BTreeSet<LayerId> = built
+            .into_iter()
+            .flat_map(|built| built.layers.into_iter().chain([built.tip]))
+            .collect();
+        let mut discarded = 0;
+        for layer in self.shared.store.all()? {
+            if !needed.contains(&layer) {
+                self.shared.store.discard(&layer, &self.shared.trash)?;
+                discarded += 1;
+            }
+        }
+        Ok(discarded)
+    }
+
+    /// Waits until no build of the image is under way.
+    async fn wait(&self, ctx: &Ctx, id: &ImageId) -> Result<Progress> {
+        let view = self.get(ctx, id).await?;
+        let Some(live) = self.live(id) else { return Ok(view.progress) };
+        // An error means that the build's task is gone, and the record says how it ended.
+        let _ = live.ended.subscribe().wait_for(|ended| *ended).await;
+        Ok(self.record(id).await?.progress)
+    }
+
+    async fn record(&self, id: &ImageId) -> Result<ImageRecord> {
+        self.shared.records.get(id).await?.ok_or_else(|| unknown_image(id.as_str()))
+    }
+
+    fn view(&self, record: ImageRecord) -> ImageView {
+        let config = match &record.progress {
+            Progress::Built(built) => Some(&built.config),
+            _ => None,
+        };
+        let metadata = ImageMetadata {
+            image_builder_version: Some(record.definition.builder_version),
+            python_version_info: config.and_then(|config| config.python.clone()),
+            workdir: config.and_then(|config| config.workdir.clone()),
+            ..ImageMetadata::default()
+        };
+        ImageView { id: record.id, progress: record.progress, metadata }
+    }
+
+    /// The request's definition, its inline files stored and the images it builds on known.
+    async fn define(&self, ctx: &Ctx, request: &ImageGetOrCreateRequest) -> Result<Definition> {
+        let image = request.image.clone().unwrap_or_default();
+        for base in &image.base_images {
+            let id = ImageId::parse(&base.image_id)?;
+            if self.shared.records.get(&id).await?.is_none() {
+                return Err(unknown_image(id.as_str()));
+            }
+        }
+        let cas = ctx.cas.clone();
+        let hashes = crate::blocking::run(move || {
+            let files = image.context_files.iter();
+            files.map(|file| Ok(cas.put_bytes(&file.data)?.to_string())).collect::<Result<Vec<_>>>()
+        })
+        .await?;
+        Definition::from_request(request, hashes)
+    }
+
+    async fn hash(&self, ctx: &Ctx, definition: &Definition) -> Result<String> {
+        let checksum = match &definition.context_mount {
+            Some(id) => ctx.mounts.get(&MountId::parse(id)?).await?.checksum,
+            None => String::new(),
+        };
+        let secrets: Vec<SecretId> =
+            definition.secrets.iter().map(|id| SecretId::parse(id)).collect::<Result<_, _>>()?;
+        let keys: Vec<String> = ctx.secrets.env_of(&secrets).await?.into_keys().collect();
+        let mut hash = definition.hash(&checksum, &keys);
+        let steps = recipe::parse(&definition.commands);
+        for step in steps.map_err(|error| Error::invalid(error.to_string()))? {
+            let Instruction::From { image, .. } = &step.instruction else { continue };
+            if let Some(substitution) = ctx.substitutions.find(image).await? {
+                let mut hasher = digest::Hasher::new("substituted");
+                hash = hasher.part(&hash).parts(&substitution.dockerfile_commands).finish_hex();
+            }
+        }
+        Ok(hash)
+    }
+
+    /// Answers how far the image is; begins its build if it has to be built.
+    async fn ensure(
+        &self,
+        ctx: &Ctx,
+        id: &ImageId,
+        hash: &str,
+        definition: &Definition,
+        app: Option<AppId>,
+    ) -> Result<ImageView> {
+        let _one_at_a_time = self.shared.starting.lock().await;
+        let known = self.shared.records.get(id).await?;
+        let is_done = |record: &ImageRecord| match &record.progress {
+            Progress::Built(built) => self.is_complete(built),
+            _ => self.live(id).is_some(),
+        };
+        if let Some(record) = known.filter(is_done) {
+            return Ok(self.view(record));
+        }
+        self.shared.records.begin(id, hash, definition).await?;
+        let log = BuildLog::create(&self.log_path(id))?;
+        let live = Arc::new(Live { log, ended: watch::Sender::new(false) });
+        self.builds().insert(id.clone(), live.clone());
+        let task = self.clone().carry_out(ctx.clone(), id.clone(), definition.clone(), live, app);
+        tokio::spawn(task);
+        Ok(self.view(self.record(id).await?))
+    }
+
+    /// Builds, records the end, and tells who waits. Boxed, because a build may begin another.
+    fn carry_out(
+        self,
+        ctx: Ctx,
+        id: ImageId,
+        definition: Definition,
+        live: Arc<Live>,
+        app: Option<AppId>,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let started = std::time::Instant::now();
+            let end = self.attempt(&ctx, &definition, &live.log).await;
+            match &end {
+                Ok(_) => {
+                    live.log.info(format!("built in {:.1} s", started.elapsed().as_secs_f64()))
+                }
+                Err(reason) => live.log.info(format!("build failed: {reason}")),
+            }
+            if let Err(error) = self.shared.records.finish(&id, &end).await {
+                tracing::error!(%id, %error, "a build's end is not recorded: it will be done again");
+            }
+            if let Some(app) = app {
+                let lines = live.log.since(0).into_iter().map(LogLine::from).collect();
+                ctx.logs.append_build(&app, &id, lines).await;
+            }
+            self.builds().remove(&id);
+            live.ended.send_replace(true);
+        })
+    }
+
+    /// A build in a task of its own, so that a fault in it is a failed build and no more.
+    async fn attempt(
+        &self,
+        ctx: &Ctx,
+        definition: &Definition,
+        log: &BuildLog,
+    ) -> std::result::Result<Built, String> {
+        let (images, ctx) = (self.clone(), ctx.clone());
+        let (definition, log) = (definition.clone(), log.clone());
+        let task = tokio::spawn(async move {
+            let _turn = images.shared.turns.acquire().await.map_err(|error| chain(&error))?;
+            build::build(&ctx, &images, &definition, &log).await.map_err(|error| chain(&error))
+        });
+        task.await.unwrap_or_else(|error| Err(format!("the builder failed: {error}")))
+    }
+
+    fn is_complete(&self, built: &Built) -> bool {
+        built.layers.iter().all(|layer| self.shared.store.has(layer))
+    }
+
+    fn builds(&self) -> MutexGuard<'_, HashMap<ImageId, Arc<Live>>> {
+        self.shared.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_path(&self, id: &ImageId) -> PathBuf {
+        self.shared.logs.join(format!("{id}.jsonl"))
+    }
+
+    fn store(&self) -> &LayerStore {
+        &self.shared.store
+    }
+
+    fn bases(&self) -> &Bases {
+        &self.shared.bases
+    }
+
+    async fn settings(&self) -> &PackageSettings {
+        let gather = || async { PackageSettings::of(&Machine::this().await) };
+        self.shared.settings.get_or_init(gather).await
+    }
+
+    /// Held by whoever makes a layer, so that two builds do not make the same one.
+    fn layer_lock(&self, id: &LayerId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.shared.layer_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = locks.get(id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::default();
+        locks.insert(id.clone(), Arc::downgrade(&lock));
+        lock
+    }
+}
+
+/// The words that SDKs look for.
+fn unknown_image(id: &str) -> Error {
+    Error::Precondition(format!("Could not find image with ID {id}"))
+}
+
+/// An error with its causes, as one text.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,0 +1,238 @@
+//! Names of images in registries, and which of them this machine can stand in for.
+//!
+//! Nothing is pulled: a `FROM` names either a Debian image or a Python image on Debian, for which a
+//! base made from the Debian mirror stands in, or it is refused with what there is instead.
+
+use std::fmt;
+
+/// A Debian release that bases can be made of, and the Python it comes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Suite {
+    Bookworm,
+    Trixie,
+}
+
+impl Suite {
+    pub(crate) const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+
+    pub(crate) fn codename(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    fn release(self) -> &'static str {
+        match self {
+            Self::Bookworm => "12",
+            Self::Trixie => "13",
+        }
+    }
+
+    /// The series of the package `python3`. Source: packages.debian.org/python3, read 2026-11-24.
+    pub(crate) fn python(self) -> &'static str {
+        match self {
+            Self::Bookworm => "3.11",
+            Self::Trixie => "3.13",
+        }
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Debian {} ({})", self.release(), self.codename())
+    }
+}
+
+/// `[registry/]path[:tag][@digest]`, the registry and `library/` of the usual registry left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reference<'a> {
+    path: &'a str,
+    tag: &'a str,
+    digest: Option<&'a str>,
+}
+
+impl<'a> Reference<'a> {
+    pub(crate) fn parse(text: &'a str) -> Self {
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
+            None => (text, None),
+        };
+        let (path, tag) = match name.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, tag),
+            _ => (name, "latest"),
+        };
+        let path = path.strip_prefix("docker.io/").unwrap_or(path);
+        Self { path: path.strip_prefix("library/").unwrap_or(path), tag, digest }
+    }
+
+    /// The version of uv that this names, if it is the image whose only content is `/uv` and `/uvx`.
+    pub(crate) fn uv_version(&self) -> Option<&'a str> {
+        self.path.ends_with("astral-sh/uv").then_some(self.tag)
+    }
+}
+
+/// What stands in for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// The prepared Debian tree of this release, with its Python.
+    Debian(Suite),
+    /// Nothing at all.
+    Scratch,
+}
+
+/// A base and how it differs from what was asked for, one sentence each for the build log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) base: Base,
+    pub(crate) notes: Vec<String>,
+}
+
+/// No base of this machine stands in for the image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unavailable {
+    #[error(
+        "image `{image}` needs Python {version}, and no Debian release here has it; there is {}: \
+         ask for one of these, such as `debian_slim(python_version=\"{}\")`, or register a \
+         substitution for `{image}`", pythons(), Suite::Bookworm.python()
+    )]
+    Python { image: String, version: String },
+    #[error(
+        "image `{image}` is not available: the local server pulls nothing from registries; it has \
+         `debian:bookworm`, `debian:trixie`, and `python` with {} on these; build on one of them, \
+         register a substitution for `{image}`, or use the `modal` target",
+        pythons()
+    )]
+    Image { image: String },
+}
+
+fn pythons() -> String {
+    Suite::ALL.map(|suite| format!("Python {} on {suite}", suite.python())).join(", ")
+}
+
+/// Which base stands in for `image`, the text after `FROM`.
+pub(crate) fn choose(image: &str) -> Result<Choice, Unavailable> {
+    let reference = Reference::parse(image);
+    let unavailable = || Unavailable::Image { image: image.to_owned() };
+    let mut choice = match reference.path {
+        "scratch" => return Ok(Choice { base: Base::Scratch, notes: Vec::new() }),
+        "debian" => debian(reference.tag).ok_or_else(unavailable)?,
+        "python" => python(image, reference.tag)?.ok_or_else(unavailable)?,
+        _ => return Err(unavailable()),
+    };
+    if reference.digest.is_some() {
+        choice.notes.push("the digest is not looked at: nothing is pulled".to_owned());
+    }
+    Ok(choice)
+}
+
+fn suite_named(word: &str) -> Option<Suite> {
+    let release =
+        |suite: &Suite| word == suite.codename() || word.split('.').next() == Some(suite.release());
+    Suite::ALL.into_iter().find(release)
+}
+
+/// `bookworm`, `12-slim`, `12.11`, `stable-slim`, `bookworm-20250520-slim`, …
+fn debian(tag: &str) -> Option<Choice> {
+    let mut words = tag.split('-');
+    let first = words.next()?;
+    let is_known = |word: &str| word == "slim" || word.bytes().all(|b| b.is_ascii_digit());
+    if !words.all(is_known) {
+        return None;
+    }
+    let suite = match first {
+        "latest" | "stable" => Suite::Trixie,
+        "oldstable" => Suite::Bookworm,
+        named => suite_named(named)?,
+    };
+    Some(Choice { base: Base::Debian(suite), notes: vec![stands_in(suite)] })
+}
+
+fn stands_in(suite: Suite) -> String {
+    format!("a base of {suite} from this machine's mirror stands in for it")
+}
+
+/// `3.11`, `3.11.12-slim-bookworm`, `slim`, … `None` for systems that are not Debian.
+fn python(image: &str, tag: &str) -> Result<Option<Choice>, Unavailable> {
+    let mut version = None;
+    let mut wanted = None;
+    for word in tag.split('-') {
+        match word {
+            "slim" | "latest" => {}
+            _ if word.starts_with(|c: char| c.is_ascii_digit()) => version = Some(word),
+            _ => match suite_named(word) {
+                Some(suite) => wanted = Some(suite),
+                None => return Ok(None),
+            },
+        }
+    }
+    let Some(version) = version.filter(|version| *version != "3") else {
+        let suite = wanted.unwrap_or(Suite::Bookworm);
+        return Ok(Some(Choice { base: Base::Debian(suite), notes: vec![stands_in(suite)] }));
+    };
+    let has = |suite: &Suite| series(version) == suite.python();
+    let Some(suite) = Suite::ALL.into_iter().find(has) else {
+        return Err(Unavailable::Python { image: image.to_owned(), version: version.to_owned() });
+    };
+    let mut notes = vec![stands_in(suite)];
+    if wanted.is_some_and(|wanted| wanted != suite) {
+        notes.push(format!("Python {} comes with {suite} only", suite.python()));
+    }
+    if version != suite.python() {
+        notes.push(format!("its Python is Debian's {}, not exactly {version}", suite.python()));
+    }
+    Ok(Some(Choice { base: Base::Debian(suite), notes }))
+}
+
+/// `3.11` of `3.11.12`.
+fn series(version: &str) -> &str {
+    match version.match_indices('.').nth(1) {
+        Some((end, _)) => &version[..end],
+        None => version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_for_what() {
+        let images = [
+            "python:3.11-slim-bookworm",
+            "python:3.11.12-slim-bookworm",
+            "python:3.11-slim-trixie",
+            "docker.io/library/python:3.13",
+            "python",
+            "debian:bookworm-slim",
+            "debian:12.11@sha256:00",
+            "debian:bookworm-20250520-slim",
+            "scratch",
+            "python:3.12-slim-bookworm",
+            "python:3.11-alpine",
+            "debian:sid",
+            "ubuntu:24.04",
+            "nvidia/cuda:12.8.1-devel-ubuntu22.04",
+            "myreg.example.com:5000/x",
+        ];
+        let line = |image: &&str| match choose(image) {
+            Ok(choice) => {
+                format!("{image}: {:?}\n    {}\n", choice.base, choice.notes.join("\n    "))
+            }
+            Err(error) => format!("{image}:\n    {error}\n"),
+        };
+        insta::assert_snapshot!(images.iter().map(line).collect::<String>());
+    }
+
+    #[test]
+    fn a_port_is_no_tag() {
+        let reference = Reference::parse("myreg.example.com:5000/x");
+        assert_eq!((reference.path, reference.tag), ("myreg.example.com:5000/x", "latest"));
+    }
+
+    #[test]
+    fn the_image_of_uv_is_known_by_its_path() {
+        assert_eq!(Reference::parse("example.com/astral-sh/uv:0.9.1").uv_version(), Some("0.9.1"));
+        assert_eq!(Reference::parse("example.com/astral-sh/ruff:0.9.1").uv_version(), None);
+    }
+}
