@@ -1,0 +1,196 @@
+//! The client: one connection to a control plane, shared by everything made from it.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use modal_proto::client as api;
+use prost::Message;
+use tokio::sync::Mutex;
+use tonic::metadata::MetadataMap;
+
+use crate::{
+    auth::AuthToken,
+    config::Config,
+    error::{Error, Operation, Result},
+    http::Http,
+    retry::RetryPolicy,
+    rpc::{CallOptions, Headers, Method, Wire, metadata, methods, warning::Warnings},
+    secret_string::SecretString,
+    transport::{self, Pool},
+};
+
+/// An attempt to fetch the auth token.
+const AUTH_TOKEN_ATTEMPT: Duration = Duration::from_secs(5);
+/// All of them.
+const AUTH_TOKEN_LIMIT: Duration = Duration::from_secs(15);
+
+/// A connection to Modal, or to a server that speaks its API.
+///
+/// Cheap to clone; every method takes `&self`, and all may run at once.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+    environment: Option<Arc<str>>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) wire: Wire,
+    pub(crate) http: Http,
+    pub(crate) routers: Pool,
+    pub(crate) url: String,
+    identity: metadata::Identity,
+    auth: AuthToken,
+    /// Image builder versions by environment; they do not change while a process runs.
+    pub(crate) builder_versions: Mutex<HashMap<String, String>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("url", &self.shared.url)
+            .field("environment", &self.environment)
+            .finish()
+    }
+}
+
+impl Client {
+    /// Connects to the server of `config`. Nothing is asked yet: a wrong token shows at the first call,
+    /// or at [`verify`](Self::verify).
+    ///
+    /// # Errors
+    /// There is no token ([`Error::Config`]), or no server answers within 10 seconds ([`Error::Unreachable`]).
+    pub async fn connect(config: Config) -> Result<Self> {
+        config.token()?;
+        let (channel, url) = transport::race(&config.server_urls).await?;
+        let wire = Wire {
+            channel,
+            warnings: Arc::new(Warnings::default()),
+            max_throttle_wait: config.max_throttle_wait,
+        };
+        let shared = Shared {
+            identity: metadata::Identity::new(&config, &transport::host_of(&url))?,
+            http: Http::new(&config)?,
+            routers: Pool::default(),
+            auth: AuthToken::default(),
+            builder_versions: Mutex::default(),
+            url,
+            wire,
+            config,
+        };
+        let environment = shared.config.environment.as_deref().map(Arc::from);
+        Ok(Self { shared: Arc::new(shared), environment })
+    }
+
+    /// The same connection, with another environment for what is made from it.
+    #[must_use]
+    pub fn with_environment(&self, environment: &str) -> Self {
+        Self { shared: Arc::clone(&self.shared), environment: Some(environment.into()) }
+    }
+
+    /// The environment that calls name; `None` is the workspace's default.
+    pub fn environment(&self) -> Option<&str> {
+        self.environment.as_deref()
+    }
+
+    /// The address of the server that answered.
+    pub fn server_url(&self) -> &str {
+        &self.shared.url
+    }
+
+    /// Asks the server whether it takes this client and its token. One RPC.
+    pub async fn verify(&self) -> Result<()> {
+        let operation = Operation::new("greet", format!("the server at `{}`", self.shared.url));
+        let hello = self.call(&methods::CLIENT_HELLO, &(), operation).await?;
+        for warning in hello.server_warnings {
+            tracing::warn!("{}", warning.message);
+        }
+        Ok(())
+    }
+
+    /// The environment as requests name it: empty for the default one.
+    pub(crate) fn environment_name(&self) -> String {
+        self.environment.as_deref().unwrap_or_default().to_owned()
+    }
+
+    /// ``volume `x` in environment `goat` ``, for error messages.
+    pub(crate) fn object(&self, kind: &str, name: &str) -> String {
+        match &self.environment {
+            Some(environment) => format!("{kind} `{name}` in environment `{environment}`"),
+            None => format!("{kind} `{name}`"),
+        }
+    }
+
+    pub(crate) async fn call<Q, A>(
+        &self,
+        method: &Method<Q, A>,
+        query: &Q,
+        operation: Operation,
+    ) -> Result<A>
+    where
+        Q: Message + Clone + Default + 'static,
+        A: Message + Default + 'static,
+    {
+        let options = self.options(method, operation).await?;
+        self.call_with(method, query, options).await
+    }
+
+    pub(crate) async fn call_with<Q, A>(
+        &self,
+        method: &Method<Q, A>,
+        query: &Q,
+        options: CallOptions,
+    ) -> Result<A>
+    where
+        Q: Message + Clone + Default + 'static,
+        A: Message + Default + 'static,
+    {
+        let answer = self.shared.wire.unary(method, query, &options).await;
+        answer.map_err(|failure| failure.into_error(method.name, options.operation))
+    }
+
+    /// How `method` is called, unless the caller changes something: no deadline, the usual retries.
+    pub(crate) async fn options<Q, A>(
+        &self,
+        method: &Method<Q, A>,
+        operation: Operation,
+    ) -> Result<CallOptions> {
+        let mut metadata = self.metadata();
+        if method.auth_token {
+            let token = self.auth_token().await?;
+            metadata.insert("x-modal-auth-token", metadata::secret("auth token", token.expose())?);
+        }
+        Ok(self.plain_options(operation, metadata))
+    }
+
+    pub(crate) fn metadata(&self) -> MetadataMap {
+        self.shared.identity.metadata()
+    }
+
+    fn plain_options(&self, operation: Operation, metadata: MetadataMap) -> CallOptions {
+        CallOptions {
+            operation,
+            policy: RetryPolicy::CONTROL,
+            headers: Headers::Control,
+            deadline: None,
+            metadata,
+        }
+    }
+
+    async fn auth_token(&self) -> Result<SecretString> {
+        self.shared.auth.get(|| self.fetch_auth_token()).await
+    }
+
+    async fn fetch_auth_token(&self) -> Result<SecretString> {
+        let operation = || Operation::new("fetch", "an auth token");
+        let mut options = self.plain_options(operation(), self.metadata());
+        options.deadline = Some(AUTH_TOKEN_ATTEMPT);
+        let call = self.call_with(&methods::AUTH_TOKEN_GET, &api::AuthTokenGetRequest {}, options);
+        let answer = tokio::time::timeout(AUTH_TOKEN_LIMIT, call).await.map_err(|_| {
+            Error::deadline(operation(), format!("no token within {AUTH_TOKEN_LIMIT:?}"))
+        })??;
+        if answer.token.is_empty() {
+            return Err(Error::protocol(operation(), "the token is empty"));
+        }
+        Ok(answer.token.into())
+    }
+}

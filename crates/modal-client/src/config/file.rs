@@ -1,0 +1,162 @@
+//! `~/.modal.toml`: its tables are profiles.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::{ConfigError, Environ};
+
+/// The settings of one profile that this client knows; others are left alone.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Settings {
+    pub(super) token_id: Option<String>,
+    pub(super) token_secret: Option<String>,
+    pub(super) environment: Option<String>,
+    pub(super) server_url: Option<String>,
+    pub(super) image_builder_version: Option<String>,
+    active: bool,
+}
+
+/// The profile in force; without a file, an empty one without a name.
+#[derive(Default)]
+pub(super) struct Profile {
+    pub(super) name: Option<String>,
+    pub(super) settings: Settings,
+}
+
+/// The profile that Modal's Python client would take: `MODAL_PROFILE`, else the active one, else `default`.
+pub(super) fn profile(environ: &Environ) -> Result<Profile, ConfigError> {
+    let wanted = environ.get("MODAL_PROFILE");
+    let Some(path) = path(environ) else { return Ok(Profile::default()) };
+    let Some(text) = read(&path)? else {
+        return match wanted {
+            Some(profile) if profile != "default" => Err(no_profile(profile, &path)),
+            _ => Ok(Profile::default()),
+        };
+    };
+    choose(parse(&text, &path)?, wanted, &path)
+}
+
+fn path(environ: &Environ) -> Option<PathBuf> {
+    let configured = environ.get("MODAL_CONFIG_PATH").map(PathBuf::from);
+    configured.or_else(|| environ.get("HOME").map(|home| Path::new(home).join(".modal.toml")))
+}
+
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<BTreeMap<String, Settings>, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Malformed {
+        path: path.to_owned(),
+        problem: error.message().to_owned(),
+    })
+}
+
+fn choose(
+    mut profiles: BTreeMap<String, Settings>,
+    wanted: Option<&str>,
+    path: &Path,
+) -> Result<Profile, ConfigError> {
+    let active: Vec<String> = profiles
+        .iter()
+        .filter(|(_, settings)| settings.active)
+        .map(|(name, _)| name.clone())
+        .collect();
+    if active.len() > 1 {
+        let problem = format!("more than one profile is active: {}", active.join(", "));
+        return Err(ConfigError::Malformed { path: path.to_owned(), problem });
+    }
+    let name = match (wanted, active.into_iter().next()) {
+        (Some(wanted), _) => wanted.to_owned(),
+        (None, Some(active)) => active,
+        (None, None) => "default".to_owned(),
+    };
+    match profiles.remove(&name) {
+        Some(settings) => Ok(Profile { name: Some(name), settings }),
+        None if wanted.is_some_and(|wanted| wanted != "default") => Err(no_profile(&name, path)),
+        None => Ok(Profile::default()),
+    }
+}
+
+fn no_profile(profile: &str, path: &Path) -> ConfigError {
+    ConfigError::NoProfile { profile: profile.to_owned(), path: path.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const FILE: &str = r#"
+        [work]
+        token_id = "ak-work"
+        token_secret = "as-work"
+        environment = "goat"
+        active = true
+        theme = "dark"
+
+        [home]
+        token_id = "ak-home"
+        token_secret = "as-home"
+        server_url = "http://127.0.0.1:1"
+    "#;
+
+    fn config(text: &str, variables: &[(&str, &str)]) -> crate::Result<Config> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("modal.toml");
+        fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let pairs = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_env_and_file(&Environ::from_pairs(
+            pairs.chain([("MODAL_CONFIG_PATH".to_owned(), path)]),
+        ))
+    }
+
+    #[test]
+    fn the_active_profile_is_taken_unless_another_is_named() {
+        let active = config(FILE, &[]).unwrap();
+        assert_eq!((active.profile(), active.environment()), (Some("work"), Some("goat")));
+        assert_eq!(active.server_urls(), ["https://api.modal.com", "https://api.modal2.com"]);
+        let named = config(FILE, &[("MODAL_PROFILE", "home")]).unwrap();
+        assert_eq!(named.server_urls(), ["http://127.0.0.1:1"]);
+        assert_eq!(named.token().unwrap().0, "ak-home");
+    }
+
+    #[test]
+    fn variables_win_over_the_file() {
+        let both =
+            config(FILE, &[("MODAL_TOKEN_ID", "ak-env"), ("MODAL_ENVIRONMENT", "dev")]).unwrap();
+        assert_eq!((both.token().unwrap().0, both.environment()), ("ak-env", Some("dev")));
+    }
+
+    #[test]
+    fn an_unknown_profile_two_active_ones_and_half_a_token_are_errors() {
+        assert!(config(FILE, &[("MODAL_PROFILE", "nope")]).is_err());
+        assert!(config("[a]\nactive = true\n[b]\nactive = true\n", &[]).is_err());
+        assert!(config("[default]\ntoken_id = 'ak-1'\n", &[]).is_err());
+    }
+
+    #[test]
+    fn a_broken_file_is_named_and_not_quoted() {
+        let error = config("[a]\ntoken_secret = 'as-planted'  'x'\n", &[]).unwrap_err();
+        let text = format!("{error:?} {}", std::error::Error::source(&error).unwrap());
+        assert!(text.contains("modal.toml") && !text.contains("as-planted"), "{text}");
+    }
+
+    #[test]
+    fn without_a_file_there_is_a_server_and_no_token() {
+        let config =
+            Config::from_env_and_file(&Environ::from_pairs([("HOME", "/nonexistent")])).unwrap();
+        assert!(!config.has_token() && config.profile().is_none());
+    }
+}

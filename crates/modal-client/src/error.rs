@@ -1,0 +1,285 @@
+//! Why a call failed: one enum, whose variants are situations a caller can act on.
+//!
+//! `Display` says what was being done, to what, and what to do next; the cause is in `source()`, so
+//! that a printed chain repeats nothing.
+
+use std::{error::Error as StdError, fmt, io, path::PathBuf, time::Duration};
+
+use crate::ids::{ImageId, SandboxId};
+pub use crate::rpc::status::{Code, ServerStatus};
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What was being done, to which object: prints as ``create volume `goat-results` ``.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    verb: &'static str,
+    object: String,
+}
+
+impl Operation {
+    pub(crate) fn new(verb: &'static str, object: impl Into<String>) -> Self {
+        Self { verb, object: object.into() }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.object.is_empty() {
+            f.write_str(self.verb)
+        } else {
+            write!(f, "{} {}", self.verb, self.object)
+        }
+    }
+}
+
+/// A problem that was found on this side, before or after a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Problem(pub(crate) String);
+
+/// Why something failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error("the Modal configuration cannot be used")]
+    Config(#[from] crate::config::ConfigError),
+    /// No server answered at any of the configured addresses.
+    #[error(
+        "no Modal server answered at {urls} within {waited:.1?}; is the address right and the server running?"
+    )]
+    Unreachable {
+        /// The addresses that were tried.
+        urls: String,
+        /// How long it took to find out.
+        waited: Duration,
+        /// What the last attempt failed with.
+        source: BoxError,
+    },
+    /// The server did not accept the token.
+    #[error(
+        "failed to {operation}: the token was not accepted; check `MODAL_TOKEN_ID` and `MODAL_TOKEN_SECRET`, or the profile in `~/.modal.toml`"
+    )]
+    Auth {
+        /// What was being done.
+        operation: Operation,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// The token is valid, but may not do this.
+    #[error("failed to {operation}: not permitted")]
+    Permission {
+        /// What was being done.
+        operation: Operation,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// The object does not exist: create it, or check which environment is asked.
+    #[error("failed to {operation}: not found")]
+    NotFound {
+        /// What was being done.
+        operation: Operation,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// Something by that name exists already.
+    #[error("failed to {operation}: it exists already")]
+    AlreadyExists {
+        /// What was being done.
+        operation: Operation,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// An argument or a request that no retry will make valid.
+    #[error("failed to {operation}: the request is not valid")]
+    Invalid {
+        /// What was being done.
+        operation: Operation,
+        /// What is wrong with it.
+        source: BoxError,
+    },
+    /// A limit was reached, and waiting as long as the server asked for did not help.
+    #[error("failed to {operation}: a rate limit or quota is used up")]
+    RateLimited {
+        /// What was being done.
+        operation: Operation,
+        /// How long the server asked to wait before the next attempt.
+        retry_after: Option<Duration>,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// It took longer than it may.
+    #[error("failed to {operation}: it took too long")]
+    Deadline {
+        /// What was being done.
+        operation: Operation,
+        /// Which limit was reached.
+        source: BoxError,
+    },
+    /// The object is in a state that does not allow this.
+    #[error("failed to {operation}: its state does not allow it")]
+    Conflict {
+        /// What was being done.
+        operation: Operation,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// The sandbox has ended, or its machine is lost.
+    #[error("failed to {operation}: sandbox `{sandbox}` is gone")]
+    SandboxGone {
+        /// What was being done.
+        operation: Operation,
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// The server does not serve this.
+    #[error("failed to {operation}: this server does not support it")]
+    Unsupported {
+        /// What was being done.
+        operation: Operation,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// An image could not be built; `output` is the end of what its step printed.
+    #[error("failed to build image layer `{image}` (`{step}`): {reason}{}", tail(.output))]
+    BuildFailed {
+        /// The layer that failed.
+        image: ImageId,
+        /// The step that failed, as a Dockerfile would write it.
+        step: String,
+        /// What the server gives as the reason.
+        reason: String,
+        /// The last lines the step printed.
+        output: String,
+    },
+    /// A local file could not be read or written.
+    #[error("failed to {operation}: cannot use `{}`", path.display())]
+    File {
+        /// What was being done.
+        operation: Operation,
+        /// The local file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection failed, again and again.
+    #[error("failed to {operation}: the connection failed")]
+    Transport {
+        /// What was being done.
+        operation: Operation,
+        /// What it failed with.
+        source: BoxError,
+    },
+    /// The server failed to do it.
+    #[error("failed to {operation}: the server failed")]
+    Server {
+        /// What was being done.
+        operation: Operation,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// The answer makes no sense.
+    #[error("failed to {operation}: the server's answer cannot be used")]
+    Protocol {
+        /// What was being done.
+        operation: Operation,
+        /// What is wrong with the answer.
+        source: BoxError,
+    },
+}
+
+fn tail(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!("\n{}", output.trim_end()) }
+}
+
+impl Error {
+    /// The object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Something by that name exists already.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::AlreadyExists { .. })
+    }
+
+    /// The token was not accepted, is missing, or may not do this.
+    pub fn is_auth(&self) -> bool {
+        matches!(self, Self::Auth { .. } | Self::Permission { .. })
+    }
+
+    /// The sandbox has ended or is lost.
+    pub fn is_sandbox_gone(&self) -> bool {
+        matches!(self, Self::SandboxGone { .. })
+    }
+
+    /// A limit was reached.
+    pub fn is_rate_limited(&self) -> bool {
+        matches!(self, Self::RateLimited { .. })
+    }
+
+    /// It took longer than it may.
+    pub fn is_deadline(&self) -> bool {
+        matches!(self, Self::Deadline { .. })
+    }
+
+    /// The state of the object does not allow it.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+
+    /// The same request may succeed later: nothing about it is wrong.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Transport { .. }
+                | Self::Unreachable { .. }
+                | Self::RateLimited { .. }
+                | Self::Deadline { .. }
+                | Self::Server { .. }
+        )
+    }
+
+    pub(crate) fn invalid(operation: Operation, problem: impl Into<String>) -> Self {
+        Self::Invalid { operation, source: Box::new(Problem(problem.into())) }
+    }
+
+    pub(crate) fn protocol(operation: Operation, problem: impl Into<String>) -> Self {
+        Self::Protocol { operation, source: Box::new(Problem(problem.into())) }
+    }
+
+    pub(crate) fn deadline(operation: Operation, problem: impl Into<String>) -> Self {
+        Self::Deadline { operation, source: Box::new(Problem(problem.into())) }
+    }
+
+    pub(crate) fn file(operation: Operation, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::File { operation, path: path.into(), source }
+    }
+
+    /// What the server said, where a status of the server is the cause.
+    pub fn server_status(&self) -> Option<&ServerStatus> {
+        StdError::source(self).and_then(|source| source.downcast_ref())
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::NotFound { .. } => io::ErrorKind::NotFound,
+            Error::AlreadyExists { .. } => io::ErrorKind::AlreadyExists,
+            Error::Permission { .. } | Error::Auth { .. } => io::ErrorKind::PermissionDenied,
+            Error::Deadline { .. } => io::ErrorKind::TimedOut,
+            Error::SandboxGone { .. } | Error::Conflict { .. } => io::ErrorKind::BrokenPipe,
+            Error::Transport { .. } => io::ErrorKind::ConnectionAborted,
+            Error::Invalid { .. } => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,133 @@
+//! Plain HTTP beside gRPC: blocks and blobs go to addresses that the server hands out.
+//!
+//! Those addresses are credentials (they are signed), so no error shows more of them than the host.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    config::{Config, ConfigError},
+    error::{BoxError, Problem, Result},
+    retry::RetryPolicy,
+};
+
+/// A transfer without progress ends after this long.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The HTTP client.
+#[derive(Debug, Clone)]
+pub(crate) struct Http(reqwest::Client);
+
+/// An answer: what callers look at.
+pub(crate) struct Answer {
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Http {
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls_config::client_config())
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(IDLE_LIMIT)
+            .no_proxy();
+        if let Some(url) = &config.proxy {
+            let invalid = |problem| ConfigError::InvalidValue {
+                setting: "HTTPS_PROXY",
+                value: "****".to_owned(),
+                problem,
+            };
+            let proxy =
+                reqwest::Proxy::https(url).map_err(|_| invalid("expected the URL of a proxy"))?;
+            let except = config.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+            builder = builder.proxy(proxy.no_proxy(except));
+        }
+        let client = builder.build().map_err(|_| ConfigError::InvalidValue {
+            setting: "HTTPS_PROXY",
+            value: "****".to_owned(),
+            problem: "no HTTP client can be made with it",
+        })?;
+        Ok(Self(client))
+    }
+
+    /// GETs a body; repeated on every failure but those that no repetition helps.
+    pub(crate) async fn get(&self, url: &str, policy: RetryPolicy) -> Result<Answer, BoxError> {
+        retry(policy, || exchange(self.0.get(url))).await
+    }
+
+    /// PUTs a body. Blocks are content-addressed, so sending one twice is harmless.
+    pub(crate) async fn put(
+        &self,
+        url: &str,
+        body: Bytes,
+        headers: &http::HeaderMap,
+        policy: RetryPolicy,
+    ) -> Result<Answer, BoxError> {
+        retry(policy, || {
+            let length = body.len();
+            let request = self.0.put(url).headers(headers.clone());
+            exchange(request.header(http::header::CONTENT_LENGTH, length).body(body.clone()))
+        })
+        .await
+    }
+
+    /// POSTs a body once.
+    pub(crate) async fn post(&self, url: &str, body: Bytes) -> Result<Answer, BoxError> {
+        exchange(self.0.post(url).body(body)).await
+    }
+}
+
+async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, BoxError> {
+    let answer = request.send().await.map_err(without_url)?;
+    let (status, headers, host) = (answer.status(), answer.headers().clone(), host_of(&answer));
+    let body = answer.bytes().await.map_err(without_url)?;
+    if status.as_u16() < 400 {
+        return Ok(Answer { headers, body });
+    }
+    let said: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+    Err(Box::new(Problem(format!("{host} answered {status}: {said}"))))
+}
+
+fn host_of(answer: &reqwest::Response) -> String {
+    answer.url().host_str().unwrap_or("the server").to_owned()
+}
+
+fn without_url(error: reqwest::Error) -> BoxError {
+    Box::new(error.without_url())
+}
+
+async fn retry<T, F: Future<Output = Result<T, BoxError>>>(
+    policy: RetryPolicy,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, BoxError> {
+    for n in 0..policy.retries {
+        match attempt().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => {
+                tracing::debug!(%error, attempt = n + 1, "a transfer failed and is repeated");
+                tokio::time::sleep(policy.jittered(n)).await;
+            }
+        }
+    }
+    attempt().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_is_repeated_as_often_as_its_policy_says() {
+        let sent = AtomicU32::new(0);
+        let failing = || async {
+            sent.fetch_add(1, Ordering::Relaxed);
+            Err::<(), BoxError>("503".into())
+        };
+        assert!(retry(RetryPolicy::UPLOAD, failing).await.is_err());
+        assert_eq!(sent.load(Ordering::Relaxed), 11);
+    }
+}

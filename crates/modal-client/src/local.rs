@@ -1,0 +1,111 @@
+//! Local files and trees that are to be sent somewhere: which there are, under which names and modes.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A local file and the name it gets on the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalFile {
+    pub(crate) path: PathBuf,
+    pub(crate) remote: String,
+    /// Permission bits, 12 of them.
+    pub(crate) mode: u32,
+}
+
+/// A file that could not be looked at.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+pub(crate) fn file(path: &Path, remote: &str) -> Result<LocalFile, Unreadable> {
+    let metadata =
+        fs::metadata(path).map_err(|source| Unreadable { path: path.to_owned(), source })?;
+    if !metadata.is_file() {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "expected a file");
+        return Err(Unreadable { path: path.to_owned(), source });
+    }
+    Ok(LocalFile { path: path.to_owned(), remote: remote.to_owned(), mode: mode(&metadata) })
+}
+
+/// Every file below `root`, named below `remote`, in the order of their names. Links to files count
+/// as files, links to directories are left out (as in Modal's own client), and so are empty directories.
+pub(crate) fn tree(root: &Path, remote: &str) -> Result<Vec<LocalFile>, Unreadable> {
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+        let entry = entry.map_err(|error| Unreadable {
+            path: error.path().unwrap_or(root).to_owned(),
+            source: error.into(),
+        })?;
+        if entry.depth() == 0 {
+            check_directory(root)?;
+            continue;
+        }
+        let is_file =
+            entry.file_type().is_file() || entry.file_type().is_symlink() && entry.path().is_file();
+        if is_file {
+            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+            files.push(file(entry.path(), &join(remote, &posix(relative)))?);
+        }
+    }
+    Ok(files)
+}
+
+fn check_directory(root: &Path) -> Result<(), Unreadable> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    let source = io::Error::new(io::ErrorKind::NotADirectory, "expected a directory");
+    Err(Unreadable { path: root.to_owned(), source })
+}
+
+fn posix(path: &Path) -> String {
+    let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    parts.join("/")
+}
+
+pub(crate) fn join(directory: &str, name: &str) -> String {
+    format!("{}/{name}", directory.trim_end_matches('/'))
+}
+
+#[cfg(unix)]
+fn mode(metadata: &fs::Metadata) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    metadata.permissions().mode() & 0o7777
+}
+
+#[cfg(not(unix))]
+fn mode(_: &fs::Metadata) -> u32 {
+    0o644
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_its_files_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir_all(root.join("b/c")).unwrap();
+        fs::create_dir(root.join("empty")).unwrap();
+        for name in ["z", "a", "b/c/x"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+        let names = |remote| -> Vec<String> {
+            tree(root, remote).unwrap().into_iter().map(|file| file.remote).collect()
+        };
+        assert_eq!(names("/d"), ["/d/a", "/d/b/c/x", "/d/z"]);
+        assert_eq!(names("/"), ["/a", "/b/c/x", "/z"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let error = tree(Path::new("/nonexistent/x"), "/").unwrap_err();
+        assert_eq!(error.path, Path::new("/nonexistent/x"));
+        assert!(file(Path::new("/"), "/x").is_err());
+    }
+}

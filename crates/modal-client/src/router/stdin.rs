@@ -1,0 +1,226 @@
+//! Input of commands and sandboxes. Each write names its offset, so that one that is repeated after a
+//! broken connection is taken once.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::{
+    future::BoxFuture,
+    stream::{self, StreamExt as _},
+};
+use modal_proto::task_command_router as api;
+use tokio::io::AsyncWrite;
+
+use super::{Router, StreamFailure};
+use crate::{
+    error::{Error, Operation, Result},
+    retry::RetryPolicy,
+    rpc::methods,
+};
+
+/// The most that one write sends.
+const WRITE: usize = 1024 * 1024;
+/// The pieces of a streamed input.
+const PIECE: usize = 256 * 1024;
+
+/// Whose input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Exec(String),
+    Sandbox,
+}
+
+/// The input of a command or a sandbox: an [`AsyncWrite`]. A write is on its way when it returns and has
+/// arrived when a flush returns; `shutdown` closes the input.
+///
+/// Writing to a command that has ended fails with [`io::ErrorKind::BrokenPipe`].
+pub struct StdinWriter {
+    router: Router,
+    target: Target,
+    offset: u64,
+    pending: Option<BoxFuture<'static, Result<()>>>,
+    closed: bool,
+}
+
+impl fmt::Debug for StdinWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StdinWriter")
+            .field("offset", &self.offset)
+            .field("closed", &self.closed)
+            .finish()
+    }
+}
+
+impl StdinWriter {
+    pub(crate) fn new(router: Router, target: Target) -> Self {
+        Self { router, target, offset: 0, pending: None, closed: false }
+    }
+
+    fn start(&mut self, data: Vec<u8>, eof: bool) {
+        let (router, target, offset) = (self.router.clone(), self.target.clone(), self.offset);
+        self.offset += data.len() as u64;
+        self.pending =
+            Some(Box::pin(async move { write(&router, &target, offset, data, eof).await }));
+    }
+
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(pending) = &mut self.pending else { return Poll::Ready(Ok(())) };
+        let Poll::Ready(done) = pending.as_mut().poll(cx) else { return Poll::Pending };
+        self.pending = None;
+        Poll::Ready(done.map_err(io::Error::from))
+    }
+}
+
+impl AsyncWrite for StdinWriter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        match self.poll_pending(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+        let length = buf.len().min(WRITE);
+        self.start(buf[..length].to_vec(), false);
+        match self.poll_pending(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(length)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_pending(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_pending(cx) {
+            Poll::Ready(Ok(())) if !self.closed => {
+                self.closed = true;
+                self.start(Vec::new(), true);
+                self.poll_pending(cx)
+            }
+            settled => settled,
+        }
+    }
+}
+
+async fn write(
+    router: &Router,
+    target: &Target,
+    offset: u64,
+    data: Vec<u8>,
+    eof: bool,
+) -> Result<()> {
+    let operation = operation(router);
+    let task_id = router.task().await?.to_string();
+    match target {
+        Target::Exec(exec) => {
+            let query = exec_write_request(task_id, exec, offset, data, eof);
+            let method = &methods::TASK_EXEC_STDIN_WRITE;
+            let sent = router.unary(method, &query, &operation, None).await;
+            sent.map(drop).map_err(|failure| failure.into_error(method.name, operation))
+        }
+        Target::Sandbox => {
+            let query = api::SandboxStdinWriteV2Request { task_id, offset, data, eof };
+            let method = &methods::SANDBOX_STDIN_WRITE_V2;
+            let sent = router.unary(method, &query, &operation, None).await;
+            sent.map(drop).map_err(|failure| failure.into_error(method.name, operation))
+        }
+    }
+}
+
+fn operation(router: &Router) -> Operation {
+    Operation::new("write to the input of", format!("sandbox `{}`", router.sandbox()))
+}
+
+pub(crate) fn exec_write_request(
+    task_id: String,
+    exec: &str,
+    offset: u64,
+    data: Vec<u8>,
+    eof: bool,
+) -> api::TaskExecStdinWriteRequest {
+    api::TaskExecStdinWriteRequest { task_id, exec_id: exec.to_owned(), offset, data, eof }
+}
+
+/// Sends a whole input as a stream and closes it. After a break the router is asked how much it has,
+/// and the rest is sent.
+pub(crate) async fn send_all(router: &Router, exec: &str, data: Bytes) -> Result<()> {
+    let operation = operation(router);
+    let task = router.task().await?.to_string();
+    let mut offset = 0;
+    let mut breaks = 0;
+    loop {
+        let messages = stream_requests(&task, exec, offset, &data);
+        let method = &methods::TASK_EXEC_STDIN_WRITE_STREAM;
+        let failure = match router.upload(method, stream::iter(messages).boxed(), &operation).await
+        {
+            Ok(_) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let error = match failure {
+            StreamFailure::Again(error) if breaks < RetryPolicy::ROUTER.retries => error,
+            StreamFailure::Again(error) | StreamFailure::Final(error) => return Err(error),
+        };
+        tracing::debug!(%error, "an input broke off and is resumed");
+        tokio::time::sleep(RetryPolicy::ROUTER.jittered(breaks)).await;
+        breaks += 1;
+        let written = status(router, &task, exec, &operation).await?;
+        if written.closed && written.num_bytes_written >= data.len() as u64 {
+            return Ok(());
+        }
+        if written.closed || written.num_bytes_written > data.len() as u64 {
+            return Err(Error::protocol(
+                operation,
+                "the input was closed before all of it was sent",
+            ));
+        }
+        offset = written.num_bytes_written;
+    }
+}
+
+async fn status(
+    router: &Router,
+    task: &str,
+    exec: &str,
+    operation: &Operation,
+) -> Result<api::TaskExecStdinStatusResponse> {
+    let query =
+        api::TaskExecStdinStatusRequest { task_id: task.to_owned(), exec_id: exec.to_owned() };
+    let method = &methods::TASK_EXEC_STDIN_STATUS;
+    let asked = router.unary(method, &query, operation, None).await;
+    asked.map_err(|failure| failure.into_error(method.name, operation.clone()))
+}
+
+pub(crate) fn stream_requests(
+    task: &str,
+    exec: &str,
+    offset: u64,
+    data: &Bytes,
+) -> Vec<api::TaskExecStdinWriteStreamRequest> {
+    use api::task_exec_stdin_write_stream_request::Payload;
+    let start = api::TaskExecStdinWriteStreamStart {
+        task_id: task.to_owned(),
+        exec_id: exec.to_owned(),
+        offset,
+    };
+    let rest = data.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(data.len())..);
+    let pieces = rest.chunks(PIECE).map(|piece| Payload::Data(piece.to_vec())).collect::<Vec<_>>();
+    let end = Payload::End(api::TaskExecStdinWriteStreamEnd {});
+    let payloads = [Payload::Start(start)].into_iter().chain(pieces).chain([end]);
+    payloads
+        .map(|payload| api::TaskExecStdinWriteStreamRequest { payload: Some(payload) })
+        .collect()
+}
