@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::cgroup::{Groups, remove_group};
 use super::remove_tree::remove_tree;
@@ -25,7 +25,19 @@ pub(crate) struct Instance {
     lock_path: PathBuf,
     trash: PathBuf,
     groups: Groups,
+    removed: AtomicBool,
     _lock: File,
+}
+
+impl Drop for Instance {
+    /// Cleans up after a runtime that was dropped and not shut down; blocks until its processes are dead.
+    fn drop(&mut self) {
+        if !self.removed.load(Ordering::Relaxed)
+            && let Err(error) = self.remove()
+        {
+            tracing::warn!(%error, "an instance of the container runtime leaves something behind");
+        }
+    }
 }
 
 impl Instance {
@@ -47,7 +59,8 @@ impl Instance {
         let directory = private_directory(&instances.join(&name))?;
         private_directory(&directory.join("stage"))?;
         empty_in_background(trash.clone());
-        Ok(Self { directory, lock_path, trash, groups, _lock: lock })
+        let removed = AtomicBool::new(false);
+        Ok(Self { directory, lock_path, trash, groups, removed, _lock: lock })
     }
 
     /// Scratch space that goes with the instance.
@@ -67,6 +80,7 @@ impl Instance {
 
     /// Removes everything of it. All its containers must have ended.
     pub(crate) fn remove(&self) -> Result<()> {
+        self.removed.store(true, Ordering::Relaxed);
         self.groups.remove().map_err(Error::system("remove the instance's control groups"))?;
         discard(&self.directory, &self.trash)?;
         empty(&self.trash).map_err(Error::host("empty", &self.trash))?;
