@@ -1,0 +1,305 @@
+//! Asks the model, and again where that makes sense.
+
+use std::time::Duration;
+
+use reqwest::{
+    Response, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    redirect,
+};
+
+use super::{
+    ChatRequest, Completion, ModelError,
+    assemble::{AssembleError, Assembler, LARGEST},
+    error::{Cause, refusal, server_message},
+    hosts::Hosts,
+    retry::{self, ATTEMPTS},
+    sse::EventReader,
+};
+use crate::{error::one_line, secret::Redactor, settings::Endpoint};
+
+/// Time to get a connection. A server that takes longer is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Silence on a connection before it counts as broken. A model on a GPU that has to start takes minutes to its
+/// first byte.
+const SILENCE: Duration = Duration::from_secs(900);
+
+/// Bytes of an error's body that are read.
+const ERROR_BODY: usize = 64 << 10;
+
+/// A connection to one model endpoint.
+#[derive(Debug)]
+pub struct ModelClient {
+    http: reqwest::Client,
+    completions: Url,
+    /// The base address without credentials, for people.
+    shown: String,
+    redactor: Redactor,
+}
+
+/// An attempt failed and will be made again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retried {
+    /// The attempt that failed, from 1.
+    pub attempt: u32,
+    /// Why, on one line.
+    pub error: String,
+    /// Time until the next one.
+    pub delay: Duration,
+}
+
+/// One failed attempt.
+struct Failure {
+    error: ModelError,
+    transient: bool,
+    retry_after: Option<Duration>,
+}
+
+impl Failure {
+    fn fatal(error: ModelError) -> Self {
+        Failure { error, transient: false, retry_after: None }
+    }
+
+    fn transient(error: ModelError) -> Self {
+        Failure { error, transient: true, retry_after: None }
+    }
+}
+
+impl ModelClient {
+    /// Prepares to ask `endpoint`; nothing is sent yet. What errors quote is cleaned by `redactor`.
+    pub fn new(endpoint: &Endpoint, redactor: Redactor) -> Result<Self, ModelError> {
+        let (completions, shown) = addresses(&endpoint.base_url)?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", endpoint.api_key.expose()))
+            .map_err(|_| ModelError::CannotAsk {
+                reason: "OPENAI_API_KEY holds a character that no header may have",
+            })?;
+        bearer.set_sensitive(true);
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls_config::client_config())
+            .dns_resolver(Hosts::default())
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+            .user_agent(concat!("goat-eval/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE)
+            .redirect(same_host_only())
+            .build()
+            .map_err(|_| ModelError::CannotAsk { reason: "the HTTP client cannot be set up" })?;
+        Ok(ModelClient { http, completions, shown, redactor })
+    }
+
+    /// The address without credentials.
+    pub fn shown_url(&self) -> &str {
+        &self.shown
+    }
+
+    /// Asks until there is an answer, the server refuses, or the attempts are used up.
+    ///
+    /// Each attempt sends the whole request again and starts from an empty answer, so a stream that broke in the
+    /// middle leaves nothing behind. `on_retry` hears of each attempt that will be repeated.
+    pub async fn complete(
+        &self,
+        request: &ChatRequest<'_>,
+        mut on_retry: impl FnMut(Retried),
+    ) -> Result<Completion, ModelError> {
+        let mut attempt = 1;
+        loop {
+            let failure = match self.attempt(request, attempt).await {
+                Ok(completion) => return Ok(completion),
+                Err(failure) => failure,
+            };
+            if !failure.transient || attempt == ATTEMPTS {
+                return Err(failure.error);
+            }
+            let delay = retry::delay(attempt, failure.retry_after, retry::chance());
+            let error = self.redactor.clean(&one_line(&failure.error));
+            on_retry(Retried { attempt, error, delay });
+            tokio::time::sleep(delay).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: &ChatRequest<'_>,
+        attempts: u32,
+    ) -> Result<Completion, Failure> {
+        let response = match self.http.post(self.completions.clone()).json(request).send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.not_sent(error, attempts)),
+        };
+        if !response.status().is_success() {
+            return Err(self.refused(response, request.model(), attempts).await);
+        }
+        self.read(response, request.model(), attempts).await
+    }
+
+    fn not_sent(&self, error: reqwest::Error, attempts: u32) -> Failure {
+        let error = error.without_url();
+        let (connects, transient) =
+            (error.is_connect(), !error.is_redirect() && !error.is_builder());
+        let (url, source) = (self.shown.clone(), Cause(error.into()));
+        let error = if connects {
+            ModelError::Unreachable { url, attempts, source }
+        } else {
+            ModelError::BrokenStream { url, attempts, source }
+        };
+        Failure { error, transient, retry_after: None }
+    }
+
+    async fn refused(&self, response: Response, model: &str, attempts: u32) -> Failure {
+        let status = response.status().as_u16();
+        let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after =
+            header.and_then(|value| retry::retry_after(value, jiff::Timestamp::now()));
+        let body = error_body(response).await;
+        if !retry::is_transient(status) {
+            return Failure::fatal(refusal(&self.shown, model, status, &body, &self.redactor));
+        }
+        let message = self.redactor.clean(&server_message(&body));
+        let error = ModelError::Unavailable { url: self.shown.clone(), attempts, status, message };
+        Failure { error, transient: true, retry_after }
+    }
+
+    /// Reads a stream, or an answer in one piece from a server that does not stream.
+    async fn read(
+        &self,
+        mut response: Response,
+        model: &str,
+        attempts: u32,
+    ) -> Result<Completion, Failure> {
+        let kind = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let streams = !kind.starts_with("application/json");
+        let mut whole = Vec::new();
+        let (mut events, mut assembler) = (EventReader::default(), Assembler::default());
+        let broken = |error| self.broken(error, model, attempts);
+        while !assembler.is_done() {
+            let Some(bytes) =
+                response.chunk().await.map_err(|error| self.cut_off(error, attempts))?
+            else {
+                break;
+            };
+            if !streams {
+                whole.extend_from_slice(&bytes);
+                if whole.len() > LARGEST {
+                    return Err(broken(AssembleError::TooLarge));
+                }
+                continue;
+            }
+            for data in events.feed(&bytes).map_err(|error| self.broke_off(error, attempts))? {
+                assembler.push(&data).map_err(broken)?;
+            }
+        }
+        if !streams {
+            assembler.push(&String::from_utf8_lossy(&whole)).map_err(broken)?;
+        } else if let Some(data) = events.finish() {
+            assembler.push(&data).map_err(broken)?;
+        }
+        assembler.finish().map_err(broken)
+    }
+
+    fn cut_off(&self, error: reqwest::Error, attempts: u32) -> Failure {
+        self.broke_off(error.without_url(), attempts)
+    }
+
+    fn broke_off(
+        &self,
+        error: impl std::error::Error + Send + Sync + 'static,
+        attempts: u32,
+    ) -> Failure {
+        let source = Cause(Box::new(error));
+        Failure::transient(ModelError::BrokenStream { url: self.shown.clone(), attempts, source })
+    }
+
+    fn broken(&self, error: AssembleError, model: &str, attempts: u32) -> Failure {
+        match error {
+            AssembleError::Reported { message, status: Some(status) }
+                if !retry::is_transient(status) =>
+            {
+                Failure::fatal(refusal(&self.shown, model, status, &message, &self.redactor))
+            }
+            AssembleError::Reported { message, status: Some(status) } => {
+                let message = self.redactor.clean(&server_message(&message));
+                Failure::transient(ModelError::Unavailable {
+                    url: self.shown.clone(),
+                    attempts,
+                    status,
+                    message,
+                })
+            }
+            AssembleError::TooLarge => {
+                Failure { transient: false, ..self.broke_off(error, attempts) }
+            }
+            error => self.broke_off(error, attempts),
+        }
+    }
+}
+
+/// The address that requests go to, and the base address as it may be shown.
+fn addresses(base_url: &str) -> Result<(Url, String), ModelError> {
+    let bad = || ModelError::BadUrl { url: without_credentials(base_url) };
+    let base = Url::parse(base_url).map_err(|_| bad())?;
+    let completions = Url::parse(&format!("{base_url}/chat/completions")).map_err(|_| bad())?;
+    if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
+        return Err(bad());
+    }
+    Ok((completions, without_credentials(base_url)))
+}
+
+/// The text of an address without what may be secret in it: user, password, query.
+fn without_credentials(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    match (plain.find("://"), plain.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}{}", &plain[..scheme + 3], &plain[at + 1..])
+        }
+        _ => plain.to_owned(),
+    }
+}
+
+/// Modal answers a long request with redirects to the same host; to another one the prompt must not go.
+fn same_host_only() -> redirect::Policy {
+    redirect::Policy::custom(|attempt| {
+        let first = attempt
+            .previous()
+            .first()
+            .map(|url| (url.host_str().map(str::to_owned), url.scheme().to_owned()));
+        let here =
+            Some((attempt.url().host_str().map(str::to_owned), attempt.url().scheme().to_owned()));
+        if attempt.previous().len() > 20 {
+            attempt.error("too many redirects")
+        } else if first == here {
+            attempt.follow()
+        } else {
+            attempt.error("redirected to another host")
+        }
+    })
+}
+
+async fn error_body(mut response: Response) -> String {
+    let mut body = Vec::new();
+    while let Ok(Some(bytes)) = response.chunk().await {
+        body.extend_from_slice(&bytes);
+        if body.len() > ERROR_BODY {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_credentials() {
+        assert_eq!(addresses("http://u:p@h:1/v1").unwrap().1, "http://h:1/v1");
+        for bad in ["h/v1", "ftp://h/v1", "http://", ""] {
+            assert!(addresses(bad).is_err(), "{bad}");
+        }
+    }
+}

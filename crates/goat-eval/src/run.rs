@@ -1,0 +1,342 @@
+//! A run from its arguments to its exit code.
+
+use std::{
+    ffi::OsString,
+    io::{IsTerminal, Read, Write},
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    agent::{Ending, Parts, Session, Tally},
+    cli::{self, Arguments, Command, FlagError},
+    error::{Error, Result, one_line},
+    exit_code,
+    hardening::{self, Environment},
+    model::{ModelClient, profile::Profile},
+    progress::Progress,
+    secret::Redactor,
+    settings::Endpoint,
+    summary::{Outcome, SCHEMA, Summary},
+    tool::{Registry, Workspace, bash::Processes},
+    transcript::{Event, Transcript},
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Does what the arguments ask for and returns the exit code, one of [`exit_code`].
+///
+/// `environment` is what [`hardening::take_environment`] left: the keys must be out of the process by now.
+pub fn run(arguments: Vec<OsString>, environment: Environment) -> u8 {
+    let redactor = redactor(&environment);
+    let progress = Progress::new(redactor.clone());
+    match cli::parse(arguments) {
+        Ok(Command::Help) => print(&progress, cli::HELP),
+        Ok(Command::Version) => print(&progress, &format!("goat-eval {VERSION}\n")),
+        Ok(Command::Run(arguments)) => {
+            Run::new(arguments, environment, redactor, progress).finish()
+        }
+        Err(error) => bad_flag(&progress, &error),
+    }
+}
+
+fn bad_flag(progress: &Progress, error: &FlagError) -> u8 {
+    progress.full_line(&error.to_string());
+    exit_code::BAD_FLAG
+}
+
+fn print(progress: &Progress, text: &str) -> u8 {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => exit_code::ANSWERED,
+        Err(error) => {
+            progress.full_line(&format!("cannot write to stdout: {error}"));
+            exit_code::USAGE
+        }
+    }
+}
+
+/// Masks the keys of the environment. The default key is a word of this program, not a secret.
+fn redactor(environment: &Environment) -> Redactor {
+    Redactor::new(environment.secrets.iter().map(|(_, secret)| secret.clone()))
+}
+
+/// How the work on a prompt ended.
+enum End {
+    Work(Ending),
+    Failed(Error),
+    TimedOut(Duration),
+    Signal(&'static str, u8),
+}
+
+impl End {
+    fn exit_code(&self) -> u8 {
+        match self {
+            End::Work(Ending::Answered) => exit_code::ANSWERED,
+            End::Work(Ending::TurnsUsedUp) => exit_code::TURNS_USED_UP,
+            End::Failed(error) => error.exit_code(),
+            End::TimedOut(_) => exit_code::TIMED_OUT,
+            End::Signal(_, code) => *code,
+        }
+    }
+
+    fn error(&self, tally: Tally) -> Option<String> {
+        match self {
+            End::Work(Ending::Answered) => None,
+            End::Work(Ending::TurnsUsedUp) => {
+                Some(format!("no answer within {} turns", tally.turns))
+            }
+            End::Failed(error) => Some(one_line(error)),
+            End::TimedOut(limit) => {
+                Some(format!("no answer within {} seconds", limit.as_secs_f64()))
+            }
+            End::Signal(name, _) => Some(format!("ended by {name}")),
+        }
+    }
+}
+
+/// A run that has its arguments.
+struct Run {
+    arguments: Arguments,
+    endpoint: Endpoint,
+    profile: Profile,
+    processes: Arc<Processes>,
+    redactor: Redactor,
+    progress: Progress,
+    start: Instant,
+}
+
+impl Run {
+    fn new(
+        arguments: Arguments,
+        environment: Environment,
+        redactor: Redactor,
+        progress: Progress,
+    ) -> Self {
+        let start = Instant::now();
+        let endpoint = Endpoint::new(&arguments, &environment);
+        let profile = Profile::of(&endpoint.model);
+        let processes = Arc::new(Processes::new(environment.public));
+        Run { arguments, endpoint, profile, processes, redactor, progress, start }
+    }
+
+    /// Works, ends whatever still runs, completes the files, prints the answer.
+    fn finish(mut self) -> u8 {
+        let (end, tally, answer, transcript) = match self.prepare() {
+            Ok((prompt, workspace, transcript)) => {
+                let (end, tally, answer) = self.work(&prompt, &workspace, &transcript);
+                (end, tally, answer, transcript)
+            }
+            Err(error) => {
+                (End::Failed(error), Tally::default(), String::new(), Transcript::default())
+            }
+        };
+        self.processes.stop_all();
+        let mut summary = self.summary(&end, tally);
+        if !answer.is_empty() && print(&self.progress, &answer) != exit_code::ANSWERED {
+            summary.exit_code = exit_code::USAGE;
+            summary.outcome = Outcome::of_exit_code(summary.exit_code);
+            summary.error = Some("the answer could not be written to stdout".into());
+        }
+        self.record(summary, &transcript)
+    }
+
+    /// Everything that can be wrong before the model is asked. Relative files count from where the agent was started.
+    fn prepare(&mut self) -> Result<(String, Workspace, Transcript)> {
+        for path in
+            [&mut self.arguments.transcript, &mut self.arguments.summary].into_iter().flatten()
+        {
+            *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
+        }
+        let path = self.arguments.transcript.clone();
+        let transcript = Transcript::create(path.as_deref(), self.redactor.clone());
+        let transcript = transcript.map_err(|source| output_error("transcript", path, source))?;
+        let prompt = prompt(&self.arguments)?;
+        let workspace = enter(self.arguments.cwd.clone())?;
+        Ok((prompt, workspace, transcript))
+    }
+
+    fn work(
+        &self,
+        prompt: &str,
+        workspace: &Workspace,
+        transcript: &Transcript,
+    ) -> (End, Tally, String) {
+        let failed = |error| (End::Failed(error), Tally::default(), String::new());
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return failed(Error::Setup(error)),
+        };
+        hardening::adopt_orphans();
+        let result = runtime.block_on(self.converse(prompt, workspace, transcript));
+        // A search that is still busy on its thread is not waited for.
+        runtime.shutdown_background();
+        result.unwrap_or_else(failed)
+    }
+
+    async fn converse(
+        &self,
+        prompt: &str,
+        workspace: &Workspace,
+        transcript: &Transcript,
+    ) -> Result<(End, Tally, String)> {
+        let mut signals = Signals::new().map_err(Error::Setup)?;
+        let model = ModelClient::new(&self.endpoint, self.redactor.clone())?;
+        let tools = Registry::standard(workspace, &self.processes);
+        self.note(transcript, self.start_event(&model, &tools, workspace));
+        let instructions =
+            self.profile.system_prompt().render(&workspace.cwd.display().to_string());
+        let parts = Parts {
+            model: &model,
+            profile: &self.profile,
+            tools: &tools,
+            transcript,
+            progress: &self.progress,
+        };
+        let mut session = Session::new(parts, instructions);
+        let end = {
+            let work = pin!(session.work(prompt, self.arguments.max_turns));
+            tokio::select! {
+                biased;
+                (name, code) = signals.received() => End::Signal(name, code),
+                limit = elapsed(self.arguments.timeout) => End::TimedOut(limit),
+                result = work => result.map_or_else(|error| End::Failed(error.into()), End::Work),
+            }
+        };
+        // Only an answer, or what there is when turns or time are over; nothing after a signal or an error.
+        let has_answer = matches!(end, End::Work(_) | End::TimedOut(_));
+        let answer = if has_answer { self.redactor.clean(session.answer()) } else { String::new() };
+        Ok((end, session.tally(), answer))
+    }
+
+    fn start_event(&self, model: &ModelClient, tools: &Registry, workspace: &Workspace) -> Event {
+        let prompt = self.profile.system_prompt();
+        Event::Start {
+            schema: SCHEMA,
+            agent_version: VERSION.into(),
+            model: self.profile.model.clone(),
+            base_url: model.shown_url().to_owned(),
+            prompt: prompt.name.to_owned(),
+            prompt_sha256: prompt.sha256(),
+            cwd: workspace.cwd.display().to_string(),
+            max_turns: self.arguments.max_turns,
+            timeout_s: self.arguments.timeout.map(|limit| limit.as_secs_f64()),
+            tools: tools.names(),
+        }
+    }
+
+    fn summary(&self, end: &End, tally: Tally) -> Summary {
+        let exit_code = end.exit_code();
+        Summary {
+            schema: SCHEMA,
+            agent_version: VERSION.into(),
+            outcome: Outcome::of_exit_code(exit_code),
+            exit_code,
+            error: end.error(tally).map(|error| self.redactor.clean(&error)),
+            model: self.profile.model.clone(),
+            turns: tally.turns,
+            tool_calls: tally.tool_calls,
+            usage: tally.usage,
+            elapsed_s: (self.start.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
+        }
+    }
+
+    /// Writes the last line of the transcript, the summary and the error; returns the exit code.
+    fn record(&self, summary: Summary, transcript: &Transcript) -> u8 {
+        self.note(
+            transcript,
+            Event::End {
+                outcome: summary.outcome,
+                exit_code: summary.exit_code,
+                error: summary.error.clone(),
+                turns: summary.turns,
+                usage: summary.usage,
+                elapsed_s: summary.elapsed_s,
+            },
+        );
+        if let Some(error) = &summary.error {
+            self.progress.full_line(error);
+        }
+        if let Some(path) = &self.arguments.summary
+            && let Err(source) = summary.write(path)
+        {
+            let error = output_error("summary", Some(path.clone()), source);
+            self.progress.full_line(&one_line(&error));
+            return if summary.exit_code == exit_code::ANSWERED {
+                error.exit_code()
+            } else {
+                summary.exit_code
+            };
+        }
+        summary.exit_code
+    }
+
+    fn note(&self, transcript: &Transcript, event: Event) {
+        if let Err(error) = transcript.write(event) {
+            self.progress.line(&format!("warning: the transcript ends here: {error}"));
+        }
+    }
+}
+
+fn output_error(what: &'static str, path: Option<PathBuf>, source: std::io::Error) -> Error {
+    Error::Output { what, path: path.unwrap_or_default(), source }
+}
+
+/// The prompt of the flag, else all of stdin.
+fn prompt(arguments: &Arguments) -> Result<String> {
+    let text = match &arguments.prompt {
+        Some(prompt) => prompt.clone(),
+        None if std::io::stdin().is_terminal() => String::new(),
+        None => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::Stdin)?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    };
+    if text.trim().is_empty() { Err(Error::NoPrompt) } else { Ok(text) }
+}
+
+/// Makes `cwd` the working directory of this process.
+fn enter(cwd: Option<PathBuf>) -> Result<Workspace> {
+    let path = cwd.unwrap_or_else(|| PathBuf::from("."));
+    let entered = std::env::set_current_dir(&path).and_then(|()| std::env::current_dir());
+    let cwd = entered.map_err(|source| Error::WorkingDirectory { path, source })?;
+    Ok(Workspace { cwd })
+}
+
+/// Ends with the limit when it is over; never without one.
+async fn elapsed(limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep(limit).await;
+            limit
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that end a run in good order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn received(&mut self) -> (&'static str, u8) {
+        tokio::select! {
+            _ = self.interrupt.recv() => ("SIGINT", exit_code::INTERRUPTED),
+            _ = self.terminate.recv() => ("SIGTERM", exit_code::TERMINATED),
+        }
+    }
+}

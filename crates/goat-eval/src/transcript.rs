@@ -1,0 +1,216 @@
+//! Everything that happens in a run, as JSON lines: enough to replay it without the model.
+//!
+//! Each line is written with one call as soon as it is known, so that a killed run leaves whole lines. Secrets
+//! that the agent took from its environment are masked in every line.
+
+use std::{
+    cell::RefCell,
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock,
+    model::{ToolCall, Usage},
+    secret::Redactor,
+    summary::Outcome,
+};
+
+/// A line's content; `event` tells which it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The first line.
+    Start {
+        /// [`crate::summary::SCHEMA`].
+        schema: u32,
+        /// Version of the agent.
+        agent_version: String,
+        /// The model as it is sent.
+        model: String,
+        /// The endpoint, without credentials.
+        base_url: String,
+        /// Which system prompt: the name of its file.
+        prompt: String,
+        /// SHA-256 of that file, in hex.
+        prompt_sha256: String,
+        /// The working directory.
+        cwd: String,
+        /// Turns at most.
+        max_turns: u32,
+        /// Seconds for the whole run.
+        timeout_s: Option<f64>,
+        /// The tools that the model is offered.
+        tools: Vec<String>,
+    },
+    /// The model is asked, with all messages so far.
+    Request {
+        /// Counts from 1.
+        turn: u32,
+        /// Messages sent.
+        messages: usize,
+    },
+    /// An attempt failed and is made again.
+    Retry {
+        /// The turn it belongs to.
+        turn: u32,
+        /// The attempt that failed, from 1.
+        attempt: u32,
+        /// Why.
+        error: String,
+        /// Time until the next one.
+        delay_ms: u64,
+    },
+    /// A message of the conversation. What tools say is in [`Event::ToolResult`].
+    Message {
+        /// The turn it belongs to; 0 before the first request.
+        turn: u32,
+        /// `system`, `user` or `assistant`.
+        role: String,
+        /// Its text.
+        content: String,
+        /// What the model thought aloud, where the server tells.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reasoning: String,
+        /// Calls in it, exactly as the model wrote them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<ToolCall>,
+        /// Why the model stopped, in the server's word.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        finish_reason: Option<String>,
+        /// From the request to the end of the answer, retries included.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elapsed_ms: Option<u64>,
+    },
+    /// A tool starts.
+    ToolCall {
+        /// The turn it belongs to.
+        turn: u32,
+        /// The call's id.
+        id: String,
+        /// The tool.
+        name: String,
+        /// The arguments as the model wrote them.
+        arguments: String,
+    },
+    /// A tool has ended.
+    ToolResult {
+        /// The turn it belongs to.
+        turn: u32,
+        /// The call's id.
+        id: String,
+        /// The tool.
+        name: String,
+        /// What the model is told.
+        output: String,
+        /// Whether the tool failed, or its command did.
+        is_error: bool,
+        /// How long it took.
+        elapsed_ms: u64,
+    },
+    /// Tokens of one turn, by the server's count.
+    Usage {
+        /// The turn it belongs to.
+        turn: u32,
+        /// The tokens.
+        #[serde(flatten)]
+        usage: Usage,
+    },
+    /// The last line.
+    End {
+        /// How it ended.
+        outcome: Outcome,
+        /// The process's exit code.
+        exit_code: u8,
+        /// Why there is no answer.
+        error: Option<String>,
+        /// Calls of the model that were answered.
+        turns: u32,
+        /// Tokens of the whole run.
+        #[serde(flatten)]
+        usage: Usage,
+        /// Seconds from start to end.
+        elapsed_s: f64,
+    },
+}
+
+/// A line as it is read back: an event and when it happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// UTC, RFC 3339.
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// The file that events are written to, if there is one.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    file: RefCell<Option<File>>,
+    redactor: Redactor,
+}
+
+impl Transcript {
+    /// Starts a new file, and the directories above it. Without `path` nothing is written.
+    pub fn create(path: Option<&Path>, redactor: Redactor) -> io::Result<Self> {
+        let file = path.map(|path| {
+            if let Some(directory) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+                fs::create_dir_all(directory)?;
+            }
+            File::create(path)
+        });
+        Ok(Transcript { file: RefCell::new(file.transpose()?), redactor })
+    }
+
+    /// Writes one line. Where that fails (a full disk), nothing more is written, and the error is returned once.
+    pub fn write(&self, event: Event) -> io::Result<()> {
+        let mut file = self.file.borrow_mut();
+        let Some(open) = file.as_mut() else { return Ok(()) };
+        let line = serde_json::to_string(&Line { time: clock::now(), event })?;
+        let written = open.write_all(format!("{}\n", self.redactor.clean(&line)).as_bytes());
+        if written.is_err() {
+            *file = None;
+        }
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn lines_are_complete_masked_and_readable_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/transcript.jsonl");
+        let redactor = Redactor::new([Secret::new("sk-planted-key")]);
+        let transcript = Transcript::create(Some(&path), redactor).unwrap();
+        let output = "the key is sk-planted-key\nend".to_owned();
+        let event = Event::ToolResult {
+            turn: 1,
+            id: "c1".into(),
+            name: "Bash".into(),
+            output,
+            is_error: false,
+            elapsed_ms: 5,
+        };
+        transcript.write(event).unwrap();
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.ends_with("}\n") && text.lines().count() == 1);
+        let line: Line = serde_json::from_str(&text).unwrap();
+        let Event::ToolResult { output, .. } = line.event else { panic!("{text}") };
+        assert_eq!(output, "the key is [redacted]\nend");
+    }
+
+    #[test]
+    fn without_a_file_nothing_happens() {
+        let transcript = Transcript::create(None, Redactor::default()).unwrap();
+        transcript.write(Event::Request { turn: 1, messages: 2 }).unwrap();
+    }
+}
