@@ -8,19 +8,21 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("container-network", &[]),
     ("container-runtime", &[]),
+    ("eval-types", &[]),
     ("goat-eval", &["tls-config"]),
     ("it", &["modal-proto"]),
     ("llm-replay", &["tls-config"]),
     ("modal-client", &["modal-proto", "tls-config"]),
     ("modal-local", &["container-network", "container-runtime", "modal-proto"]),
     ("modal-proto", &[]),
-    ("results-store", &[]),
-    ("sandbox-runner", &["modal-client", "tls-config"]),
+    ("results-store", &["eval-types"]),
+    ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
     ("tls-config", &[]),
     (
         "xtask",
         &[
             "container-runtime",
+            "eval-types",
             "llm-replay",
             "modal-client",
             "modal-local",

@@ -4,5 +4,7 @@
 
 mod arrows;
 mod escape;
+mod eval;
+mod local;
 mod python_sdk;
 mod repository_rules;

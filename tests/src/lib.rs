@@ -20,6 +20,7 @@ use std::{
 };
 
 pub mod python;
+pub mod seed;
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
@@ -62,12 +63,13 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// A machine that shares with the others only the cache of prepared base trees, which every
-    /// test would otherwise make again.
+    /// A machine that starts with the image layers which earlier ones made: see [`seed`].
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("goat-it-").tempdir().unwrap();
         fs::create_dir(directory.path().join("home")).unwrap();
-        Self { directory, variables: Vec::new() }
+        let machine = Self { directory, variables: Vec::new() };
+        seed::plant(&machine.state());
+        machine
     }
 
     /// Sets a variable for every later command.
@@ -93,7 +95,6 @@ impl Machine {
         command.env_clear().current_dir(repository()).stdin(Stdio::null());
         command.envs(env::vars().filter(|(name, _)| is_kept(name)));
         command.env("HOME", self.path().join("home")).env("GOAT_STATE_DIR", self.state());
-        command.env("GOAT_CACHE_DIR", shared_cache());
         command.env("LANG", "C.UTF-8").env("TERM", "dumb");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -138,6 +139,7 @@ impl Drop for Machine {
                 eprintln!("local stop: {}", String::from_utf8_lossy(&output.stderr));
             }
         }
+        seed::keep(&self.state());
     }
 }
 
@@ -159,9 +161,4 @@ fn is_kept(name: &str) -> bool {
     NAMES.contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || ["http_proxy", "https_proxy", "no_proxy"].contains(&proxy.as_str())
-}
-
-/// Base trees that all machines of this test run share.
-fn shared_cache() -> PathBuf {
-    target_directory().join("it-cache")
 }

@@ -1,0 +1,202 @@
+//! The main job: prompts in, verified results out, nothing left behind.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use it::Machine;
+use llm_replay::{ReplayConfig, ReplayServer};
+use serde_json::Value;
+
+const SMOKE: &str = "fixtures/benchmarks/smoke.json";
+const KEY: &str = "sk-planted-9b2e4f7a1c";
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn outcomes(summary: &Value) -> Vec<String> {
+    let results = summary["results"].as_array().unwrap().iter();
+    results
+        .map(|r| format!("{} {}", r["id"].as_str().unwrap(), r["outcome"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_smoke_benchmark_passes_and_is_kept() {
+    let machine = Machine::new();
+    let run = machine.succeed(&["eval", "--target", "local", "--batch", SMOKE, "--output", "json"]);
+    let summary = json(&run);
+    insta::assert_snapshot!(outcomes(&summary).join("\n"), @r"
+    math-simple passed
+    file-create passed
+    bash-command passed
+    code-fix passed
+    grep-search passed
+    ");
+    assert_eq!(summary["model_source"], "replay");
+    let id = summary["run_id"].as_str().unwrap();
+    let listed = machine.succeed(&["results"]);
+    assert!(listed.contains(id) && listed.contains("5 passed"), "{listed}");
+    let shown = machine.succeed(&["results", id, "--full"]);
+    for wanted in ["17 * 20 = 340", "mountain.txt", "math-simple"] {
+        assert!(shown.contains(wanted), "{wanted} is missing in:\n{shown}");
+    }
+    let on_volume = machine.succeed(&["results", "--volume", "--target", "local"]);
+    assert!(on_volume.contains(id), "{on_volume}");
+}
+
+#[test]
+fn an_agent_that_does_nothing_passes_nothing() {
+    let machine = Machine::new();
+    let output = machine.run(&[
+        "eval",
+        "--target",
+        "local",
+        "--batch",
+        SMOKE,
+        "--binary",
+        "/bin/true",
+        "--output",
+        "json",
+    ]);
+    let summary = json(&String::from_utf8_lossy(&output.stdout));
+    let passed: Vec<_> =
+        outcomes(&summary).into_iter().filter(|o| o.ends_with(" passed")).collect();
+    assert!(passed.is_empty(), "{passed:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// Starts an evaluation that waits, and returns once its tool runs.
+fn start_waiting(machine: &Machine) -> Child {
+    let mut child = machine
+        .xtask(&["eval", "--target", "local", "--prompt", "Wait until you are stopped."])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    for line in lines.by_ref() {
+        let line = line.unwrap();
+        let started = line.contains("Bash");
+        seen.push(line);
+        if started {
+            // Somebody must go on reading, or the command would block.
+            std::thread::spawn(move || lines.for_each(drop));
+            return child;
+        }
+    }
+    panic!("the tool was never called:\n{}", seen.join("\n"));
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn sleepers() -> usize {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let commands = processes.filter_map(|p| fs::read(p.path().join("cmdline")).ok());
+    commands.filter(|command| command == b"sleep\x00590\x00").count()
+}
+
+#[test]
+fn ctrl_c_ends_the_sandbox_and_records_the_trial_as_cancelled() {
+    let machine = Machine::new();
+    let mut child = start_waiting(&machine);
+    signal(&child, "INT");
+    let start = Instant::now();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    assert_eq!(sleepers(), 0);
+    assert!(machine.succeed(&["results"]).contains("1 cancelled"));
+}
+
+#[test]
+fn after_sigkill_the_next_command_cleans_up() {
+    let machine = Machine::new();
+    let mut child = start_waiting(&machine);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    machine.succeed(&[
+        "eval",
+        "--target",
+        "local",
+        "--prompt",
+        "What is 2 + 2? Answer with the number alone.",
+    ]);
+    assert_eq!(sleepers(), 0);
+    let listed = machine.succeed(&["results"]);
+    assert!(listed.contains("completed"), "{listed}");
+}
+
+/// A model endpoint on this machine that wants `KEY`.
+fn endpoint() -> (tokio::runtime::Runtime, ReplayServer) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut config = ReplayConfig::new([it::repository().join("fixtures/llm/smoke")]);
+    config.key = Some(KEY.to_owned());
+    let server = runtime.block_on(ReplayServer::start(config)).unwrap();
+    (runtime, server)
+}
+
+#[test]
+fn a_real_key_reaches_the_endpoint_and_nothing_else() {
+    let (_runtime, server) = endpoint();
+    let machine = Machine::new().with("OPENAI_API_KEY", KEY);
+    let base = ["eval", "--target", "local", "--api-url"];
+    let url = server.url();
+    let run = |more: &[&str]| machine.succeed(&[&base[..], &[url.as_str()], more].concat());
+    let summary = json(&run(&["--batch", SMOKE, "--network", "llm", "--output", "json"]));
+    assert_eq!(summary["model_source"], "live", "{summary}");
+    assert!(outcomes(&summary).iter().all(|o| o.ends_with(" passed")), "{summary}");
+    let printed = run(&[
+        "--prompt",
+        "What is 2 + 2? Use bash to work it out, then answer with the number alone.",
+    ]);
+    assert_eq!(printed.trim(), "4");
+    let holding = files_with(machine.path(), KEY.as_bytes());
+    assert!(holding.is_empty(), "the key lies in {holding:?}");
+}
+
+fn files_with(directory: &Path, needle: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() && !path.ends_with("images/layers") {
+            found.extend(files_with(&path, needle));
+        } else if kind.is_file() && fs::read(&path).is_ok_and(|d| contains(&d, needle)) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+fn contains(data: &[u8], needle: &[u8]) -> bool {
+    data.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn a_wrong_key_an_unreachable_url_and_a_missing_file_are_one_clear_line_each() {
+    let (_runtime, server) = endpoint();
+    let machine = Machine::new().with("OPENAI_API_KEY", "sk-wrong-key-000");
+    let prompt = ["--prompt", "What is 2 + 2? Answer with the number alone."];
+    let complaint = |args: &[&str]| -> (Option<i32>, String) {
+        let output = machine.run(&[&["eval", "--target", "local"], args].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = complaint(&[&["--api-url", &server.url()], &prompt[..]].concat());
+    assert_ne!(code, Some(0));
+    assert!(said.contains("key") && !said.contains("sk-wrong-key-000"), "{said}");
+    let (code, said) = complaint(&[&["--api-url", "http://127.0.0.1:9/v1"], &prompt[..]].concat());
+    assert_ne!(code, Some(0));
+    assert!(said.contains("127.0.0.1:9"), "{said}");
+    let (code, said) = complaint(&["--batch", "no/such/file.json"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("no/such/file.json"), "{said}");
+}
