@@ -1,0 +1,63 @@
+//! The commands, as the SDKs write them: `{"ReadFile": {"path": "/x"}}`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::failure::{Failure, Kind};
+
+/// One operation on the sandbox's files.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) enum Command {
+    /// The file's bytes to stdout.
+    ReadFile { path: PathBuf },
+    /// Stdin into the file; missing parents are made.
+    WriteFile { path: PathBuf },
+    /// The directory's entries as a JSON array.
+    ListFiles { path: PathBuf },
+    /// One entry as a JSON object; a symbolic link is itself.
+    Stat { path: PathBuf },
+    /// A new directory. With `parents`, missing ones are made and an existing directory is fine.
+    MakeDirectory {
+        path: PathBuf,
+        #[serde(default = "yes")]
+        parents: bool,
+    },
+    /// Removes a file, a link, an empty directory or, with `recursive`, a tree.
+    Remove {
+        path: PathBuf,
+        #[serde(default)]
+        recursive: bool,
+    },
+    /// Changes below a path, one JSON object a line, until stdin ends.
+    Watch(WatchOptions),
+}
+
+/// What to watch for.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct WatchOptions {
+    pub(super) path: PathBuf,
+    #[serde(default)]
+    pub(super) recursive: bool,
+    /// Names of event types; without it, all.
+    #[serde(default)]
+    pub(super) filter: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) timeout_secs: Option<f64>,
+}
+
+impl Command {
+    pub(super) fn from_args(args: &[OsString]) -> Result<Self, Failure> {
+        let usage = |detail: String| {
+            Failure::new(Kind::Io, "expected one argument, a JSON command", detail)
+        };
+        let [_, json] = args else { return Err(usage(format!("{} arguments", args.len()))) };
+        let json = json.to_str().ok_or_else(|| usage("the argument is not UTF-8".to_owned()))?;
+        serde_json::from_str(json).map_err(|error| usage(error.to_string()))
+    }
+}
+
+fn yes() -> bool {
+    true
+}
