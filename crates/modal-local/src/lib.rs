@@ -37,15 +37,17 @@ pub use crate::error::{Error, Result};
 pub use crate::image::BasePolicy;
 pub use crate::secret_string::SecretString;
 pub use crate::server::{Server, ServerConfig, TokenPair};
+pub use crate::state::blobs::PartSizes;
 pub use crate::state_dir::StateDir;
 pub use crate::substitution::Substitution;
 
 /// The programs that exist in every sandbox without a file. Whoever hosts a server passes them to
 /// [`container_runtime::run_if_spawner`] in the first line of `main`.
 pub fn builtins() -> &'static [container_runtime::Builtin] {
-    const BUILTINS: &[container_runtime::Builtin] = &[container_runtime::Builtin {
-        path: "/__modal/.bin/modal-sandbox-fs-tools",
-        main: fs_tools::main,
-    }];
+    use container_runtime::Builtin;
+    const BUILTINS: &[Builtin] = &[
+        Builtin { path: "/__modal/.bin/modal-sandbox-fs-tools", main: fs_tools::main },
+        Builtin { path: image::copy::PATH, main: image::copy::main },
+    ];
     BUILTINS
 }

@@ -34,6 +34,7 @@ use futures::future::join_all;
 
 pub(crate) use self::ending::Ending;
 pub(crate) use self::live::LiveSandbox;
+pub(crate) use self::network::resolvers;
 pub(crate) use self::process::{
     Command, OutputTo, RunningProcess, describe as describe_exec_error,
 };

@@ -115,7 +115,7 @@ fn failed(what: &str, error: impl std::error::Error) -> Error {
 }
 
 /// The resolvers of this machine, in its order.
-fn resolvers() -> Vec<SocketAddr> {
+pub(crate) fn resolvers() -> Vec<SocketAddr> {
     parse_resolvers(&fs::read_to_string(RESOLV_CONF).unwrap_or_default())
 }
 
