@@ -11,6 +11,7 @@ import sys
 
 import modal
 from google.protobuf import descriptor as d
+from google.protobuf import descriptor_pb2
 from modal_proto import api_pb2, task_command_router_pb2
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -51,6 +52,13 @@ def reach(node, seen):
             reach(target, seen)
 
 
+def is_optional(field):
+    """Whether the field is declared `optional`: a compiler makes up a oneof for it, of some name."""
+    message = descriptor_pb2.DescriptorProto()
+    field.containing_type.CopyToProto(message)
+    return next(f.proto3_optional for f in message.field if f.number == field.number)
+
+
 def type_name(field, package):
     target = field.message_type or field.enum_type
     if is_map(field):
@@ -74,10 +82,9 @@ def write_enum(node, out, indent):
 def write_field(field, out, pad, package, label=True):
     prefix = ""
     if label and not is_map(field):
-        oneof = field.containing_oneof
         if is_repeated(field):
             prefix = "repeated "
-        elif oneof is not None and oneof.name == "_" + field.name:
+        elif is_optional(field):
             prefix = "optional "
     dead = " [deprecated = true]" if field.GetOptions().deprecated else ""
     out.append(f"{pad}{prefix}{type_name(field, package)} {field.name} = {field.number}{dead};")
@@ -95,7 +102,7 @@ def write_message(node, seen, out, indent):
     done = set()
     for field in sorted(node.fields, key=lambda f: f.number):
         oneof = field.containing_oneof
-        if oneof is None or oneof.name == "_" + field.name:
+        if oneof is None or is_optional(field):
             write_field(field, out, pad + "  ", package)
         elif oneof.name not in done:
             done.add(oneof.name)
