@@ -20,20 +20,21 @@ impl Claims {
     pub(crate) fn parse(summary: &[u8]) -> Self {
         let Ok(summary) = serde_json::from_slice::<Value>(summary) else { return Self::default() };
         let turns = number(&summary, &["turns"]).and_then(|turns| u32::try_from(turns).ok());
-        let usage = ["usage", "tokens"].iter().find_map(|name| summary.get(name)).map(usage);
+        let usage = usage(summary.get("usage").unwrap_or(&summary));
         let error = summary.get("error").and_then(Value::as_str);
         let error = error.map(|error| error.chars().take(LONGEST).collect());
         Self { turns, usage, error }
     }
 }
 
-fn usage(value: &Value) -> TokenUsage {
-    let number = |names| number(value, names).unwrap_or_default();
-    TokenUsage {
-        input: number(&["input_tokens", "prompt_tokens", "input"]),
-        cached: number(&["cached_tokens", "cached_input_tokens", "cached"]),
-        output: number(&["output_tokens", "completion_tokens", "output"]),
-    }
+/// Tokens, under the names of `goat-eval` or of OpenAI's API; none where neither is there.
+fn usage(value: &Value) -> Option<TokenUsage> {
+    let input = number(value, &["input_tokens", "prompt_tokens"]);
+    let output = number(value, &["output_tokens", "completion_tokens"]);
+    let cached = number(value, &["cached_tokens"]).unwrap_or_default();
+    input.or(output)?;
+    let (input, output) = (input.unwrap_or_default(), output.unwrap_or_default());
+    Some(TokenUsage { input, cached, output })
 }
 
 fn number(value: &Value, names: &[&str]) -> Option<u64> {
@@ -51,6 +52,8 @@ mod tests {
         );
         assert_eq!(claims.turns, Some(3));
         assert_eq!(claims.usage, Some(TokenUsage { input: 10, cached: 0, output: 4 }));
+        let flat = Claims::parse(br#"{"turns": 1, "input_tokens": 5, "output_tokens": 6, "error": null}"#);
+        assert_eq!(flat.usage, Some(TokenUsage { input: 5, cached: 0, output: 6 }));
         assert_eq!(Claims::parse(b"\xff{"), Claims::default());
         assert_eq!(Claims::parse(br#"{"turns": -1, "usage": 7}"#).turns, None);
     }

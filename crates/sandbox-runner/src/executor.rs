@@ -205,7 +205,11 @@ fn spec(runner: &Runner, planned: &PlannedTrial, grant: &ModelGrant) -> SandboxS
         tags: tags.map(|(name, value)| (name.to_owned(), value)).into(),
         results: Some(format!("{}/{}", runner.plan.run, planned.key)),
         env,
-        timeout: MARGIN + planned.timeout + KILL_GRACE + planned.task.check_time(),
+        timeout: MARGIN
+            + planned.timeout
+            + runner.plan.grace
+            + KILL_GRACE
+            + planned.task.check_time(),
         reach: reach(&planned.network, &grant.host),
     }
 }
@@ -287,7 +291,8 @@ async fn agent(
     if task.prompt.len() > LONGEST_ARGUMENT {
         sandbox.write_file(PROMPT_FILE, task.prompt.as_bytes()).await?;
     }
-    let mut exec = Exec::new(argv(planned, task), planned.timeout);
+    let limit = planned.timeout + runner.plan.grace;
+    let mut exec = Exec::new(argv(planned, task), limit);
     if planned.network != Network::None {
         exec.secrets.insert("OPENAI_API_KEY".to_owned(), grant.key.clone());
     }
@@ -308,14 +313,14 @@ async fn agent(
         );
         out.and(err).and(code)
     };
-    let code = tokio::time::timeout(planned.timeout + KILL_GRACE, all).await;
+    let code = tokio::time::timeout(limit + KILL_GRACE, all).await;
     work.elapsed = began.elapsed();
     match code {
         Ok(code) => work.exit_code = Some(code?),
         // The backend did not kill it; what follows in this sandbox cannot be trusted to end.
         Err(_) => {
             let doing = "end the agent at its time-out".to_owned();
-            return Err(Error::Deadline { doing, limit: planned.timeout + KILL_GRACE });
+            return Err(Error::Deadline { doing, limit: limit + KILL_GRACE });
         }
     }
     let killed = !matches!(work.exit_code, Some(0..=5));
@@ -327,6 +332,7 @@ fn argv(planned: &PlannedTrial, task: &Task) -> Vec<String> {
     let mut flags = vec![
         format!("--cwd={WORKSPACE}"),
         format!("--max-turns={}", planned.max_turns),
+        format!("--timeout={}", planned.timeout.as_secs_f64()),
         format!("--transcript={RESULTS}/transcript.jsonl"),
         format!("--summary={RESULTS}/summary.json"),
     ];

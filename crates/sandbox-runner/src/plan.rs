@@ -6,6 +6,9 @@ use eval_types::{ModelSource, RunId, TrialKey, Variant};
 
 use crate::{Error, Result, task::Task};
 
+/// What an agent needs to write its summary.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What sandboxes of a run may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
@@ -93,6 +96,8 @@ pub struct Plan {
     pub parallel: usize,
     /// Attempts at a trial whose sandbox failed, the first one included.
     pub attempts: u32,
+    /// The agent ends itself at its time-out; so much later it is killed.
+    pub grace: Duration,
 }
 
 impl Plan {
@@ -116,7 +121,7 @@ impl Plan {
                 trials.push(trial);
             }
         }
-        Ok(Self { run, trials, parallel: parallel.max(1), attempts: 3 })
+        Ok(Self { run, trials, parallel: parallel.max(1), attempts: 3, grace: GRACE })
     }
 }
 

@@ -99,7 +99,8 @@ fn plan(tasks: &[Task], parallel: usize) -> Plan {
         network: Network::Llm,
     };
     let run = "20261124_030506_test".parse().unwrap();
-    Plan::new(run, tasks, &[Variant::Baseline], &defaults, parallel).unwrap()
+    let plan = Plan::new(run, tasks, &[Variant::Baseline], &defaults, parallel).unwrap();
+    Plan { grace: Duration::ZERO, ..plan }
 }
 
 async fn run_with(backend: &MemoryBackend, tasks: &[Task], log: Log) -> (Report, Arc<Log>) {

@@ -24,7 +24,7 @@ async fn run_in(runtime: &Runtime, layer: &Path, path: &Path, args: &[&str]) -> 
         layers: vec![layer.to_owned()],
         upper: Upper::Tmpfs { bytes: 16 << 20, inodes: 1024 },
     };
-    let mut spec = ContainerSpec::new(ContainerId::parse("empty-root")?, root);
+    let mut spec = ContainerSpec::new("empty-root".parse::<ContainerId>()?, root);
     let target = Path::new("/goat-eval").to_owned();
     spec.mounts.push(Mount { source: path.to_owned(), target, read_only: true });
     let container = runtime.create(spec).await.context("can't make an empty root")?;

@@ -1,9 +1,8 @@
-//! The agent's binary: built static, checked, found.
+//! The agent's binary: built static, checked, proved.
 //!
-//! The binary must run in any image, so it is linked statically: with musl where that target is
-//! installed, else with glibc's static libraries.
+//! The binary must run in any image, so it is linked statically: with musl where that target and its
+//! compiler are installed, else with glibc's static libraries.
 
-mod elf;
 #[cfg(target_os = "linux")]
 mod empty_root;
 
@@ -13,152 +12,171 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use sandbox_runner::agent::{AgentBinary, Arch};
 
-/// A processor that the agent can be built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arch {
-    /// x86-64.
-    Amd64,
-    /// 64-bit Arm.
-    Arm64,
+use crate::{printer::Printer, workspace::Workspace};
+
+/// The C library that the agent is linked with, statically either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Libc {
+    Musl,
+    Gnu,
 }
 
-impl Arch {
-    /// This machine's.
-    pub fn native() -> Self {
-        if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 }
-    }
-
-    /// The first part of Rust's target names.
-    fn rust_name(self) -> &'static str {
-        match self {
-            Self::Amd64 => "x86_64",
-            Self::Arm64 => "aarch64",
-        }
-    }
-
-    /// The file's name, as Goat's scripts know it.
-    fn file_name(self) -> &'static str {
-        match self {
-            Self::Amd64 => "goat-eval-linux",
-            Self::Arm64 => "goat-eval-linux-arm64",
-        }
-    }
-
-    /// The machine number in an ELF header (System V ABI supplements).
-    fn elf_machine(self) -> u16 {
-        match self {
-            Self::Amd64 => 62,
-            Self::Arm64 => 183,
-        }
+impl Libc {
+    fn triple(self, arch: Arch) -> String {
+        let libc = match self {
+            Self::Musl => "musl",
+            Self::Gnu => "gnu",
+        };
+        format!("{}-unknown-linux-{libc}", arch.rust_name())
     }
 }
 
-/// Builds the agent for `arch` if its sources changed, checks it and gives its path.
-pub async fn build(arch: Arch) -> anyhow::Result<PathBuf> {
-    let target = rust_target(arch)?;
-    let directory = workspace().join("target/agent");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()).stdin(Stdio::null()).stdout(Stdio::null());
-    cargo.args(["build", "--package", "goat-eval", "--profile", "agent", "--target", &target]);
-    cargo.arg("--target-dir").arg(&directory);
-    // Flags of this shell would make another binary, and a build from scratch at every change.
-    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", "-C target-feature=+crt-static");
-    let status = tokio::task::spawn_blocking(move || cargo.status()).await?;
-    let status = status.context("can't start cargo to build the agent")?;
+/// Builds the agent where it is missing or older than its sources (cargo knows), checks it, and puts
+/// it where the scripts of Goat looked for it.
+pub(crate) fn build(workspace: &Workspace, arch: Arch, printer: &Printer) -> anyhow::Result<AgentBinary> {
+    let libc = libc_for(arch);
+    let triple = libc.triple(arch);
+    require_target(&triple)?;
+    let linker = linker(arch, libc)?;
+    let target_dir = workspace.path("target/agent");
+    let built = target_dir.join(&triple).join("agent/goat-eval");
+    let is_first = !built.exists();
+    if is_first {
+        printer.note("building the agent (once; later only where its sources changed)");
+    }
+    cargo(workspace, &target_dir, &triple, linker.as_deref(), is_first && !printer.is_quiet())?;
+    let placed = workspace.path("target/goat-eval").join(file_name(arch));
+    place(&built, &placed)?;
+    let agent = AgentBinary::open(&placed, arch)?;
+    if !agent.is_static {
+        bail!("`{}` needs a dynamic loader: the C library was not linked statically", placed.display());
+    }
+    Ok(agent)
+}
+
+fn file_name(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "goat-eval-linux",
+        Arch::Arm64 => "goat-eval-linux-arm64",
+    }
+}
+
+/// musl where its target and its compiler are there (ring has C and assembly), else glibc.
+fn libc_for(arch: Arch) -> Libc {
+    let compiler = format!("{}-linux-musl-gcc", arch.rust_name());
+    let native = Arch::host() == Some(arch) && is_program("musl-gcc");
+    if has_target(&Libc::Musl.triple(arch)) && (native || is_program(&compiler)) {
+        Libc::Musl
+    } else {
+        Libc::Gnu
+    }
+}
+
+/// Whether the compiler has the standard library of a target.
+fn has_target(triple: &str) -> bool {
+    let arguments = ["--print", "target-libdir", "--target", triple];
+    let output = Command::new(rustc()).args(arguments).stderr(Stdio::null()).output();
+    output.is_ok_and(|output| {
+        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        output.status.success() && path.is_dir()
+    })
+}
+
+fn require_target(triple: &str) -> anyhow::Result<()> {
+    if has_target(triple) {
+        return Ok(());
+    }
+    bail!("the compiler lacks the target {triple}; add it: rustup target add {triple}")
+}
+
+/// A linker for another architecture than this machine's; none where the usual one does.
+fn linker(arch: Arch, libc: Libc) -> anyhow::Result<Option<String>> {
+    if cfg!(target_os = "linux") && Arch::host() == Some(arch) {
+        return match libc {
+            Libc::Musl => Ok(Some("musl-gcc".to_owned())),
+            Libc::Gnu if is_program("cc") => Ok(None),
+            Libc::Gnu => bail!("there is no linker; add it: apt-get install gcc libc6-dev"),
+        };
+    }
+    let (libc, package) = match libc {
+        Libc::Musl => ("musl", "a cross compiler for musl"),
+        Libc::Gnu => ("gnu", "apt-get install"),
+    };
+    let name = format!("{}-linux-{libc}-gcc", arch.rust_name());
+    if is_program(&name) {
+        return Ok(Some(name));
+    }
+    let debian = match arch {
+        Arch::Amd64 => "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
+        Arch::Arm64 => "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    };
+    bail!("there is no linker `{name}`; add it: {package} {debian}")
+}
+
+fn cargo(
+    workspace: &Workspace,
+    target_dir: &Path,
+    triple: &str,
+    linker: Option<&str>,
+    shows_progress: bool,
+) -> anyhow::Result<()> {
+    let variable = triple.to_uppercase().replace('-', "_");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["build", "--package", "goat-eval", "--bin", "goat-eval"])
+        .args(["--profile", "agent", "--target", triple])
+        .current_dir(workspace.path(""))
+        .env("CARGO_TARGET_DIR", target_dir)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    if !shows_progress {
+        command.arg("--quiet");
+    }
+    if let Some(linker) = linker {
+        command.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);
+        command.env(format!("CC_{}", triple.replace('-', "_")), linker);
+    }
+    let status = command.status().context("can't run cargo to build the agent")?;
     if !status.success() {
-        bail!("the agent does not build for {target}: see cargo's messages above");
-    }
-    let built = directory.join(&target).join("agent/goat-eval");
-    let path = workspace().join("target/goat-eval").join(arch.file_name());
-    publish(&built, &path)?;
-    check(&path, arch)?;
-    Ok(path)
-}
-
-/// Refuses a file that a sandbox of `arch` could not run.
-pub fn check(path: &Path, arch: Arch) -> anyhow::Result<()> {
-    let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("can't read agent binary `{shown}`"))?;
-    let header = elf::Header::parse(&bytes)
-        .with_context(|| format!("agent binary `{shown}` is not a Linux program"))?;
-    if header.machine != arch.elf_machine() {
-        bail!(
-            "agent binary `{shown}` is for another processor (ELF machine {}); the sandbox needs {} ({})",
-            header.machine,
-            arch.rust_name(),
-            arch.elf_machine()
-        );
-    }
-    if let Some(loader) = header.interpreter {
-        bail!(
-            "agent binary `{shown}` is not static: it needs `{loader}`, which an image may lack; \
-             build it with musl or with RUSTFLAGS=\"-C target-feature=+crt-static\""
-        );
+        bail!("cargo could not build the agent for {triple}");
     }
     Ok(())
 }
 
-/// Runs `goat-eval --version` in a root that holds nothing else, and gives what it printed.
-#[cfg(target_os = "linux")]
-pub async fn prove_in_empty_root(path: &Path) -> anyhow::Result<String> {
-    empty_root::run(path, &["--version"]).await
-}
-
-/// Elsewhere there is no such root: the binary can only be looked at.
-#[cfg(not(target_os = "linux"))]
-pub async fn prove_in_empty_root(_path: &Path) -> anyhow::Result<String> {
-    bail!("an empty root to prove the agent in needs Linux")
-}
-
-fn rust_target(arch: Arch) -> anyhow::Result<String> {
-    let musl = format!("{}-unknown-linux-musl", arch.rust_name());
-    let glibc = format!("{}-unknown-linux-gnu", arch.rust_name());
-    if is_installed(&musl)? {
-        return Ok(musl);
+/// Copies in one step, and only what is new: the upload is cached by content.
+fn place(built: &Path, placed: &Path) -> anyhow::Result<()> {
+    let directory = placed.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    let new = std::fs::read(built).with_context(|| format!("can't read `{}`", built.display()))?;
+    if std::fs::read(placed).is_ok_and(|old| old == new) {
+        return Ok(());
     }
-    if !is_installed(&glibc)? {
-        bail!("Rust's target for {0} is missing; add it with: rustup target add {musl}", arch.rust_name());
+    let draft = tempfile::Builder::new().prefix(".goat-eval-").tempfile_in(directory)?;
+    std::fs::copy(built, draft.path())?;
+    draft.persist(placed)?;
+    Ok(())
+}
+
+/// Runs `goat-eval --version` in a root that holds nothing else, and says what came of it.
+pub(crate) async fn prove_in_empty_root(agent: &AgentBinary, arch: Arch) -> anyhow::Result<String> {
+    #[cfg(target_os = "linux")]
+    if Arch::host() == Some(arch) {
+        let said = empty_root::run(&agent.path, &["--version"]).await?;
+        return Ok(format!("runs in an empty root as `{said}`"));
     }
-    if arch != Arch::native() && !has_linker(arch) {
-        bail!(
-            "a linker for {glibc} is missing; on Debian: apt-get install gcc-{}-linux-gnu, \
-             or add the other target: rustup target add {musl}",
-            arch.rust_name().replace('_', "-")
-        );
-    }
-    Ok(glibc)
+    let _ = agent;
+    Ok(format!("static; not run: this machine is not {} Linux", arch.name()))
 }
 
-fn is_installed(target: &str) -> anyhow::Result<bool> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .current_dir(workspace())
-        .args(["--print", "target-libdir", "--target", target])
-        .output()
-        .context("can't start rustc to ask for its targets")?;
-    let directory = String::from_utf8_lossy(&output.stdout);
-    Ok(output.status.success() && Path::new(directory.trim()).is_dir())
+fn rustc() -> std::ffi::OsString {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
 }
 
-fn has_linker(arch: Arch) -> bool {
-    let mut linker = Command::new(format!("{}-linux-gnu-gcc", arch.rust_name()));
-    linker.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    linker.status().is_ok_and(|status| status.success())
-}
-
-/// Copies the binary to its published name by rename, so that a reader never sees half of it.
-fn publish(built: &Path, path: &Path) -> anyhow::Result<()> {
-    let directory = path.parent().context("the agent's path has no directory")?;
-    std::fs::create_dir_all(directory)
-        .with_context(|| format!("can't make `{}`", directory.display()))?;
-    let new = path.with_extension("new");
-    std::fs::copy(built, &new).with_context(|| format!("can't copy `{}`", built.display()))?;
-    std::fs::rename(&new, path).with_context(|| format!("can't write `{}`", path.display()))
-}
-
-/// The workspace's root: `cargo xtask` runs from a checkout.
-pub fn workspace() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_owned()
+fn is_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }

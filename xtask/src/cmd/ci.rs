@@ -4,16 +4,18 @@
 //! runner's closing lines are the last lines.
 
 use std::{
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     time::Instant,
 };
 
 use anyhow::{Context as _, bail};
 
-/// Arguments of `cargo xtask ci`.
+use crate::exit::Exit;
+
+/// Run every check that a change must pass: format, lints, documentation, all tests
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask ci\n  cargo xtask ci --only tests")]
-pub struct Args {
+pub(crate) struct Args {
     /// Run one group of checks alone.
     #[arg(long, value_enum)]
     only: Option<Group>,
@@ -42,7 +44,7 @@ const NEEDED: &[(&[&str], &str)] = &[
 ];
 
 /// Runs the checks; the exit code is 1 where one failed.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     check_machine()?;
     let mut failed = Vec::new();
     for step in steps().iter().filter(|step| args.only.is_none_or(|only| only == step.group)) {
@@ -55,10 +57,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     if failed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Exit::Ok);
     }
     say(&format!("failed: {}", failed.join(", ")));
-    Ok(ExitCode::FAILURE)
+    Ok(Exit::Failed)
 }
 
 fn steps() -> Vec<Step> {

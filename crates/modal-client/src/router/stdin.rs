@@ -4,6 +4,7 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -42,7 +43,8 @@ pub struct StdinWriter {
     router: Router,
     target: Target,
     offset: u64,
-    pending: Option<BoxFuture<'static, Result<()>>>,
+    /// Only ever used through `&mut`; the lock makes the writer, and the process that holds it, `Sync`.
+    pending: Mutex<Option<BoxFuture<'static, Result<()>>>>,
     closed: bool,
 }
 
@@ -57,20 +59,24 @@ impl fmt::Debug for StdinWriter {
 
 impl StdinWriter {
     pub(crate) fn new(router: Router, target: Target) -> Self {
-        Self { router, target, offset: 0, pending: None, closed: false }
+        Self { router, target, offset: 0, pending: Mutex::new(None), closed: false }
     }
 
     fn start(&mut self, data: Vec<u8>, eof: bool) {
         let (router, target, offset) = (self.router.clone(), self.target.clone(), self.offset);
         self.offset += data.len() as u64;
-        self.pending =
+        *self.pending() =
             Some(Box::pin(async move { write(&router, &target, offset, data, eof).await }));
     }
 
+    fn pending(&mut self) -> &mut Option<BoxFuture<'static, Result<()>>> {
+        self.pending.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(pending) = &mut self.pending else { return Poll::Ready(Ok(())) };
+        let Some(pending) = self.pending() else { return Poll::Ready(Ok(())) };
         let Poll::Ready(done) = pending.as_mut().poll(cx) else { return Poll::Pending };
-        self.pending = None;
+        *self.pending() = None;
         Poll::Ready(done.map_err(io::Error::from))
     }
 }

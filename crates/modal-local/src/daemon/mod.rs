@@ -4,6 +4,7 @@
 //! crash. [`ensure_running`] is what commands call: it finds the server or starts one, and answers
 //! only when it serves.
 
+mod collect;
 mod foreground;
 mod probe;
 mod record;
@@ -11,6 +12,7 @@ mod start;
 mod status;
 mod stop;
 
+pub use self::collect::collect;
 pub use self::foreground::{ServeOptions, serve};
 pub use self::record::ServerHandle;
 pub use self::start::ensure_running;

@@ -13,7 +13,7 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use crate::{Result, secret::Secret};
 
 pub mod memory;
-//pub mod modal;
+pub mod modal;
 
 /// Working directory of agents and checks.
 pub const WORKSPACE: &str = "/workspace";

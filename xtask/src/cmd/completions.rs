@@ -1,0 +1,30 @@
+//! `completions`: a script for a shell.
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::{cli::Cli, context::Context, exit::Exit};
+
+/// Print a completion script for a shell
+///
+/// Shells complete program names, not `cargo xtask`: make an alias of the name given with --name.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  alias goat='cargo xtask'
+  source <(cargo xtask completions bash --name goat)")]
+pub(crate) struct Args {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+    /// Name of the program to complete
+    #[arg(long, default_value = "goat")]
+    name: String,
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), args.name, &mut script);
+    context.printer.text(String::from_utf8(script)?.trim_end());
+    Ok(Exit::Ok)
+}

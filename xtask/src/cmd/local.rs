@@ -1,0 +1,206 @@
+//! `local`: the Modal-compatible server of this machine.
+
+use crate::{context::Context, exit::Exit};
+
+/// The Modal-compatible server of this machine: start, look at, stop, clean up
+///
+/// Commands with target `local` start it by themselves, in the background; it ends itself after a
+/// quarter of an hour without sandboxes and calls.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask local status
+  eval \"$(cargo xtask local env)\" && modal volume ls goat-results    any official SDK or CLI
+  cargo xtask local serve --foreground -v")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Start it, where none runs, and say where it listens
+    Serve(Serve),
+    /// Say what it does and what it can do on this machine
+    Status,
+    /// End it with everything that runs on it
+    Stop,
+    /// Remove what nothing needs any more: contents, directories, cached image layers
+    Gc,
+    /// Print `export` lines that point any official Modal SDK at it, starting it where none runs
+    Env,
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// Serve in this process until Ctrl-C
+    #[arg(long)]
+    foreground: bool,
+    /// Serve in this process as a background one
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    detached: bool,
+    /// Port on loopback, with --foreground; 0 takes a free one
+    #[arg(long, default_value_t = 0, requires = "foreground")]
+    port: u16,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use self::linux::{ensure_running, run};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use self::elsewhere::{ensure_running, run};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{process::Command, time::Duration};
+
+    use anyhow::Context as _;
+    use modal_local::{
+        ServerConfig, StateDir,
+        daemon::{self, ServeOptions, ServerStatus},
+    };
+    use sandbox_runner::{Secret, relay::RelayServer};
+    use serde_json::json;
+
+    use super::{Args, Context, Exit, Serve, What};
+    use crate::table::seconds;
+
+    /// A background server ends itself after so long without sandboxes, builds and calls.
+    const IDLE: Duration = Duration::from_secs(15 * 60);
+
+    pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+        match args.what {
+            What::Serve(args) if args.foreground || args.detached => serve(&args, context).await,
+            What::Serve(_) => start(context).await,
+            What::Status => status(context).await,
+            What::Stop => stop(context).await,
+            What::Gc => collect(context).await,
+            What::Env => env(context).await,
+        }
+    }
+
+    /// The server of this machine, started in the background where none runs.
+    pub(crate) async fn ensure_running(context: &Context) -> anyhow::Result<RelayServer> {
+        let program = std::env::current_exe().context("can't find this program's own file")?;
+        let mut command = Command::new(program);
+        command.args(["local", "serve", "--detached"]);
+        // This shell's settings are its own; the server serves others too.
+        command.env("GOAT_STATE_DIR", context.state.root());
+        let handle = daemon::ensure_running(&directory(context), command).await?;
+        Ok(RelayServer {
+            url: handle.url,
+            token_id: handle.token.id,
+            token_secret: Secret::new(handle.token.secret.expose()),
+        })
+    }
+
+    fn directory(context: &Context) -> StateDir {
+        StateDir::new(context.state.root())
+    }
+
+    async fn serve(args: &Serve, context: &Context) -> anyhow::Result<Exit> {
+        let mut config = ServerConfig::new(directory(context));
+        config.port = args.port;
+        let idle_exit = args.detached.then_some(IDLE);
+        let options = ServeOptions { detach: args.detached, idle_exit };
+        let printer = context.printer.clone();
+        daemon::serve(config, options, move |server| printer.text(server.url())).await?;
+        Ok(Exit::Ok)
+    }
+
+    async fn start(context: &Context) -> anyhow::Result<Exit> {
+        let server = ensure_running(context).await?;
+        context.printer.text(&server.url);
+        context.printer.json(&json!({"url": server.url}))?;
+        Ok(Exit::Ok)
+    }
+
+    async fn status(context: &Context) -> anyhow::Result<Exit> {
+        let status = daemon::status(&directory(context)).await?;
+        context.printer.json(&status)?;
+        match status {
+            Some(status) => context.printer.text(&status_text(&status)),
+            None => context.printer.text("no local server runs; commands start it when they need it"),
+        }
+        Ok(Exit::Ok)
+    }
+
+    fn status_text(status: &ServerStatus) -> String {
+        let ServerStatus { url, pid, version, state_dir, sandboxes, builds, .. } = status;
+        let uptime = seconds(status.uptime_secs() as f64);
+        let containers = status.containers.as_deref().unwrap_or("not tried yet: no sandbox was made");
+        let mut text = format!(
+            "{url}  process {pid}, version {version}, up {uptime}, idle {} s\n\
+             state       {state_dir}\n\
+             running     {sandboxes} sandboxes, {builds} image builds\n\
+             containers  {containers}",
+            status.idle_secs
+        );
+        for it in &status.substitutions {
+            let instead = it.dockerfile_commands.first().map(String::as_str).unwrap_or_default();
+            text.push_str(&format!("\ninstead     {} → {instead} ({})", it.matches, it.reason));
+        }
+        text
+    }
+
+    async fn stop(context: &Context) -> anyhow::Result<Exit> {
+        let stopped = daemon::stop(&directory(context)).await?;
+        context.printer.json(&json!({"stopped": stopped}))?;
+        context.printer.text(if stopped { "stopped" } else { "no local server runs" });
+        Ok(Exit::Ok)
+    }
+
+    async fn collect(context: &Context) -> anyhow::Result<Exit> {
+        ensure_running(context).await?;
+        let collected = daemon::collect(&directory(context)).await?.unwrap_or_default();
+        context.printer.json(&collected)?;
+        let (objects, layers, contents) = (collected.objects, collected.layers, collected.contents);
+        let megabytes = collected.bytes as f64 / 1e6;
+        context.printer.text(&format!(
+            "removed {objects} objects, {layers} image layers, {contents} contents, {} directories: \
+             {megabytes:.1} MB",
+            collected.directories
+        ));
+        Ok(Exit::Ok)
+    }
+
+    async fn env(context: &Context) -> anyhow::Result<Exit> {
+        let server = ensure_running(context).await?;
+        let secret = server.token_secret.expose();
+        let variables = [
+            ("MODAL_SERVER_URL", server.url.as_str()),
+            ("MODAL_TOKEN_ID", server.token_id.as_str()),
+            ("MODAL_TOKEN_SECRET", secret),
+            ("MODAL_ENVIRONMENT", context.environment.as_str()),
+        ];
+        let lines: Vec<_> =
+            variables.iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
+        context.printer.text(&lines.join("\n"));
+        context.printer.json(&std::collections::BTreeMap::from(variables))?;
+        Ok(Exit::Ok)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use anyhow::bail;
+    use sandbox_runner::relay::RelayServer;
+
+    use super::{Args, Context, Exit, Serve, What};
+
+    const WHY: &str = "the local target isolates sandboxes with Linux namespaces: use --target modal, \
+                       or run this in a Linux machine or container";
+
+    pub(crate) async fn run(args: Args, _context: &Context) -> anyhow::Result<Exit> {
+        match args.what {
+            What::Serve(Serve { foreground: _, detached: _, port: _ })
+            | What::Status
+            | What::Stop
+            | What::Gc
+            | What::Env => bail!(WHY),
+        }
+    }
+
+    pub(crate) async fn ensure_running(_context: &Context) -> anyhow::Result<RelayServer> {
+        bail!(WHY)
+    }
+}

@@ -1,0 +1,28 @@
+//! One file a command.
+
+pub(crate) mod build_eval;
+pub(crate) mod ci;
+pub(crate) mod completions;
+pub(crate) mod eval;
+pub(crate) mod infra_test;
+pub(crate) mod local;
+pub(crate) mod results;
+pub(crate) mod selfbench;
+pub(crate) mod soak;
+
+use crate::{cli::Command, context::Context, exit::Exit};
+
+/// Runs a command.
+pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        Command::Eval(args) => eval::run(*args, context).await,
+        Command::Results(args) => results::run(args, context).await,
+        Command::Local(args) => local::run(args, context).await,
+        Command::BuildEval(args) => build_eval::run(args, context).await,
+        Command::InfraTest(args) => infra_test::run(args, context).await,
+        Command::Selfbench(args) => selfbench::run(args, context).await,
+        Command::Soak(args) => soak::run(args, context).await,
+        Command::Ci(args) => ci::run(&args),
+        Command::Completions(args) => completions::run(args, context).await,
+    }
+}

@@ -1,0 +1,127 @@
+//! `selfbench`: the one place for claims about speed.
+
+use std::{pin::Pin, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    bench::lifecycle,
+    context::Context,
+    exit::{Exit, UsageError},
+    table::render,
+};
+
+/// Measure this workspace beside its peers, in one run
+///
+/// Every figure has a peer measured on the same machine in the same minute; times alone mean nothing.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask selfbench --target local
+  cargo xtask selfbench sandbox-lifecycle --output json")]
+pub(crate) struct Args {
+    /// Benchmark; all where absent
+    name: Option<String>,
+    /// Seconds for each series of measurements
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    seconds: u64,
+}
+
+/// One figure beside its peer's.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measurement {
+    /// What was measured.
+    pub(crate) name: String,
+    /// Our figure.
+    pub(crate) ours: f64,
+    /// The peer's figure; absent where the peer is not on this machine.
+    pub(crate) peer: Option<f64>,
+    /// Unit of both.
+    pub(crate) unit: &'static str,
+    /// Ours divided by the peer's.
+    pub(crate) ratio: Option<f64>,
+    /// What the ratio should be, for people.
+    pub(crate) goal: String,
+    /// Whether it is; absent where there is no peer.
+    pub(crate) met: Option<bool>,
+}
+
+/// What the ratio of ours to the peer's should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    /// At most this.
+    AtMost(f64),
+}
+
+impl Measurement {
+    /// Two figures in `unit`, and whether their ratio is as it should be.
+    pub(crate) fn new(name: &str, ours: f64, peer: Option<f64>, unit: &'static str, goal: Goal) -> Self {
+        let ratio = peer.map(|peer| ours / peer);
+        let Goal::AtMost(most) = goal;
+        Self {
+            name: name.to_owned(),
+            ours,
+            peer,
+            unit,
+            ratio,
+            goal: format!("at most {most}"),
+            met: ratio.map(|ratio| ratio <= most),
+        }
+    }
+}
+
+type Measuring<'c> = Pin<Box<dyn Future<Output = anyhow::Result<Vec<Measurement>>> + 'c>>;
+
+/// A benchmark with a name.
+pub(crate) struct Benchmark {
+    /// On the command line.
+    pub(crate) name: &'static str,
+    /// For the list.
+    pub(crate) what: &'static str,
+    /// Measures, for about so long.
+    pub(crate) measure: for<'c> fn(&'c Context, Duration) -> Measuring<'c>,
+}
+
+/// Every benchmark.
+const BENCHMARKS: &[Benchmark] = &[Benchmark {
+    name: "sandbox-lifecycle",
+    what: "create, exec `true`, terminate: alone and 64 at once",
+    measure: |context, time| Box::pin(lifecycle::measure(context, time)),
+}];
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let wanted: Vec<_> = BENCHMARKS
+        .iter()
+        .filter(|benchmark| args.name.as_ref().is_none_or(|name| name == benchmark.name))
+        .collect();
+    if wanted.is_empty() {
+        let known = BENCHMARKS.iter().map(|it| format!("\n  {}  {}", it.name, it.what));
+        let known: String = known.collect();
+        return Err(UsageError(format!("no benchmark of that name; there are:{known}")).into());
+    }
+    let mut measurements = Vec::new();
+    for benchmark in wanted {
+        context.printer.note(&format!("measuring {}: {}", benchmark.name, benchmark.what));
+        let time = Duration::from_secs(args.seconds);
+        measurements.extend((benchmark.measure)(context, time).await?);
+    }
+    context.printer.json(&measurements)?;
+    context.printer.text(&table(&measurements));
+    let missed = measurements.iter().any(|measurement| measurement.met == Some(false));
+    Ok(if missed { Exit::Failed } else { Exit::Ok })
+}
+
+fn table(measurements: &[Measurement]) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
+    let row = |it: &Measurement| {
+        let met = match it.met {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "not measured",
+        };
+        let (ours, unit) = (number(Some(it.ours)), it.unit.to_owned());
+        vec![it.name.clone(), ours, number(it.peer), unit, number(it.ratio), it.goal.clone(), met.into()]
+    };
+    let rows: Vec<_> = measurements.iter().map(row).collect();
+    render(&["name", "ours", "peer", "unit", "ratio", "goal", "met"], &rows)
+}

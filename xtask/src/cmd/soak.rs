@@ -1,0 +1,58 @@
+//! `soak`: the long form of checks whose short form is in CI.
+
+use std::{pin::Pin, time::Duration};
+
+use crate::{context::Context, exit::{Exit, UsageError}};
+
+/// Run a long check; its short form is in CI
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask soak kill --minutes 30 --seed 7 --target local")]
+pub(crate) struct Args {
+    /// Check
+    name: String,
+    /// How long
+    #[arg(long, value_name = "M", default_value_t = 10)]
+    minutes: u64,
+    /// Seed: the same one makes the same choices
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What a soak is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Soaking {
+    /// How long.
+    pub(crate) time: Duration,
+    /// For every random choice.
+    pub(crate) seed: u64,
+}
+
+type Running<'c> = Pin<Box<dyn Future<Output = anyhow::Result<String>> + 'c>>;
+
+/// A long check with a name. It answers its figures, for a closing note, or errs.
+pub(crate) struct Soak {
+    /// On the command line.
+    pub(crate) name: &'static str,
+    /// For the list.
+    pub(crate) what: &'static str,
+    /// Runs it.
+    pub(crate) run: for<'c> fn(&'c Context, Soaking) -> Running<'c>,
+}
+
+/// Every soak.
+const SOAKS: &[Soak] = &[];
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let Some(soak) = SOAKS.iter().find(|soak| soak.name == args.name) else {
+        let known: String = SOAKS.iter().map(|it| format!("\n  {}  {}", it.name, it.what)).collect();
+        return Err(UsageError(format!("no soak `{}`; there are:{known}", args.name)).into());
+    };
+    context.printer.note(&format!("{}: {}", soak.name, soak.what));
+    let soaking = Soaking { time: Duration::from_secs(60 * args.minutes), seed: args.seed };
+    let figures = (soak.run)(context, soaking).await?;
+    context.printer.json(&figures)?;
+    context.printer.text(&figures);
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,67 @@
+//! Exit codes, the same for every command.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything asked for is so.
+    Ok,
+    /// It ran, and something failed: a task, a check.
+    Failed,
+    /// The arguments make no sense. (clap uses the same code.)
+    Usage,
+    /// It could not run, or its results could not be kept: the server, the disk, a key.
+    Infrastructure,
+    /// Ctrl-C.
+    Cancelled,
+}
+
+/// For `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes: 0 all well, 1 a task or a check failed, 2 wrong usage, 3 infrastructure, 130 cancelled";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Ok => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Infrastructure => 3,
+            Exit::Cancelled => 130,
+        })
+    }
+}
+
+/// A mistake of the user that arguments alone do not show.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// Ctrl-C where nothing had begun.
+#[derive(Debug, thiserror::Error)]
+#[error("cancelled")]
+pub(crate) struct Cancelled;
+
+/// The exit code for an error that ends a command.
+pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
+    use sandbox_runner::Error as Runner;
+    if error.chain().any(|cause| cause.is::<Cancelled>()) {
+        return Exit::Cancelled;
+    }
+    let usage = error.chain().any(|cause| {
+        cause.is::<UsageError>()
+            || matches!(
+                cause.downcast_ref::<Runner>(),
+                Some(
+                    Runner::ReadBenchmark { .. }
+                        | Runner::NotABenchmark { .. }
+                        | Runner::BadTask { .. }
+                        | Runner::DuplicateTrial { .. }
+                        | Runner::ModelUrl { .. }
+                        | Runner::BadAgent { .. }
+                )
+            )
+    });
+    if usage { Exit::Usage } else { Exit::Infrastructure }
+}

@@ -1,0 +1,129 @@
+//! Which model answers the agents, decided before anything is started.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use eval_types::ModelSource;
+use llm_replay::{ReplayConfig, ReplayServer};
+use sandbox_runner::{
+    ModelAccess, Secret,
+    relay::{Direct, Registration, Relay, RelayServer, Relayed, Upstream},
+};
+
+use crate::{
+    context::Context,
+    exit::UsageError,
+    target::{Process, Surroundings as _, Target},
+};
+
+/// What commands ask of a model.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// Model that the agents ask for
+    #[arg(long, default_value = "gpt-5-nano")]
+    pub(crate) model: String,
+    /// Address of an OpenAI-compatible server, with or without /v1; its key is OPENAI_API_KEY.
+    /// Without it: OPENAI_BASE_URL, else (target local) recorded conversations answer
+    #[arg(long, value_name = "URL")]
+    pub(crate) api_url: Option<String>,
+    /// On Modal: hand OPENAI_API_KEY itself to the sandboxes, where the agents' commands could
+    /// get hold of it. Locally a relay keeps it out of them
+    #[arg(long)]
+    pub(crate) allow_key_in_sandbox: bool,
+}
+
+/// The model of a run.
+pub(crate) struct Model {
+    upstream: Upstream,
+    /// Whether a model, recordings or a stand-in answers.
+    pub(crate) source: ModelSource,
+    /// What answers, for people.
+    pub(crate) answered_by: String,
+    /// Kept alive with the run.
+    replay: Option<ReplayServer>,
+}
+
+/// Recordings for the replay server, below the workspace.
+const RECORDINGS: &str = "fixtures/llm";
+/// How a replay server signs its models.
+const REPLAY: &str = "llm-replay";
+/// Variable with the model's key.
+const KEY: &str = "OPENAI_API_KEY";
+
+impl Model {
+    /// Decides, and asks the model's server whether it is there, takes the key and has the model.
+    pub(crate) async fn choose(args: &ModelArgs, context: &Context) -> anyhow::Result<Self> {
+        let key = Process.variable(KEY);
+        let url = args.api_url.clone().or_else(|| Process.variable("OPENAI_BASE_URL"));
+        let Some(url) = url else { return Self::without_address(key.is_some(), context).await };
+        let upstream = Upstream::new(&url, key.map(Secret::new))?;
+        if context.choice.target == Target::Modal {
+            refuse_on_modal(&upstream, args)?;
+        }
+        let found = upstream.probe().await?;
+        let replayed = !found.owners.is_empty() && found.owners.iter().all(|owner| owner == REPLAY);
+        let source = if replayed { ModelSource::Replay } else { ModelSource::Live };
+        if source == ModelSource::Live {
+            found.require(&upstream, &args.model)?;
+        }
+        let answered_by = upstream.base_url().to_owned();
+        Ok(Self { upstream, source, answered_by, replay: None })
+    }
+
+    /// Recordings, on this machine; on Modal there is nothing that could answer.
+    async fn without_address(has_key: bool, context: &Context) -> anyhow::Result<Self> {
+        if context.choice.target == Target::Modal {
+            let text = "no model: give --api-url URL (or OPENAI_BASE_URL), with OPENAI_API_KEY";
+            bail!(UsageError(text.to_owned()));
+        }
+        if has_key {
+            context.printer.warn(
+                "OPENAI_API_KEY is set, but no address: recordings answer. For a real model add \
+                 --api-url https://api.openai.com/v1",
+            );
+        }
+        let recordings = context.workspace.path(RECORDINGS);
+        let replay = ReplayServer::start(ReplayConfig::new(vec![recordings])).await?;
+        let upstream = Upstream::new(&replay.url(), None)?;
+        let answered_by = format!("recordings in {RECORDINGS}");
+        let source = ModelSource::Replay;
+        Ok(Self { upstream, source, answered_by, replay: Some(replay) })
+    }
+
+    /// Says what answers.
+    pub(crate) fn announce(&self, context: &Context) {
+        let by = &self.answered_by;
+        context.printer.note(&match (self.source, &self.replay) {
+            (ModelSource::Live, _) => format!("model: {by}"),
+            (_, Some(_)) => format!("model: none is configured, {by} answer instead (replay)"),
+            (_, None) => format!("model: recordings, replayed by {by}"),
+        });
+    }
+
+    /// How sandboxes reach it: through a relay where there is a local server, else by its address.
+    pub(crate) async fn access(
+        &self,
+        relay: Option<RelayServer>,
+    ) -> anyhow::Result<Arc<dyn ModelAccess>> {
+        let upstream = self.upstream.clone();
+        let Some(server) = relay else { return Ok(Arc::new(Direct { upstream })) };
+        let relay = Relay::start(upstream).await?;
+        let registration = Some(Registration::new(server, relay.address()).await?);
+        Ok(Arc::new(Relayed { relay, registration }))
+    }
+}
+
+fn refuse_on_modal(upstream: &Upstream, args: &ModelArgs) -> Result<(), UsageError> {
+    if upstream.is_local() {
+        let url = upstream.base_url();
+        return Err(UsageError(format!("{url} is on this machine: Modal's sandboxes can't reach it")));
+    }
+    if upstream.key().is_some() && !args.allow_key_in_sandbox {
+        let text = "on Modal, without a deployed proxy, OPENAI_API_KEY itself would lie in every \
+                    sandbox, in reach of what the agent runs: allow it with --allow-key-in-sandbox, \
+                    and use a key that you can revoke";
+        return Err(UsageError(text.to_owned()));
+    }
+    Ok(())
+}

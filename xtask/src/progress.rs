@@ -1,0 +1,135 @@
+//! What a person sees of a run: bars on a terminal, plain lines elsewhere.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use async_trait::async_trait;
+use eval_types::{Trial, TrialKey};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use sandbox_runner::{BoxError, Descriptor, Event, Subscriber};
+
+use crate::{
+    printer::Printer,
+    table::{seconds, short},
+};
+
+/// Draws events.
+pub(crate) struct Progress {
+    printer: Printer,
+    /// A single prompt: its answer goes to standard output as it comes.
+    single: bool,
+    bars: Option<Bars>,
+}
+
+struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+    trials: Mutex<HashMap<TrialKey, ProgressBar>>,
+}
+
+impl Progress {
+    pub(crate) fn new(printer: &Printer, trials: usize, single: bool) -> Self {
+        let bars = (printer.has_bars() && !single).then(|| Bars::new(trials));
+        Self { printer: printer.clone(), single, bars }
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bars {
+            // An interrupted terminal is no reason to fail.
+            Some(bars) => drop(bars.all.println(line)),
+            None => self.printer.note(line),
+        }
+    }
+
+    fn output(&self, trial: &TrialKey, descriptor: Descriptor, line: &str) {
+        if self.single && descriptor == Descriptor::Stdout {
+            self.printer.text(line);
+        } else if self.single {
+            self.printer.note(line);
+        } else {
+            if let Some(bars) = &self.bars {
+                bars.say(trial, line);
+            }
+            self.line(&format!("[{}] {line}", trial.task));
+        }
+    }
+}
+
+#[async_trait]
+impl Subscriber for Progress {
+    async fn on(&self, event: &Event) -> Result<(), BoxError> {
+        match event {
+            Event::Preparing { line } => self.line(line),
+            Event::AttemptStarted { trial, sandbox, .. } => {
+                if let Some(bars) = &self.bars {
+                    bars.start(trial);
+                } else if !self.single {
+                    self.line(&format!("[{}] started in {sandbox}", trial.task));
+                }
+            }
+            Event::Output { trial, descriptor, line } => self.output(trial, *descriptor, line),
+            Event::Retrying { trial, attempt, .. } => {
+                self.line(&format!("[{}] the sandbox failed; attempt {attempt}", trial.task));
+            }
+            Event::TrialFinished { trial, .. } => {
+                if let Some(bars) = &self.bars {
+                    bars.finish(&trial.key);
+                }
+                self.line(&finished(trial));
+            }
+            Event::RunFinished { .. } => {
+                if let Some(bars) = &self.bars {
+                    bars.total.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn finished(trial: &Trial) -> String {
+    let reason = trial.reason.as_deref().map(|reason| format!(" ({})", short(reason, 200)));
+    let (outcome, time) = (trial.outcome, seconds(trial.total_s));
+    format!("[{}] {outcome} after {time}{}", trial.key.task, reason.unwrap_or_default())
+}
+
+impl Bars {
+    const TICK: Duration = Duration::from_millis(120);
+
+    fn new(trials: usize) -> Self {
+        let all = MultiProgress::new();
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} trials  {elapsed}");
+        let total = ProgressBar::new(u64::try_from(trials).unwrap_or_default());
+        let total = all.add(total);
+        total.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        total.enable_steady_tick(Self::TICK);
+        Self { all, total, trials: Mutex::default() }
+    }
+
+    fn start(&self, trial: &TrialKey) {
+        let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed}  {wide_msg}");
+        let bar = self.all.insert_before(&self.total, ProgressBar::new_spinner());
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_prefix(trial.to_string());
+        bar.enable_steady_tick(Self::TICK);
+        self.trials().insert(trial.clone(), bar);
+    }
+
+    fn say(&self, trial: &TrialKey, line: &str) {
+        if let Some(bar) = self.trials().get(trial) {
+            bar.set_message(short(line, 80));
+        }
+    }
+
+    fn finish(&self, trial: &TrialKey) {
+        if let Some(bar) = self.trials().remove(trial) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
+        self.total.inc(1);
+    }
+
+    fn trials(&self) -> std::sync::MutexGuard<'_, HashMap<TrialKey, ProgressBar>> {
+        self.trials.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
