@@ -4,7 +4,7 @@
 //! another C library; the name of a model's relay stands in the hosts file of the sandbox and needs none of that.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -38,6 +38,7 @@ impl Resolve for Hosts {
     }
 }
 
+/// The addresses of `name` in a hosts file. `localhost` is always known, as RFC 6761 has it (section 6.3).
 fn lookup(hosts: &str, name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in hosts.lines() {
@@ -47,6 +48,9 @@ fn lookup(hosts: &str, name: &str) -> Vec<IpAddr> {
         {
             found.push(address);
         }
+    }
+    if found.is_empty() && name.eq_ignore_ascii_case("localhost") {
+        found.extend([IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]);
     }
     found
 }
@@ -64,5 +68,6 @@ mod tests {
         );
         assert_eq!(lookup(hosts, "x.relay.internal").len(), 1);
         assert!(lookup(hosts, "y").is_empty());
+        assert_eq!(lookup("", "localhost").len(), 2);
     }
 }

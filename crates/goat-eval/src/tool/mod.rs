@@ -18,6 +18,8 @@ mod walk;
 mod workspace;
 mod write;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -86,11 +88,17 @@ pub trait Tool: Send + Sync {
     async fn call(&self, arguments: Arguments) -> Result<ToolOutput, ToolError>;
 }
 
+/// Time for a tool's work on files. Only files that block (`/proc/kmsg`, a dead network mount) take so long.
+const FILE_PATIENCE: Duration = Duration::from_secs(90);
+
 /// Runs file work on a thread of its own, so that signals and time-outs are served meanwhile.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ToolError> + Send + 'static,
 ) -> Result<T, ToolError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|_| Err(ToolError::Failed("the tool itself broke".into())))
+    let failed = |what: &str| Err(ToolError::Failed(what.into()));
+    match tokio::time::timeout(FILE_PATIENCE, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => failed("the tool itself broke on this"),
+        Err(_) => failed("the file system gave no answer within 90 seconds"),
+    }
 }

@@ -70,6 +70,12 @@ mod tests {
         let told = |path: &str| open_file(Path::new(path)).unwrap_err().to_string();
         insta::assert_snapshot!(told("/dev"), @"`/dev` is a directory; list it with Glob, or `ls` in Bash");
         insta::assert_snapshot!(told("/dev/zero"), @"`/dev/zero` is a pipe, a socket or a device, not a file");
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(
+            told(pipe.to_str().unwrap()).ends_with("is a pipe, a socket or a device, not a file")
+        );
         insta::assert_snapshot!(told("/none"), @"cannot read `/none`: No such file or directory (os error 2)");
     }
 }

@@ -66,6 +66,19 @@ async fn signals_end_a_run_in_good_order() {
 }
 
 #[tokio::test]
+async fn a_signal_ends_the_wait_for_a_silent_model() {
+    let model = Model::start([Reply::Hangs]).await;
+    let mut agent = Agent::new(&model).prompt("go");
+    let child = agent.spawn();
+    model.asked(1).await;
+    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let run = agent.finished(child.wait_with_output().await.unwrap());
+    assert_eq!((run.code, run.stderr.as_str()), (Some(143), "goat-eval: ended by SIGTERM\n"));
+    assert_eq!(run.summary()["turns"], 0);
+}
+
+#[tokio::test]
 async fn nothing_that_a_tool_started_is_left() {
     let hidden = "setsid sh -c '(trap \"\" TERM; echo $$ > daemon; while :; do sleep 1; done) >/dev/null 2>&1 &'; \
                   sleep 1000 & echo $! > plain; while [ ! -s daemon ]; do sleep 0.01; done";

@@ -177,7 +177,7 @@ fn text_chunks(text: &str, calls: &[(&'static str, String)], finish: &str) -> Ve
         chunk(json!({"role": "assistant", "content": &text[..half]}), Value::Null),
         chunk(json!({"content": &text[half..]}), Value::Null),
     ];
-    for (index, (name, arguments)) in calls.iter().enumerate() {
+    for (index, (name, _)) in calls.iter().enumerate() {
         let function = json!({"name": name, "arguments": ""});
         let call = json!({"index": index, "id": format!("call-{name}-{index}"), "type": "function", "function": function});
         chunks.push(chunk(json!({"tool_calls": [call]}), Value::Null));
