@@ -36,11 +36,6 @@ impl Activity {
         Use { uses: self.uses.clone() }
     }
 
-    /// Notes a use that is over at once.
-    pub(crate) fn touch(&self) {
-        drop(self.begin());
-    }
-
     /// Returns when nothing was used for `limit`; never without a limit.
     pub(crate) async fn idle_for(&self, limit: Option<Duration>) {
         let Some(limit) = limit else { return std::future::pending().await };
@@ -71,37 +66,28 @@ impl Drop for Use {
 
 #[cfg(test)]
 mod tests {
+    use futures::poll;
+
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(10);
-
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn idle_time_starts_when_the_last_use_ends() {
         let activity = Activity::new();
-        let started = Instant::now();
         let (command, tunnel) = (activity.begin(), activity.begin());
-        let waiting = tokio::spawn({
-            let activity = activity.clone();
-            async move { activity.idle_for(Some(LIMIT)).await }
-        });
-        tokio::time::sleep(Duration::from_secs(25)).await;
+        let mut idle = Box::pin(activity.idle_for(Some(Duration::ZERO)));
+        assert!(poll!(&mut idle).is_pending());
         drop(command);
-        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert!(poll!(&mut idle).is_pending());
         drop(tunnel);
-        waiting.await.unwrap();
-        assert_eq!(started.elapsed().as_secs(), 60);
+        idle.await;
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_touch_starts_the_idle_time_again() {
+    #[tokio::test]
+    async fn an_unused_sandbox_without_limit_is_never_idle() {
         let activity = Activity::new();
-        let started = Instant::now();
-        let toucher = activity.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(9)).await;
-            toucher.touch();
-        });
-        activity.idle_for(Some(LIMIT)).await;
-        assert_eq!(started.elapsed().as_secs(), 19);
+        let mut unlimited = Box::pin(activity.idle_for(None));
+        assert!(poll!(&mut unlimited).is_pending());
+        let mut limited = Box::pin(activity.idle_for(Some(Duration::from_secs(3_600))));
+        assert!(poll!(&mut limited).is_pending());
     }
 }

@@ -34,15 +34,13 @@ pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandb
     let sandbox = Arc::new(sandbox);
     let registry = &ctx.sandboxes.registry;
     registry.enter(&sandbox, spec.name.as_deref())?;
-    let record = SandboxRecord {
-        app_id: app.app_id,
-        environment_id: app.environment_id.clone(),
-        image_id: spec.image.to_string(),
-        name: spec.name.clone(),
-        timeout_secs: spec.timeout.as_secs() as i64,
-        idle_timeout_secs: spec.idle_timeout.map(|limit| limit.as_secs() as i64),
-        ..SandboxRecord::new(&sandbox.id, &sandbox.task)
-    };
+    let mut record = SandboxRecord::new(&sandbox.id, &sandbox.task);
+    record.app_id = app.app_id;
+    record.environment_id.clone_from(&app.environment_id);
+    record.image_id = spec.image.to_string();
+    record.name.clone_from(&spec.name);
+    record.timeout_secs = spec.timeout.as_secs() as i64;
+    record.idle_timeout_secs = spec.idle_timeout.map(|limit| limit.as_secs() as i64);
     if let Err(error) = ctx.sandboxes.records.insert(&record, &spec.tags).await {
         registry.leave(&sandbox);
         return Err(error);

@@ -54,10 +54,6 @@ impl Environment {
         self.0.values().any(|value| value.contains(text))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
     /// The variables as a program gets them.
     pub(crate) fn to_os(&self) -> Vec<(OsString, OsString)> {
         self.0.iter().map(|(name, value)| (name.into(), value.into())).collect()
@@ -96,9 +92,8 @@ mod tests {
         let mut environment = Environment::with_defaults();
         environment.extend(pairs([("PATH", "/image"), ("A", "image")])).unwrap();
         environment.extend(pairs([("A", "secret")])).unwrap();
-        assert_eq!(environment.get("A"), Some("secret"));
-        assert_eq!(environment.get("PATH"), Some("/image"));
-        assert_eq!(environment.get("HOME"), Some("/root"));
+        let expected = [("A", "secret"), ("HOME", "/root"), ("PATH", "/image")];
+        assert_eq!(environment.to_os(), expected.map(|(k, v)| (k.into(), v.into())));
     }
 
     #[test]

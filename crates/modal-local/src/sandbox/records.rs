@@ -93,7 +93,7 @@ impl Records {
 
     pub(crate) async fn insert(&self, record: &SandboxRecord, tags: &Tags) -> Result<()> {
         let insert = async {
-            let mut transaction = self.db.begin().await?;
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query(
                 "INSERT INTO sandboxes (sandbox_id, task_id, app_id, environment_id, image_id, name,
                  timeout_secs, idle_timeout_secs, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -249,7 +249,7 @@ impl Records {
     /// Replaces all tags.
     pub(crate) async fn set_tags(&self, id: &SandboxId, tags: &Tags) -> Result<()> {
         let replace = async {
-            let mut transaction = self.db.begin().await?;
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("DELETE FROM sandbox_tags WHERE sandbox_id = ?")
                 .bind(id.as_str())
                 .execute(&mut *transaction)

@@ -75,7 +75,8 @@ impl Stdin {
 
     /// Writes `data`, whose first byte is byte `offset` of the whole input; then closes, if `eof`.
     ///
-    /// Waits while the program does not read. Dropping the future keeps what was taken by then.
+    /// Waits while the program does not read. Closing alone succeeds also when the program is gone:
+    /// clients that only say "no more" need no answer to who listens. Dropping the future keeps what was taken by then.
     pub(crate) async fn write(&self, offset: u64, data: &[u8], eof: bool) -> Result<()> {
         let mut pipe = self.pipe.lock().await;
         let written = self.so_far().bytes;
@@ -123,10 +124,10 @@ impl Stdin {
     }
 
     async fn push(&self, pipe: &mut Option<Pipe>, mut data: &[u8]) -> Result<()> {
-        if self.ended.is_cancelled() {
-            return Err(StdinError::Gone(None));
-        }
         while !data.is_empty() {
+            if self.ended.is_cancelled() {
+                return Err(StdinError::Gone(None));
+            }
             let sink = pipe.as_mut().ok_or(StdinError::Closed)?;
             let size = tokio::select! {
                 size = sink.write(data) => size.map_err(|error| StdinError::Gone(Some(error)))?,
@@ -258,5 +259,7 @@ mod tests {
         ended.cancel();
         let error = Status::from(blocked.await.unwrap().unwrap_err());
         assert_eq!(error.code(), tonic::Code::FailedPrecondition);
+        let written = stdin.status().await.bytes;
+        stdin.write(written, b"", true).await.unwrap();
     }
 }
