@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use super::readers::{Readers, Ticket};
 use super::store::{Caps, Store};
 
 /// The most bytes one [`Chunk`] carries; also the size of one read from the pipe.
@@ -41,6 +43,7 @@ pub struct OutputLog {
 struct Shared {
     store: Mutex<Store>,
     progress: watch::Sender<Progress>,
+    readers: Arc<Readers>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,9 +56,8 @@ impl OutputLog {
     /// An empty log that spills into an unnamed file in `spill_dir` once it outgrows memory.
     pub fn new(spill_dir: impl Into<PathBuf>, caps: Caps) -> Self {
         let store = Mutex::new(Store::new(spill_dir.into(), caps));
-        Self {
-            shared: Arc::new(Shared { store, progress: watch::Sender::new(Progress::default()) }),
-        }
+        let progress = watch::Sender::new(Progress::default());
+        Self { shared: Arc::new(Shared { store, progress, readers: Arc::default() }) }
     }
 
     /// Adds `data` at the end and wakes the readers. Ignored after [`finish`](Self::finish).
@@ -71,6 +73,21 @@ impl OutputLog {
             store.total()
         };
         self.shared.progress.send_modify(|progress| progress.total = total);
+    }
+
+    /// The same, but first lets readers read what would be dropped. A log that somebody reads is therefore
+    /// whole however large it grows; one that nobody reads, or whose reader stands still, waits for seconds and
+    /// then goes on (see [`Readers`]). Not cancel safe: a cancelled call may have appended nothing.
+    pub async fn append_paced(&self, data: &[u8]) {
+        let mut moved = self.shared.readers.movements();
+        loop {
+            let Some(needed) = self.store().must_be_read(data.len()) else { break };
+            let Some(patience) = self.shared.readers.patience(needed) else { break };
+            if timeout(patience, moved.changed()).await.is_err() {
+                self.shared.readers.give_up(needed);
+            }
+        }
+        self.append(data);
     }
 
     /// Says that nothing more will come: readers get what is left, then their end.
@@ -107,7 +124,8 @@ impl OutputLog {
 
     /// A reader that starts at `offset`; one past the end waits for output to get there.
     pub fn reader(&self, offset: u64) -> Reader {
-        Reader { log: self.clone(), progress: self.shared.progress.subscribe(), offset }
+        let ticket = self.shared.readers.enter(offset);
+        Reader { log: self.clone(), progress: self.shared.progress.subscribe(), offset, ticket }
     }
 
     /// The output from `offset` on, ending when the log is finished and read to its end.
@@ -129,6 +147,7 @@ pub struct Reader {
     log: OutputLog,
     progress: watch::Receiver<Progress>,
     offset: u64,
+    ticket: Ticket,
 }
 
 impl Reader {
@@ -143,6 +162,7 @@ impl Reader {
         let (offset, data) = self.log.store().read(wanted, CHUNK)?;
         let chunk = Chunk { offset, data: data.into() };
         self.offset = chunk.end();
+        self.ticket.moved_to(self.offset);
         Some(chunk)
     }
 

@@ -14,7 +14,7 @@ pub const DRAIN_SILENCE: Duration = Duration::from_millis(250);
 
 /// Copies `reader` into `log` and finishes the log at end of file, or [`DRAIN_SILENCE`] after the last output
 /// once `exited` is over. Returns at end of file only: spawn it, and let it drain what a left-over child still
-/// writes. An unreadable pipe (EIO of a terminal whose other side closed) counts as its end.
+/// writes. Readers are waited for before output is dropped (see [`OutputLog::append_paced`]). An unreadable pipe (EIO of a terminal whose other side closed) counts as its end.
 pub async fn pump(reader: impl AsyncRead, log: OutputLog, exited: impl Future<Output = ()>) {
     let mut reader = pin!(reader);
     let mut exited = pin!(exited);
@@ -31,7 +31,7 @@ pub async fn pump(reader: impl AsyncRead, log: OutputLog, exited: impl Future<Ou
             }
         };
         match read {
-            Some(Ok(size)) if size > 0 => log.append(&buffer[..size]),
+            Some(Ok(size)) if size > 0 => log.append_paced(&buffer[..size]).await,
             Some(_) => break log.finish(),
             None => {
                 log.finish();
@@ -83,6 +83,22 @@ mod tests {
         drop(child);
         pumping.await.unwrap();
         assert_eq!(log.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_reader_gets_every_byte_however_much_there_is() {
+        let log = OutputLog::new("/nonexistent", Caps { memory: 1 << 18, spill: 0 });
+        let (mut program, pipe) = tokio::io::duplex(1 << 16);
+        let pumping = tokio::spawn(pump(pipe, log.clone(), pending()));
+        let reading = tokio::spawn({
+            let log = log.clone();
+            async move { bytes(&log).await }
+        });
+        let output: Vec<u8> = (0..5_000_000_u32).map(|at| (at % 251) as u8).collect();
+        program.write_all(&output).await.unwrap();
+        drop(program);
+        pumping.await.unwrap();
+        assert!(reading.await.unwrap() == output);
     }
 
     #[tokio::test]

@@ -71,6 +71,16 @@ impl Store {
         }
     }
 
+    /// The offset from which on a reader must have read so that appending `more` bytes takes nothing from it.
+    /// Some room is left for a reader that comes back a little before the place where it broke off.
+    pub(super) fn must_be_read(&self, more: usize) -> Option<u64> {
+        let after = self.total + more as u64;
+        let half = if self.caps.spill == 0 { self.caps.memory / 2 } else { self.caps.spill / 2 };
+        let (end, cap) =
+            self.ring.as_ref().map_or((half * 2, half), |ring| (ring.start + ring.cap, ring.cap));
+        (after > end).then(|| (after - cap.min(after) + cap / 4).min(self.total))
+    }
+
     /// Up to `max` bytes at `offset` or, where those are gone, the first that are left after it.
     /// The answer's offset says which; `None` means that nothing is there yet.
     pub(super) fn read(&self, offset: u64, max: usize) -> Option<(u64, Vec<u8>)> {
