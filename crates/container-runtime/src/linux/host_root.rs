@@ -37,7 +37,7 @@ const EMPTY: [(&str, u32); 12] = [
 const LEFT_OUT: [&str; 6] =
     ["share/doc", "share/info", "share/locale", "share/man", "src", "lib/debug"];
 /// What programs need of `/etc`.
-const ETC: [&str; 34] = [
+const ETC: [&str; 35] = [
     "adduser.conf",
     "alternatives",
     "bash.bashrc",
@@ -68,6 +68,7 @@ const ETC: [&str; 34] = [
     "profile",
     "protocols",
     "python3",
+    "security",
     "services",
     "shells",
     "skel",
@@ -186,6 +187,7 @@ fn accounts(etc: &Path) -> io::Result<()> {
         system_lines(&passwd, |fields| Some(format!("{}:*:19000:0:99999:7:::", fields[0])));
     fs::write(etc.join("shadow"), shadow)?;
     fs::set_permissions(etc.join("shadow"), fs::Permissions::from_mode(0o640))?;
+    fs::write(etc.join("environment"), "")?;
     fs::write(etc.join("hostname"), "localhost\n")?;
     fs::write(etc.join("hosts"), "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
 }

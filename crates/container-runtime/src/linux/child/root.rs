@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,9 @@ pub(super) fn make(plan: &Plan, users: Option<BorrowedFd<'_>>) -> Result<Made, F
     sys::loopback_up().stage(|| "bring the loopback interface up".to_owned())?;
     let tun = plan.tun.then(make_tun).transpose()?;
     let mounts = open_mounts(plan, users)?;
+    // An ordinary user may mount a new `/proc` only while the machine's is in view.
+    let proc = device::new_mount("proc", &[], no_programs())
+        .stage(|| "make a file system for `/proc`".to_owned())?;
     let nodes = device::host_nodes(plan.ids).stage(|| "open the machine's `/dev`".to_owned())?;
     set_up_upper(&plan.upper)?;
     layers::assemble(plan, users)?;
@@ -43,7 +46,7 @@ pub(super) fn make(plan: &Plan, users: Option<BorrowedFd<'_>>) -> Result<Made, F
     // From here on everything made belongs to root inside.
     sys::keep_capabilities(true).stage(|| "keep capabilities".to_owned())?;
     sys::set_file_ids(plan.ids.root(), plan.ids.root());
-    let devices = furnish(plan, &nodes, mounts);
+    let devices = furnish(plan, &proc, &nodes, mounts);
     sys::set_file_ids(0, 0);
     sys::keep_capabilities(false).stage(|| "reset capabilities".to_owned())?;
     Ok(Made { devices: devices?, tun })
@@ -107,12 +110,10 @@ fn furnish(plan: &Plan, nodes: &[OwnedFd], mounts: Vec<OpenMount<'_>>) -> Result
     Ok(devices)
 }
 
-fn make_proc() -> io::Result<()> {
-    let at = device::own_directory("/proc")?;
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+fn no_programs() -> MountAttrFlags {
+    MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    device::attach(device::new_mount("proc", &[], flags)?, at)
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
 }
 
 /// An empty `/sys`: even in a new network namespace a real one tells of the machine's devices.
@@ -163,17 +164,13 @@ fn show_file(index: usize, file: &GeneratedFile) -> io::Result<()> {
     let source = format!("/dev/.generated-{index}");
     write_new(Path::new(&source), file)?;
     let tree = device::detached(&source)?;
-    fs::remove_file(&source)?;
     // A link would be followed to a place that need not exist yet.
     let target: PathBuf = fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone());
     if fs::symlink_metadata(&target).is_ok_and(|found| found.is_symlink()) {
         fs::remove_file(&target)?;
     }
-    bind(&OpenMount {
-        tree: tree.as_fd().try_clone_to_owned()?,
-        is_directory: false,
-        target: &target,
-    })
+    bind(&OpenMount { tree, is_directory: false, target: &target })?;
+    fs::remove_file(&source)
 }
 
 /// Root inside owns no capability over its network namespace: ports below 1024 and ping are opened to everyone instead.

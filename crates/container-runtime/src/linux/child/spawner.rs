@@ -138,15 +138,21 @@ impl Spawner {
             Users::Apart(_) => libc::CLONE_NEWPID,
             Users::Shared => libc::CLONE_NEWPID | libc::CLONE_NEWUSER,
         };
+        if matches!(users, Users::Shared) {
+            // The files through which an ordinary user maps the child's ids are his only as long as it is dumpable.
+            set_dumpable(DumpableBehavior::Dumpable)?;
+        }
         // SAFETY: the spawner has one thread; init does not use libc's idea of its thread id.
         match unsafe { sys::clone_into(flags) }.stage(|| "make a pid namespace".to_owned())? {
             Fork::Child => self.become_init(socket, plan, users, gate),
             Fork::Parent((pid, pidfd)) => {
-                if matches!(users, Users::Shared)
-                    && let Err(error) = userns::map_caller(pid)
-                {
-                    let _gone = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-                    return Err(error).stage(|| "map ids into a user namespace".to_owned());
+                if matches!(users, Users::Shared) {
+                    let mapped = userns::map_caller(pid);
+                    set_dumpable(DumpableBehavior::NotDumpable)?;
+                    if let Err(error) = mapped {
+                        let _gone = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+                        return Err(error).stage(|| "map ids into a user namespace".to_owned());
+                    }
                 }
                 let (_, open) = gate;
                 let _init_died = rustix::io::write(&open, b"!");
@@ -179,4 +185,8 @@ impl Spawner {
         });
         sys::exit_now(catch_unwind(body).unwrap_or(101))
     }
+}
+
+fn set_dumpable(how: DumpableBehavior) -> Result<(), Failure> {
+    rustix::process::set_dumpable_behavior(how).stage(|| "change who may look in".to_owned())
 }

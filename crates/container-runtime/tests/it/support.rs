@@ -3,9 +3,6 @@
 //! Every test makes real containers, as root or where an ordinary user may; elsewhere it fails and says what is
 //! missing, since a test that cannot run has not passed.
 
-// Each test binary uses its own part of this.
-#![allow(dead_code, reason = "shared by several test binaries")]
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +57,7 @@ pub(crate) fn spec(id: &str) -> ContainerSpec {
 
 /// This machine's own programs as a layer, made once for all tests of a target directory.
 pub(crate) fn base_layer() -> PathBuf {
-    let layer = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-root");
+    let layer = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-root-2");
     if layer.exists() {
         return layer;
     }

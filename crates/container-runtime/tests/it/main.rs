@@ -1,0 +1,11 @@
+//! Real containers on this machine: their life, their limits, what must not be possible inside, and crashes.
+
+#![cfg(target_os = "linux")]
+
+mod build;
+mod crash;
+mod escape;
+mod lifecycle;
+mod limits;
+mod support;
+mod user_mode;

@@ -1,0 +1,52 @@
+//! The same tests once more as an ordinary user.
+//!
+//! Run as root, this starts the test binary again as `nobody`; run as an ordinary user, all other tests have been
+//! that already.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use crate::support::{base_layer, config};
+use container_runtime::{Mode, Runtime};
+
+const NOBODY: u32 = 65_534;
+
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+/// What [`the_suite_holds_for_an_ordinary_user`] starts first.
+#[tokio::test]
+async fn the_mode_fits_the_user() {
+    let state = tempfile::tempdir().unwrap();
+    let runtime = Runtime::start(config(state.path())).await.unwrap();
+    let expected = if is_root() { Mode::Full } else { Mode::UserNs };
+    assert_eq!(runtime.capabilities().mode, expected, "{}", runtime.capabilities());
+    runtime.shutdown().await.unwrap();
+}
+
+#[test]
+fn the_suite_holds_for_an_ordinary_user() {
+    if !is_root() {
+        return;
+    }
+    base_layer();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "the_mode_fits_the_user",
+            "lifecycle::",
+            "escape::",
+            "limits::",
+            "killing_the_spawner",
+        ])
+        .arg("--test-threads=2")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .env("HOME", "/nonexistent")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!shown.contains(" 0 passed"), "{shown}");
+}
