@@ -92,8 +92,14 @@ fn leave_old_root() -> io::Result<()> {
 }
 
 /// `/proc`, `/dev`, `/sys`, what is bound in, generated files, the host name, the masks.
-fn furnish(plan: &Plan, nodes: &[OwnedFd], mounts: Vec<OpenMount<'_>>) -> Result<Devices, Failure> {
-    make_proc().stage(|| "mount `/proc`".to_owned())?;
+fn furnish(
+    plan: &Plan,
+    proc: &OwnedFd,
+    nodes: &[OwnedFd],
+    mounts: Vec<OpenMount<'_>>,
+) -> Result<Devices, Failure> {
+    let mounted = device::own_directory("/proc").and_then(|at| device::attach(proc, at));
+    mounted.stage(|| "mount `/proc`".to_owned())?;
     let devices = device::make_dev(plan.ids, nodes, plan.shm)?;
     hide_sys().stage(|| "hide `/sys`".to_owned())?;
     for mount in mounts {
