@@ -13,6 +13,7 @@ mod auth;
 mod blocking;
 mod caller;
 mod clock;
+pub mod coverage;
 mod ctx;
 pub mod daemon;
 mod durable;

@@ -19,6 +19,7 @@ use crate::image::BasePolicy;
 use crate::secret_string::SecretString;
 use crate::service::ControlPlane;
 use crate::service::router::CommandRouter;
+use crate::state::blobs::PartSizes;
 use crate::state_dir::StateDir;
 
 /// Clients ping every 30 seconds; we do, too, and notice dead ones.
@@ -50,6 +51,8 @@ pub struct ServerConfig {
     pub token: Option<TokenPair>,
     /// The program that the container runtime re-executes; by default this one.
     pub spawner: Option<std::path::PathBuf>,
+    /// When blobs are uploaded in parts.
+    pub blob_parts: PartSizes,
     /// The image builder version that environments start with.
     pub image_builder_version: String,
     /// What images of registries are made of.
@@ -64,6 +67,7 @@ impl ServerConfig {
             port: 0,
             token: None,
             spawner: None,
+            blob_parts: PartSizes::default(),
             image_builder_version: "2025.06".to_owned(),
             bases: BasePolicy::default(),
         }

@@ -125,12 +125,15 @@ fn lock(path: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
 pub(super) fn build_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
-        let metadata = std::env::current_exe().and_then(std::fs::metadata);
-        metadata.map_or_else(
-            |_| "unknown".to_owned(),
-            |it| format!("{:x}-{:x}-{:x}", it.size(), it.mtime(), it.mtime_nsec()),
-        )
+        let own = std::env::current_exe().ok().and_then(|path| build_id_of(&path));
+        own.unwrap_or_else(|| "unknown".to_owned())
     })
+}
+
+/// The [`build_id`] that a program file would have; `None` if there is no such file.
+pub(super) fn build_id_of(program: &Path) -> Option<String> {
+    let it = std::fs::metadata(program).ok()?;
+    Some(format!("{:x}-{:x}-{:x}", it.size(), it.mtime(), it.mtime_nsec()))
 }
 
 /// When a process started: field 22 of its `stat`, counted after the name, which may hold anything.

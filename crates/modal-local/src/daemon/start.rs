@@ -2,12 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::record::{Lock, ServerHandle, ServerRecord, build_id};
+use super::record::{Lock, ServerHandle, ServerRecord, build_id_of};
 use super::{status, stop};
 use crate::error::{Error, Result};
 use crate::state_dir::StateDir;
@@ -24,16 +25,17 @@ const MAX_LOG: u64 = 16 * 1024 * 1024;
 /// The directory's server; if none runs, starts one with `command` and waits until it serves.
 ///
 /// `command` must come to [`serve`](super::serve) with [`ServeOptions::detach`] set and the same
-/// state directory; its output goes to the log. A server of another build is replaced if it does
-/// nothing, and refused if it does.
+/// state directory; its output goes to the log. A server of another build than the program of
+/// `command` is replaced if it does nothing, and refused if it does.
 ///
 /// [`ServeOptions::detach`]: super::ServeOptions::detach
 pub async fn ensure_running(dir: &StateDir, mut command: Command) -> Result<ServerHandle> {
     dir.create()?;
+    let wanted = build_id_of(Path::new(command.get_program()));
     let until = Instant::now() + PATIENCE;
     let mut child: Option<Child> = None;
     loop {
-        if let Some(handle) = discover(dir).await? {
+        if let Some(handle) = discover(dir, wanted.as_deref()).await? {
             return Ok(handle);
         }
         if let Some(ended) = ended(&mut child) {
@@ -53,7 +55,7 @@ pub async fn ensure_running(dir: &StateDir, mut command: Command) -> Result<Serv
 }
 
 /// The server that runs and answers, unless it is of another build and idle: that one is stopped.
-async fn discover(dir: &StateDir) -> Result<Option<ServerHandle>> {
+async fn discover(dir: &StateDir, wanted: Option<&str>) -> Result<Option<ServerHandle>> {
     if !Lock::is_held(dir)? {
         return Ok(None);
     }
@@ -68,7 +70,7 @@ async fn discover(dir: &StateDir) -> Result<Option<ServerHandle>> {
             return Ok(None);
         }
     };
-    if answer.build_id == build_id() {
+    if wanted.is_none_or(|wanted| answer.build_id == wanted) {
         return Ok(Some(record.handle()));
     }
     if answer.is_busy() {

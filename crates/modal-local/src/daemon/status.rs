@@ -33,8 +33,10 @@ pub struct ServerStatus {
     pub builds: usize,
     /// What containers can do on this machine, in one line; absent until one was needed.
     pub containers: Option<String>,
-    /// Recipes that are used instead of others.
+    /// Recipes to use instead of others.
     pub substitutions: Vec<Substitution>,
+    /// Which images were built from something else than was asked for, in sentences.
+    pub substituted: Vec<String>,
 }
 
 impl ServerStatus {
@@ -51,6 +53,7 @@ impl ServerStatus {
             builds: ctx.images.building(),
             containers: ctx.started_runtime().map(|it| it.capabilities().to_string()),
             substitutions: ctx.substitutions.list().await?,
+            substituted: ctx.images.substitutions().await?.into_iter().collect(),
         })
     }
 

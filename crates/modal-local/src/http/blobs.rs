@@ -12,7 +12,7 @@ use super::text;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::BlobId;
-use crate::state::blobs::{BlobRecord, Blobs};
+use crate::state::blobs::BlobRecord;
 use crate::state::cas::{Incoming, Stored};
 
 /// Takes a whole blob.
@@ -39,7 +39,7 @@ pub(super) async fn put_part(
     body: Body,
 ) -> Result<Response> {
     let blob = find(ctx, blob).await?;
-    let expected = Blobs::part_length(&blob, part)?;
+    let expected = ctx.blobs.part_length(&blob, part)?;
     let upload = ctx.cas.put_stream(body.into_data_stream(), expected).await?;
     check_md5(headers, &upload)?;
     let came = upload.stored().length;

@@ -11,7 +11,7 @@ use crate::auth::Grant;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::BlobId;
-use crate::state::blobs::{BlobRecord, PART};
+use crate::state::blobs::BlobRecord;
 
 /// Fills both forms of the answer: Python reads the lists, JavaScript and Go the single fields.
 pub(crate) async fn blob_create(
@@ -49,7 +49,7 @@ fn multipart(ctx: &Ctx, blob: &BlobRecord) -> MultiPartUpload {
     let parts = u32::try_from(blob.parts).unwrap_or(0);
     let url = |part| ctx.grant_url(&Grant::PutPart { blob: blob.blob_id.clone(), part });
     MultiPartUpload {
-        part_length: PART as i64,
+        part_length: i64::try_from(ctx.blobs.part_size()).unwrap_or(i64::MAX),
         upload_urls: (1..=parts).map(url).collect(),
         completion_url: ctx.grant_url(&Grant::CompleteBlob { blob: blob.blob_id.clone() }),
     }

@@ -13,14 +13,26 @@ use crate::error::{Error, Result};
 use crate::ids::BlobId;
 use crate::state_dir::StateDir;
 
-/// From this length on, a blob is uploaded in parts: clients do not compute its MD5 any more.
-const MULTIPART_FROM: u64 = 1024 * 1024 * 1024;
-/// The length of a part.
-pub(crate) const PART: u64 = 64 * 1024 * 1024;
-/// Longest blob: what fits 10,000 parts.
-const MAX_LENGTH: u64 = PART * 10_000;
+/// Most parts of a blob, as S3 has it.
+const MAX_PARTS: u64 = 10_000;
 /// How much of a part is read at once.
 const CHUNK: usize = 1024 * 1024;
+
+/// From which length on blobs are uploaded in parts, and how long those are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartSizes {
+    /// Blobs of this many bytes and more come in parts. Clients compute no MD5 of blobs above 1 GiB,
+    /// so it must not be larger than that.
+    pub from: u64,
+    /// The length of every part but the last, in bytes.
+    pub part: u64,
+}
+
+impl Default for PartSizes {
+    fn default() -> Self {
+        Self { from: 1 << 30, part: 64 << 20 }
+    }
+}
 
 /// A blob's record.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -49,20 +61,31 @@ pub(crate) struct Blobs {
     db: SqlitePool,
     dir: StateDir,
     cas: Cas,
+    sizes: PartSizes,
 }
 
 impl Blobs {
-    pub(crate) fn new(db: SqlitePool, dir: StateDir, cas: Cas) -> Self {
-        Self { db, dir, cas }
+    pub(crate) fn new(db: SqlitePool, dir: StateDir, cas: Cas, sizes: PartSizes) -> Self {
+        Self { db, dir, cas, sizes }
+    }
+
+    /// The length of every part but the last.
+    pub(crate) fn part_size(&self) -> u64 {
+        self.sizes.part
+    }
+
+    fn max_length(&self) -> u64 {
+        self.sizes.part.saturating_mul(MAX_PARTS)
     }
 
     /// Announces a blob of this length.
     pub(crate) async fn create(&self, length: i64) -> Result<BlobRecord> {
-        let length_given = u64::try_from(length).ok().filter(|it| *it <= MAX_LENGTH);
+        let length_given = u64::try_from(length).ok().filter(|it| *it <= self.max_length());
         let Some(bytes) = length_given else {
             return Err(Error::invalid(format!("a blob cannot have {length} bytes")));
         };
-        let parts = if bytes < MULTIPART_FROM { 0 } else { bytes.div_ceil(PART) as i64 };
+        let parts =
+            if bytes < self.sizes.from { 0 } else { bytes.div_ceil(self.sizes.part) as i64 };
         let id = BlobId::random();
         sqlx::query("INSERT INTO blobs (blob_id, length, parts, created_at) VALUES (?, ?, ?, ?)")
             .bind(id.as_str())
@@ -105,13 +128,14 @@ impl Blobs {
     }
 
     /// The length that part `number` must have, counted from 1.
-    pub(crate) fn part_length(blob: &BlobRecord, number: u32) -> Result<u64> {
+    pub(crate) fn part_length(&self, blob: &BlobRecord, number: u32) -> Result<u64> {
         let length = u64::try_from(blob.length).unwrap_or(0);
         let (number, parts) = (u64::from(number), u64::try_from(blob.parts).unwrap_or(0));
         if number == 0 || number > parts {
             return Err(Error::invalid(format!("blob `{}` has no part {number}", blob.blob_id)));
         }
-        Ok(if number < parts { PART } else { length - PART * (parts - 1) })
+        let part = self.sizes.part;
+        Ok(if number < parts { part } else { length - part * (parts - 1) })
     }
 
     /// Keeps one part of a blob under its number.
@@ -168,7 +192,7 @@ impl Blobs {
                 return Ok(md5.finalize().into());
             }
             md5.update(&chunk[..count]);
-            whole.write(&chunk[..count], MAX_LENGTH).await?;
+            whole.write(&chunk[..count], self.max_length()).await?;
         }
     }
 

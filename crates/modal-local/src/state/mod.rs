@@ -52,7 +52,7 @@ impl State {
         let version = config.image_builder_version.clone();
         Ok(Self {
             apps: Apps::new(db.clone()),
-            blobs: Blobs::new(db.clone(), dir.clone(), cas.clone()),
+            blobs: Blobs::new(db.clone(), dir.clone(), cas.clone(), config.blob_parts),
             environments: Environments::open(db.clone(), version).await?,
             mounts: Mounts::new(db.clone(), dir.clone(), cas.clone()),
             secrets: Secrets::new(db.clone(), SecretStore::new(dir.secrets())),

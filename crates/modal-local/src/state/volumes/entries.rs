@@ -78,10 +78,12 @@ fn list_directory(
 }
 
 fn entry(path: &VolumePath, stat: &Stat) -> Entry {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let size = if kind == FileType::RegularFile { stat.st_size } else { 0 };
     Entry {
         path: path.to_string(),
-        kind: FileType::from_raw_mode(stat.st_mode),
-        size: u64::try_from(stat.st_size).unwrap_or(0),
+        kind,
+        size: u64::try_from(size).unwrap_or(0),
         modified: u64::try_from(stat.st_mtime).unwrap_or(0),
     }
 }

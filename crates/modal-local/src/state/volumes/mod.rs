@@ -31,7 +31,6 @@ use crate::state_dir::StateDir;
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct VolumeRecord {
     pub(crate) volume_id: String,
-    pub(crate) environment_id: String,
     pub(crate) name: Option<String>,
     pub(crate) version: i32,
     pub(crate) created_at: f64,
@@ -75,12 +74,14 @@ impl Volumes {
 
     /// One volume's record.
     pub(crate) async fn get(&self, id: &VolumeId) -> Result<VolumeRecord> {
-        sqlx::query_as("SELECT * FROM volumes WHERE volume_id = ?")
-            .bind(id.as_str())
-            .fetch_optional(&self.db)
-            .await
-            .map_err(Error::database("look up a volume"))?
-            .ok_or_else(|| Error::not_found("volume", id))
+        sqlx::query_as(
+            "SELECT volume_id, name, version, created_at FROM volumes WHERE volume_id = ?",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.db)
+        .await
+        .map_err(Error::database("look up a volume"))?
+        .ok_or_else(|| Error::not_found("volume", id))
     }
 
     /// The named volumes of an environment, newest first.
@@ -90,7 +91,7 @@ impl Volumes {
         page: Page,
     ) -> Result<Vec<VolumeRecord>> {
         sqlx::query_as(
-            "SELECT * FROM volumes WHERE environment_id = ? AND name IS NOT NULL AND created_at < ?
+            "SELECT volume_id, name, version, created_at FROM volumes WHERE environment_id = ? AND name IS NOT NULL AND created_at < ?
              ORDER BY created_at DESC LIMIT ?",
         )
         .bind(&environment.id)
@@ -203,7 +204,7 @@ impl Volumes {
     }
 
     async fn find(&self, environment: &Environment, name: &str) -> Result<Option<VolumeRecord>> {
-        sqlx::query_as("SELECT * FROM volumes WHERE environment_id = ? AND name = ?")
+        sqlx::query_as("SELECT volume_id, name, version, created_at FROM volumes WHERE environment_id = ? AND name = ?")
             .bind(&environment.id)
             .bind(name)
             .fetch_optional(&self.db)

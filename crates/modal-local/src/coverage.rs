@@ -1,0 +1,113 @@
+//! Which of Modal's RPCs this server answers: the text of `docs/coverage.md`.
+//!
+//! What is served is what `modal-proto` declares; a test calls each and fails if one is not there.
+//! What exists is a list taken from the descriptors of the pinned SDK.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// Every RPC of the pinned SDK, one a line, as `package.Service/Method`.
+const KNOWN: &str = include_str!("coverage/rpcs.txt");
+
+/// What a reader must know of an RPC beyond that it does what Modal's does.
+const REMARKS: &[(&str, &str)] = &[
+    ("AppClientDisconnect", "stops ephemeral and initializing apps"),
+    ("AppCreate", "ephemeral, detached and initializing apps; they hold no functions"),
+    ("AppGetLogs", "output of sandboxes and image builds; filters by function are ignored"),
+    ("AppHeartbeat", "an app that lives by heartbeats is stopped 90 seconds after the last"),
+    ("AuthTokenGet", "a JWT for an hour"),
+    ("BlobCreate", "in parts of 64 MiB from 1 GiB on; contents go over HTTP to this server"),
+    ("ClientHello", "says the image builder version"),
+    ("EnvironmentDelete", "ends what runs in it; `main` cannot be deleted"),
+    ("EnvironmentUpdate", "limits are stored and not enforced"),
+    (
+        "ImageGetOrCreate",
+        "real builds, layer by layer; bases are those of this machine, see substitutions",
+    ),
+    ("MountGetOrCreate", "also for the global namespace"),
+    ("SandboxGetFromName", "answers for version 2 sandboxes, which is all there are"),
+    ("SandboxCreateV2", "real isolation; what cannot be had on this machine is refused by name"),
+    ("SecretGetOrCreate", "values in files that only their owner can read, never in the database"),
+    ("TokenInfoGet", "the one token, workspace `local`"),
+    ("VolumeCommit", "checks that the volume exists: writes are seen by everybody at once"),
+    ("VolumeReload", "checks that the volume exists, as for a commit"),
+    ("VolumeGetOrCreate", "versions 1 and 2; both are a plain directory"),
+    ("WorkspaceNameLookup", "always `local`"),
+];
+
+/// The page about what is served, in Markdown.
+pub fn render() -> String {
+    let served: BTreeSet<String> = modal_proto::rpcs().into_iter().collect();
+    let known: Vec<&str> = KNOWN.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut page = format!(
+        "# What modal-local serves\n\n\
+         Written by `modal_local::coverage`; a test compares it with the code.\n\n\
+         Of the {} RPCs of the `modal` package 1.6.4, {} are served. Any other answers \
+         UNIMPLEMENTED with its name.\n",
+        known.len(),
+        known.iter().filter(|rpc| served.contains(**rpc)).count(),
+    );
+    for (service, title) in [
+        ("modal.client.ModalClient/", "Control plane: `ModalClient`"),
+        ("modal.task_command_router.TaskCommandRouter/", "Command router: `TaskCommandRouter`"),
+    ] {
+        let names = known.iter().filter_map(|rpc| Some((*rpc, rpc.strip_prefix(service)?)));
+        let (here, absent): (Vec<_>, Vec<_>) = names.partition(|(rpc, _)| served.contains(*rpc));
+        // Writing to a string cannot fail.
+        let _ = write!(page, "\n## {title}\n\n| RPC | Remarks |\n|---|---|\n");
+        for (_, name) in here {
+            let _ = writeln!(page, "| `{name}` | {} |", remark(name));
+        }
+        let _ =
+            write!(page, "\nNot served:\n\n{}", by_object(absent.iter().map(|(_, name)| *name)));
+    }
+    page
+}
+
+fn remark(rpc: &str) -> &'static str {
+    REMARKS.iter().find(|(name, _)| *name == rpc).map_or("", |(_, remark)| remark)
+}
+
+/// A list with a line for each first word of a name.
+fn by_object<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        groups.entry(first_word(name)).or_default().push(name);
+    }
+    groups.iter().map(|(object, names)| format!("- {object}: `{}`\n", names.join("`, `"))).collect()
+}
+
+/// `Sandbox` of `SandboxCreateV2`.
+fn first_word(name: &str) -> &str {
+    let end = name.char_indices().skip(1).find(|(_, letter)| letter.is_ascii_uppercase());
+    end.map_or(name, |(at, _)| &name[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/coverage.md");
+
+    /// `UPDATE_DOCS=1 cargo nextest run -p modal-local coverage` writes the page anew.
+    #[test]
+    fn the_page_is_fresh() {
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, render()).unwrap();
+        }
+        let page = std::fs::read_to_string(PAGE).unwrap_or_default();
+        assert!(page == render(), "docs/coverage.md is old; write it anew with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn what_is_served_exists_and_remarks_are_about_what_is_served() {
+        let known: BTreeSet<&str> = KNOWN.lines().collect();
+        let served = modal_proto::rpcs();
+        for rpc in &served {
+            assert!(known.contains(rpc.as_str()), "{rpc}");
+        }
+        for (name, _) in REMARKS {
+            assert!(served.iter().any(|rpc| rpc.ends_with(&format!("/{name}"))), "{name}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The control plane as clients see it: a real server on a free port, raw generated stubs, plain HTTP.
+
+#[path = "control/harness.rs"]
+mod harness;
+
+#[path = "control/apps.rs"]
+mod apps;
+#[path = "control/auth.rs"]
+mod auth;
+#[path = "control/blobs.rs"]
+mod blobs;
+#[path = "control/daemon.rs"]
+mod daemon;
+#[path = "control/environments.rs"]
+mod environments;
+#[path = "control/local.rs"]
+mod local;
+#[path = "control/mounts.rs"]
+mod mounts;
+#[path = "control/secrets.rs"]
+mod secrets;
+#[path = "control/volumes.rs"]
+mod volumes;
