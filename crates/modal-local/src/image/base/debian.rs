@@ -106,7 +106,15 @@ fn arguments(
 
 /// Removes what belongs to this machine or to nobody, and writes the image's own settings.
 fn tidy(tree: &Path, suite: Suite, mirror: &Mirror) -> Result<(), Error> {
-    for directory in ["dev", "var/lib/apt/lists", "var/cache/apt", "var/log", "run", "tmp"] {
+    for directory in [
+        "dev",
+        "etc/apt/sources.list.d",
+        "var/lib/apt/lists",
+        "var/cache/apt",
+        "var/log",
+        "run",
+        "tmp",
+    ] {
         empty(&tree.join(directory))?;
     }
     for directory in ["man", "locale", "info"] {

@@ -54,6 +54,8 @@ pub(crate) enum BaseError {
     NotRoot,
     #[error("this server is told to use the machine's own programs")]
     NotWanted,
+    #[error("this machine's own programs cannot be used")]
+    Host(#[source] container_runtime::Error),
     #[error("the work was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
     #[error(transparent)]
@@ -117,7 +119,8 @@ impl Bases {
         let layer = host::layer_id();
         if !self.store.has(&layer) {
             let (id, store) = (layer.clone(), self.store.clone());
-            crate::blocking::run(move || host::make(&id, &store)).await?;
+            let made = tokio::task::spawn_blocking(move || host::make(&id, &store)).await;
+            made.map_err(BaseError::Interrupted)??;
         }
         Ok(prepared(layer, suite.python()))
     }

@@ -3,6 +3,8 @@
 use super::{INSIDE, Machine, PackageSettings, SCRATCH};
 
 pub(super) const FILE: &str = "apt.conf";
+/// Where downloads go, below the scratch directory; apt makes only its last part.
+pub(super) const ARCHIVES: &str = "archives";
 /// The settings of fetching that are taken over, with all below them.
 const PREFIXES: [&str; 8] = [
     "Acquire::http::",
@@ -29,7 +31,7 @@ pub(super) fn gather(machine: &Machine, settings: &mut PackageSettings) {
     if settings.files.contains_key("ca-certificates.crt") {
         text.push_str(&format!("Acquire::https::CAInfo \"{INSIDE}/ca-certificates.crt\";\n"));
     }
-    text.push_str(&format!("Dir::Cache::archives \"{INSIDE}/{SCRATCH}/archives/\";\n"));
+    text.push_str(&format!("Dir::Cache::archives \"{INSIDE}/{SCRATCH}/{ARCHIVES}/\";\n"));
     // The user `_apt` may not write there, and apt would say so for each package.
     text.push_str("APT::Sandbox::User \"root\";\n");
     settings.files.insert(FILE.to_owned(), text.into_bytes());

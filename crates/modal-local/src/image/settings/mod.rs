@@ -122,8 +122,10 @@ impl PackageSettings {
         for (name, _) in &self.links {
             durable::create_dir(&directory.join(name), 0o755)?;
         }
+        let scratch = directory.join(SCRATCH);
+        durable::create_dir(&scratch.join(apt::ARCHIVES).join("partial"), 0o755)?;
         // Also for steps that run as another user.
-        durable::create_dir(&directory.join(SCRATCH), 0o1777)
+        durable::create_dir(&scratch, 0o1777)
     }
 
     fn proxies(&mut self, machine: &Machine) {
@@ -275,6 +277,9 @@ pub(crate) mod tests {
         for name in settings.files.keys() {
             assert!(written.join(name).is_file(), "{name}");
         }
-        assert!(written.join("links-0").is_dir() && written.join(SCRATCH).is_dir());
+        assert!(
+            written.join("links-0").is_dir()
+                && written.join(SCRATCH).join("archives/partial").is_dir()
+        );
     }
 }
