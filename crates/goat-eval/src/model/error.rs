@@ -1,5 +1,6 @@
 //! Why the model gave no answer.
 
+use super::retry::ATTEMPTS;
 use crate::secret::Redactor;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -69,7 +70,9 @@ pub enum ModelError {
         message: String,
     },
     /// The server is overloaded or broken, also after retries.
-    #[error("the model endpoint `{url}` failed {attempts} times, last with {status}: {message}")]
+    #[error(
+        "the model endpoint `{url}` failed (attempt {attempts} of {ATTEMPTS}) with {status}: {message}"
+    )]
     Unavailable {
         /// Where.
         url: String,
@@ -82,7 +85,7 @@ pub enum ModelError {
     },
     /// No connection, also after retries.
     #[error(
-        "cannot reach the model endpoint `{url}` in {attempts} attempts, check OPENAI_BASE_URL"
+        "cannot reach the model endpoint `{url}` (attempt {attempts} of {ATTEMPTS}), check OPENAI_BASE_URL"
     )]
     Unreachable {
         /// Where.
@@ -93,7 +96,9 @@ pub enum ModelError {
         source: Cause,
     },
     /// Answers began and broke off, also after retries.
-    #[error("the answer of the model endpoint `{url}` broke off in each of {attempts} attempts")]
+    #[error(
+        "the answer of the model endpoint `{url}` broke off (attempt {attempts} of {ATTEMPTS})"
+    )]
     BrokenStream {
         /// Where.
         url: String,

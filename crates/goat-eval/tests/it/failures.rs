@@ -25,7 +25,7 @@ async fn four_failures_are_the_end() {
     let run = Agent::new(&model).prompt("go").run().await;
     assert_eq!((run.code, run.stdout.as_str(), model.requests().len()), (Some(4), "", 4));
     let expected =
-        format!("the model endpoint `{}` failed 4 times, last with 502: bad gateway", model.url);
+        format!("the model endpoint `{}` failed (attempt 4 of 4) with 502: bad gateway", model.url);
     assert_eq!(run.summary()["error"], expected);
     assert!(run.stderr.ends_with(&format!("goat-eval: {expected}\n")), "{}", run.stderr);
     assert_eq!(run.summary()["outcome"], "model_error");
@@ -85,8 +85,9 @@ async fn an_unreachable_address_is_said() {
     let run = Agent::at(&url).prompt("go").run().await;
     assert_eq!(run.code, Some(4));
     let error = run.summary()["error"].as_str().unwrap().to_owned();
-    let expected =
-        format!("cannot reach the model endpoint `{url}` in 4 attempts, check OPENAI_BASE_URL: ");
+    let expected = format!(
+        "cannot reach the model endpoint `{url}` (attempt 4 of 4), check OPENAI_BASE_URL: "
+    );
     assert_eq!(error, format!("{expected}Connection refused (os error 111)"));
     let run = Agent::at("nonsense").prompt("go").run().await;
     assert_eq!(run.code, Some(4));
