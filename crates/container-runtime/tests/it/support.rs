@@ -4,6 +4,7 @@
 //! missing, since a test that cannot run has not passed.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use container_runtime::{
@@ -48,11 +49,28 @@ pub(crate) fn config(state: &Path) -> RuntimeConfig {
 
 pub(crate) fn root() -> RootSpec {
     let upper = Upper::Tmpfs { bytes: 64 << 20, inodes: 10_000 };
-    RootSpec { layers: vec![base_layer()], upper }
+    RootSpec { layers: base_layers(), upper }
 }
 
 pub(crate) fn spec(id: &str) -> ContainerSpec {
     ContainerSpec::new(id.parse().unwrap(), root())
+}
+
+/// The programs, and for a test as `nobody` the directories that must be his to be writable.
+fn base_layers() -> Vec<PathBuf> {
+    let mut layers = vec![base_layer()];
+    if std::fs::metadata("/proc/self").unwrap().uid() == NOBODY {
+        layers.push(nobodys_layer());
+    }
+    layers
+}
+
+/// Who an ordinary user is in these tests.
+pub(crate) const NOBODY: u32 = 65_534;
+
+/// Where root leaves directories owned by `nobody` for the tests that run as him.
+pub(crate) fn nobodys_layer() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("nobodys-layer")
 }
 
 /// This machine's own programs as a layer, made once for all tests of a target directory.

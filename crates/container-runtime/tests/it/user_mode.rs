@@ -6,10 +6,8 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use crate::support::{base_layer, config};
+use crate::support::{NOBODY, base_layer, config, nobodys_layer};
 use container_runtime::{Mode, Runtime};
-
-const NOBODY: u32 = 65_534;
 
 fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
@@ -31,6 +29,11 @@ fn the_suite_holds_for_an_ordinary_user() {
         return;
     }
     base_layer();
+    for name in ["", "etc", "home", "mnt", "opt", "root", "srv", "tmp", "var", "var/tmp"] {
+        let directory = nobodys_layer().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
             "the_mode_fits_the_user",

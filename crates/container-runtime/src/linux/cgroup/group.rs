@@ -30,10 +30,8 @@ impl ContainerGroup {
             unified_limits: groups.unified_limits,
             v1: groups.v1.iter().map(|(controller, group)| (*controller, below(group))).collect(),
         };
-        let made = group
-            .directories()
-            .try_for_each(|directory| fs::create_dir(directory))
-            .and_then(|()| group.limit(limits));
+        let made =
+            group.directories().try_for_each(fs::create_dir).and_then(|()| group.limit(limits));
         if let Err(error) = made {
             // The first error is the one to tell.
             let _best_effort = group.remove();

@@ -37,7 +37,7 @@ const KEPT_CAPABILITIES: u64 = 1 << 0 // CHOWN
 /// Where a program is looked for if its environment names no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Programs die before init does when memory runs out.
-const OOM_SCORE: &str = "500";
+pub(super) const OOM_SCORE: &str = "500";
 
 /// Why a program does not run: which part, `errno`, the step in words.
 pub(super) type Report = (ExecFailure, i32, String);
@@ -138,9 +138,10 @@ impl Child<'_> {
         rustix::process::setsid().map_err(|error| other("start a session")(error.into()))?;
         connect(self.stdio, self.null, self.terminal, self.ids)
             .map_err(other("connect the standard descriptors"))?;
-        // Absent only in a container whose `/proc` is not mounted, which init does not make.
-        fs::write("/proc/self/oom_score_adj", OOM_SCORE)
-            .map_err(other("set the out-of-memory score"))?;
+        if let Ids::Range(_) = self.ids {
+            fs::write("/proc/self/oom_score_adj", OOM_SCORE)
+                .map_err(other("set the out-of-memory score"))?;
+        }
         set_limits(self.limits).map_err(other("set limits"))?;
         let order = sys::read_memory_file(self.order)
             .and_then(|bytes| Order::decode(&bytes))

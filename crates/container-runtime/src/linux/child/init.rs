@@ -75,6 +75,11 @@ struct Prepared {
 }
 
 fn prepare(plan: &Plan, users: &Users) -> Result<Prepared, Failure> {
+    if matches!(users, Users::Shared) {
+        // An ordinary user may score a process only while it is dumpable, so programs inherit init's score.
+        fs::write("/proc/self/oom_score_adj", exec::OOM_SCORE)
+            .stage(|| "set the out-of-memory score".to_owned())?;
+    }
     protect().stage(|| "protect init".to_owned())?;
     for procs in &plan.join {
         fs::write(procs, "0").stage(|| format!("join the control group `{}`", procs.display()))?;

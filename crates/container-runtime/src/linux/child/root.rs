@@ -153,7 +153,7 @@ fn write_file(file: &GeneratedFile) -> io::Result<()> {
         make_directories(parent)?;
     }
     match fs::remove_file(&file.path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => write_new(&file.path, file),
     }
 }
