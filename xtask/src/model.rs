@@ -117,7 +117,9 @@ impl Model {
 fn refuse_on_modal(upstream: &Upstream, args: &ModelArgs) -> Result<(), UsageError> {
     if upstream.is_local() {
         let url = upstream.base_url();
-        return Err(UsageError(format!("{url} is on this machine: Modal's sandboxes can't reach it")));
+        return Err(UsageError(format!(
+            "{url} is on this machine: Modal's sandboxes can't reach it"
+        )));
     }
     if upstream.key().is_some() && !args.allow_key_in_sandbox {
         let text = "on Modal, without a deployed proxy, OPENAI_API_KEY itself would lie in every \

@@ -11,16 +11,22 @@ use crate::cli::{Global, Output};
 pub(crate) struct Printer {
     output: Output,
     quiet: bool,
+    verbose: bool,
 }
 
 impl Printer {
     pub(crate) fn new(global: &Global) -> Self {
-        Self { output: global.output, quiet: global.quiet }
+        Self { output: global.output, quiet: global.quiet, verbose: global.verbose > 0 }
     }
 
     /// Whether only results and errors are wanted.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// Whether more is wanted.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// Whether progress is wanted as bars: a person watches.

@@ -40,6 +40,15 @@ impl Progress {
         }
     }
 
+    /// The output of a build: its last line on a terminal, all of it with `-v`.
+    fn detail(&self, line: &str) {
+        match &self.bars {
+            _ if self.printer.is_verbose() => self.line(line),
+            Some(bars) => bars.total.set_message(short(line, 80)),
+            None => {}
+        }
+    }
+
     fn output(&self, trial: &TrialKey, descriptor: Descriptor, line: &str) {
         if self.single && descriptor == Descriptor::Stdout {
             self.printer.text(line);
@@ -58,9 +67,11 @@ impl Progress {
 impl Subscriber for Progress {
     async fn on(&self, event: &Event) -> Result<(), BoxError> {
         match event {
-            Event::Preparing { line } => self.line(line),
+            Event::Preparing { line, detail: false } => self.line(line),
+            Event::Preparing { line, detail: true } => self.detail(line),
             Event::AttemptStarted { trial, sandbox, .. } => {
                 if let Some(bars) = &self.bars {
+                    bars.total.set_message("");
                     bars.start(trial);
                 } else if !self.single {
                     self.line(&format!("[{}] started in {sandbox}", trial.task));
@@ -98,7 +109,7 @@ impl Bars {
 
     fn new(trials: usize) -> Self {
         let all = MultiProgress::new();
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} trials  {elapsed}");
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} trials  {elapsed}  {msg}");
         let total = ProgressBar::new(u64::try_from(trials).unwrap_or_default());
         let total = all.add(total);
         total.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -24,7 +24,8 @@ impl State {
     pub(crate) fn new(around: &impl Surroundings) -> Result<Self, UsageError> {
         let named = around.variable("GOAT_STATE_DIR").map(PathBuf::from);
         let xdg = || around.variable("XDG_STATE_HOME").map(|xdg| Path::new(&xdg).join("goat"));
-        let home = || around.variable("HOME").map(|home| Path::new(&home).join(".local/state/goat"));
+        let home =
+            || around.variable("HOME").map(|home| Path::new(&home).join(".local/state/goat"));
         let root = named.or_else(xdg).or_else(home);
         let root = root.ok_or_else(|| {
             UsageError("there is no home directory: set GOAT_STATE_DIR to a directory".to_owned())

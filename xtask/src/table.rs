@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_needed() {
-        let rows = [vec!["a".to_owned(), "passed".to_owned()], vec!["länger".to_owned(), String::new()]];
+        let rows =
+            [vec!["a".to_owned(), "passed".to_owned()], vec!["länger".to_owned(), String::new()]];
         insta::assert_snapshot!(render(&["task", "outcome"], &rows), @r"
         task    outcome
         a       passed

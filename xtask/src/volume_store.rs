@@ -115,7 +115,9 @@ impl ObjectStore for VolumeStore {
             Err(error) => Err(failed(&at, error)),
         });
         // A prefix that does not exist has no objects.
-        metas.filter(|meta| std::future::ready(!matches!(meta, Err(Error::NotFound { .. })))).boxed()
+        metas
+            .filter(|meta| std::future::ready(!matches!(meta, Err(Error::NotFound { .. }))))
+            .boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

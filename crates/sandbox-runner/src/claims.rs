@@ -52,7 +52,8 @@ mod tests {
         );
         assert_eq!(claims.turns, Some(3));
         assert_eq!(claims.usage, Some(TokenUsage { input: 10, cached: 0, output: 4 }));
-        let flat = Claims::parse(br#"{"turns": 1, "input_tokens": 5, "output_tokens": 6, "error": null}"#);
+        let flat =
+            Claims::parse(br#"{"turns": 1, "input_tokens": 5, "output_tokens": 6, "error": null}"#);
         assert_eq!(flat.usage, Some(TokenUsage { input: 5, cached: 0, output: 6 }));
         assert_eq!(Claims::parse(b"\xff{"), Claims::default());
         assert_eq!(Claims::parse(br#"{"turns": -1, "usage": 7}"#).turns, None);

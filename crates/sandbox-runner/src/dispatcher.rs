@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     BoxError, ModelAccess, Plan, PlannedTrial, Result, SandboxBackend,
+    backend::Said,
     event::{Event, Events, millis},
     executor,
 };
@@ -92,15 +93,19 @@ async fn one(runner: &Runner, planned: &PlannedTrial) -> Trial {
 /// Prepares what all sandboxes need, telling its lines as they come.
 async fn prepare(runner: &Runner) -> Result<()> {
     let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
-    let said = move |line: String| {
-        let _gone = sender.send(line);
+    let say = move |said: Said| {
+        let _gone = sender.send(said);
     };
     let telling = async {
-        while let Some(line) = lines.recv().await {
-            runner.events.send(Event::Preparing { line }).await;
+        while let Some(said) = lines.recv().await {
+            let event = match said {
+                Said::Step(line) => Event::Preparing { line, detail: false },
+                Said::Detail(line) => Event::Preparing { line, detail: true },
+            };
+            runner.events.send(event).await;
         }
     };
-    let preparing = async move { runner.backend.prepare(&said).await };
+    let preparing = async move { runner.backend.prepare(&say).await };
     tokio::select! {
         biased;
         () = runner.stop.cancelled() => Ok(()),

@@ -45,6 +45,8 @@ pub enum Event {
     Preparing {
         /// For people.
         line: String,
+        /// Whether it is of interest only to who wants to see everything.
+        detail: bool,
     },
     /// A sandbox exists; nothing runs in it yet.
     AttemptStarted {

@@ -19,7 +19,12 @@ pub(super) async fn run(path: &Path, args: &[&str]) -> anyhow::Result<String> {
     result
 }
 
-async fn run_in(runtime: &Runtime, layer: &Path, path: &Path, args: &[&str]) -> anyhow::Result<String> {
+async fn run_in(
+    runtime: &Runtime,
+    layer: &Path,
+    path: &Path,
+    args: &[&str],
+) -> anyhow::Result<String> {
     let root = RootSpec {
         layers: vec![layer.to_owned()],
         upper: Upper::Tmpfs { bytes: 16 << 20, inodes: 1024 },
@@ -30,7 +35,8 @@ async fn run_in(runtime: &Runtime, layer: &Path, path: &Path, args: &[&str]) -> 
     let container = runtime.create(spec).await.context("can't make an empty root")?;
     let mut exec = ExecSpec::new(["/goat-eval"].iter().chain(args));
     exec.stdout = Stdio::Pipe;
-    let mut process = container.exec(exec).await.context("the agent does not start in an empty root")?;
+    let mut process =
+        container.exec(exec).await.context("the agent does not start in an empty root")?;
     let mut output = String::new();
     if let Some(mut stdout) = process.take_stdout() {
         stdout.read_to_string(&mut output).await.context("can't read what the agent prints")?;

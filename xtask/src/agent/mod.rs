@@ -35,7 +35,11 @@ impl Libc {
 
 /// Builds the agent where it is missing or older than its sources (cargo knows), checks it, and puts
 /// it where the scripts of Goat looked for it.
-pub(crate) fn build(workspace: &Workspace, arch: Arch, printer: &Printer) -> anyhow::Result<AgentBinary> {
+pub(crate) fn build(
+    workspace: &Workspace,
+    arch: Arch,
+    printer: &Printer,
+) -> anyhow::Result<AgentBinary> {
     let libc = libc_for(arch);
     let triple = libc.triple(arch);
     require_target(&triple)?;
@@ -51,7 +55,10 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, printer: &Printer) -> any
     place(&built, &placed)?;
     let agent = AgentBinary::open(&placed, arch)?;
     if !agent.is_static {
-        bail!("`{}` needs a dynamic loader: the C library was not linked statically", placed.display());
+        bail!(
+            "`{}` needs a dynamic loader: the C library was not linked statically",
+            placed.display()
+        );
     }
     Ok(agent)
 }

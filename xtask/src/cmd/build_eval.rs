@@ -4,12 +4,7 @@ use clap::ValueEnum;
 use sandbox_runner::agent::Arch;
 use serde_json::json;
 
-use crate::{
-    agent,
-    context::Context,
-    exit::Exit,
-    workspace::Workspace,
-};
+use crate::{agent, context::Context, exit::Exit, workspace::Workspace};
 
 /// Build the agent as a static Linux program that runs in any image
 ///
@@ -49,7 +44,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         let shown = Workspace::shown(&binary.path);
         let size = std::fs::metadata(&binary.path)?.len();
         let megabytes = size as f64 / 1e6;
-        context.printer.text(&format!("{shown}  {} static  {megabytes:.1} MB  {proof}", arch.name()));
+        context
+            .printer
+            .text(&format!("{shown}  {} static  {megabytes:.1} MB  {proof}", arch.name()));
         built.push(json!({
             "path": binary.path, "arch": arch.name(), "bytes": size, "sha256": binary.sha256,
             "static": binary.is_static, "empty_root": proof,

@@ -83,7 +83,11 @@ fn steps() -> Vec<Step> {
             args: &["doc", "--quiet", "--workspace", "--no-deps"],
             variable: Some(("RUSTDOCFLAGS", "-D warnings")),
         },
-        step(Group::Tests, "examples in documentation", &["test", "--quiet", "--workspace", "--doc"][..]),
+        step(
+            Group::Tests,
+            "examples in documentation",
+            &["test", "--quiet", "--workspace", "--doc"][..],
+        ),
         step(Group::Tests, "tests", tests),
     ]
 }
@@ -111,7 +115,10 @@ fn check_machine() -> anyhow::Result<()> {
     let missing: Vec<&str> =
         NEEDED.iter().filter(|(command, _)| !works(command)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
-        bail!("the tests need what is not installed here; on Debian: apt-get install {}", missing.join(" "));
+        bail!(
+            "the tests need what is not installed here; on Debian: apt-get install {}",
+            missing.join(" ")
+        );
     }
     Ok(())
 }

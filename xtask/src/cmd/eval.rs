@@ -107,7 +107,8 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
     let agent = agent(&args.sandbox, context).await?;
     let sandboxes = tasks.len();
     if context.choice.target == Target::Modal && !args.yes {
-        let question = format!("This starts {sandboxes} sandboxes on Modal, which costs money. Go on?");
+        let question =
+            format!("This starts {sandboxes} sandboxes on Modal, which costs money. Go on?");
         if !context.printer.confirm(&question)? {
             let text = "not started: sandboxes on Modal cost money; confirm with --yes";
             bail!(UsageError(text.to_owned()));
@@ -263,7 +264,11 @@ fn show(context: &Context, done: &Done) -> anyhow::Result<()> {
     context.printer.json(&SummaryFile::new(run, &report.trials))?;
     let text = summary(run, report);
     // The answer of a single prompt is the result; how it went is not.
-    if run.benchmark.is_none() { context.printer.note(&text) } else { context.printer.text(&text) };
+    if run.benchmark.is_none() {
+        context.printer.note(&text)
+    } else {
+        context.printer.text(&text)
+    };
     for failure in &report.failures {
         context.printer.warn(&sandbox_runner::chain(&**failure));
     }

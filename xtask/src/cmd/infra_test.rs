@@ -158,7 +158,10 @@ fn described(agent: &anyhow::Result<AgentBinary>) -> anyhow::Result<String> {
     Ok(format!("{} ({})", agent.path.display(), &agent.sha256[..12]))
 }
 
-async fn empty_root(agent: &anyhow::Result<AgentBinary>, context: &Context) -> anyhow::Result<String> {
+async fn empty_root(
+    agent: &anyhow::Result<AgentBinary>,
+    context: &Context,
+) -> anyhow::Result<String> {
     let Ok(agent) = agent else { anyhow::bail!("there is no agent") };
     if !agent.is_static {
         anyhow::bail!("it needs a dynamic loader");

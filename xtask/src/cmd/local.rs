@@ -44,10 +44,10 @@ struct Serve {
     port: u16,
 }
 
-#[cfg(target_os = "linux")]
-pub(crate) use self::linux::{ensure_running, run};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::elsewhere::{ensure_running, run};
+#[cfg(target_os = "linux")]
+pub(crate) use self::linux::{ensure_running, run};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -116,10 +116,19 @@ mod linux {
 
     async fn status(context: &Context) -> anyhow::Result<Exit> {
         let status = daemon::status(&directory(context)).await?;
-        context.printer.json(&status)?;
+        let mut json = serde_json::to_value(&status)?;
+        match &mut json {
+            serde_json::Value::Object(fields) => {
+                drop(fields.insert("state".into(), "running".into()))
+            }
+            none => *none = json!({"state": "stopped"}),
+        }
+        context.printer.json(&json)?;
         match status {
             Some(status) => context.printer.text(&status_text(&status)),
-            None => context.printer.text("no local server runs; commands start it when they need it"),
+            None => {
+                context.printer.text("no local server runs; commands start it when they need it")
+            }
         }
         Ok(Exit::Ok)
     }
@@ -127,12 +136,13 @@ mod linux {
     fn status_text(status: &ServerStatus) -> String {
         let ServerStatus { url, pid, version, state_dir, sandboxes, builds, .. } = status;
         let uptime = seconds(status.uptime_secs() as f64);
-        let containers = status.containers.as_deref().unwrap_or("not tried yet: no sandbox was made");
+        let containers =
+            status.containers.as_deref().unwrap_or("not tried yet: no sandbox was made");
         let mut text = format!(
             "{url}  process {pid}, version {version}, up {uptime}, idle {} s\n\
              state       {state_dir}\n\
              running     {sandboxes} sandboxes, {builds} image builds\n\
-             containers  {containers}",
+             isolation   {containers}",
             status.idle_secs
         );
         for it in &status.substitutions {
@@ -170,7 +180,6 @@ mod linux {
             ("MODAL_SERVER_URL", server.url.as_str()),
             ("MODAL_TOKEN_ID", server.token_id.as_str()),
             ("MODAL_TOKEN_SECRET", secret),
-            ("MODAL_ENVIRONMENT", context.environment.as_str()),
         ];
         let lines: Vec<_> =
             variables.iter().map(|(name, value)| format!("export {name}='{value}'")).collect();

@@ -81,8 +81,7 @@ fn row(row: &RunRow) -> Vec<String> {
 
 /// `4 passed, 1 failed`, in the order of outcomes.
 fn counts<'c>(counts: impl Iterator<Item = (&'c String, &'c usize)>) -> String {
-    let position =
-        |name: &str| Outcome::ALL.iter().position(|outcome| outcome.name() == name);
+    let position = |name: &str| Outcome::ALL.iter().position(|outcome| outcome.name() == name);
     let mut counts: Vec<_> = counts.collect();
     counts.sort_by_key(|(name, _)| position(name));
     let counts = counts.iter().map(|(name, count)| format!("{count} {}", name.replace('_', " ")));
@@ -230,6 +229,9 @@ mod tests {
     #[test]
     fn runs_of_the_volume_are_a_table() {
         let rows = ["oldest", "before-mcp", "last-scripts"].map(|case| volume_row(&summary(case)));
-        insta::assert_snapshot!(render(&["run", "outcomes", "time", "model", "answered", "mode"], &rows));
+        insta::assert_snapshot!(render(
+            &["run", "outcomes", "time", "model", "answered", "mode"],
+            &rows
+        ));
     }
 }

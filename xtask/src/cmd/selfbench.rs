@@ -55,7 +55,13 @@ pub(crate) enum Goal {
 
 impl Measurement {
     /// Two figures in `unit`, and whether their ratio is as it should be.
-    pub(crate) fn new(name: &str, ours: f64, peer: Option<f64>, unit: &'static str, goal: Goal) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        ours: f64,
+        peer: Option<f64>,
+        unit: &'static str,
+        goal: Goal,
+    ) -> Self {
         let ratio = peer.map(|peer| ours / peer);
         let Goal::AtMost(most) = goal;
         Self {
@@ -112,7 +118,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn table(measurements: &[Measurement]) -> String {
-    let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
     let row = |it: &Measurement| {
         let met = match it.met {
             Some(true) => "yes",
@@ -120,7 +127,15 @@ fn table(measurements: &[Measurement]) -> String {
             None => "not measured",
         };
         let (ours, unit) = (number(Some(it.ours)), it.unit.to_owned());
-        vec![it.name.clone(), ours, number(it.peer), unit, number(it.ratio), it.goal.clone(), met.into()]
+        vec![
+            it.name.clone(),
+            ours,
+            number(it.peer),
+            unit,
+            number(it.ratio),
+            it.goal.clone(),
+            met.into(),
+        ]
     };
     let rows: Vec<_> = measurements.iter().map(row).collect();
     render(&["name", "ours", "peer", "unit", "ratio", "goal", "met"], &rows)

@@ -2,7 +2,10 @@
 
 use std::{pin::Pin, time::Duration};
 
-use crate::{context::Context, exit::{Exit, UsageError}};
+use crate::{
+    context::Context,
+    exit::{Exit, UsageError},
+};
 
 /// Run a long check; its short form is in CI
 #[derive(clap::Args)]
@@ -46,7 +49,8 @@ const SOAKS: &[Soak] = &[];
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let Some(soak) = SOAKS.iter().find(|soak| soak.name == args.name) else {
-        let known: String = SOAKS.iter().map(|it| format!("\n  {}  {}", it.name, it.what)).collect();
+        let known: String =
+            SOAKS.iter().map(|it| format!("\n  {}  {}", it.name, it.what)).collect();
         return Err(UsageError(format!("no soak `{}`; there are:{known}", args.name)).into());
     };
     context.printer.note(&format!("{}: {}", soak.name, soak.what));

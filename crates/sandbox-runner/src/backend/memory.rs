@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Exec, Running, Sandbox, SandboxBackend, SandboxSpec, WORKSPACE};
+use super::{Exec, Running, Said, Sandbox, SandboxBackend, SandboxSpec, Say, WORKSPACE};
 use crate::{Error, Result};
 
 pub mod shell;
@@ -115,8 +115,8 @@ impl MemoryBackend {
 
 #[async_trait]
 impl SandboxBackend for MemoryBackend {
-    async fn prepare(&self, said: &(dyn Fn(String) + Send + Sync)) -> Result<()> {
-        said("sandboxes in memory".to_owned());
+    async fn prepare(&self, say: Say<'_>) -> Result<()> {
+        say(Said::Step("sandboxes in memory".to_owned()));
         Ok(())
     }
 

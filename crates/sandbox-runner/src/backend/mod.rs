@@ -82,12 +82,23 @@ pub struct Running {
     pub exit: BoxFuture<'static, Result<i32>>,
 }
 
+/// Something to say while sandboxes are prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// For everybody.
+    Step(String),
+    /// For who wants to see everything: the output of a build.
+    Detail(String),
+}
+
+/// Who hears it.
+pub type Say<'s> = &'s (dyn Fn(Said) + Send + Sync);
+
 /// Makes sandboxes of one kind: one image, one agent, one size.
 #[async_trait]
 pub trait SandboxBackend: Send + Sync {
-    /// Makes what all sandboxes need (image, volume, upload of the agent). `said` gets lines for
-    /// people. Called once, before the first sandbox.
-    async fn prepare(&self, said: &(dyn Fn(String) + Send + Sync)) -> Result<()>;
+    /// Makes what all sandboxes need (image, volume, upload of the agent). Called once, before the first sandbox.
+    async fn prepare(&self, say: Say<'_>) -> Result<()>;
 
     /// Makes a sandbox.
     async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>>;

@@ -10,7 +10,10 @@ use modal_client::{
 };
 use tokio::sync::OnceCell;
 
-use super::{AGENT, Exec, RESULTS, Reach, Running, Sandbox, SandboxBackend, SandboxSpec, WORKSPACE};
+use super::{
+    AGENT, Exec, RESULTS, Reach, Running, Said, Sandbox, SandboxBackend, SandboxSpec, Say,
+    WORKSPACE,
+};
 use crate::{Error, Result};
 
 /// App that owns the sandboxes.
@@ -54,37 +57,37 @@ impl ModalBackend {
         Self { client, config, ready: OnceCell::new() }
     }
 
-    async fn ready(&self, said: &(dyn Fn(String) + Send + Sync)) -> Result<&Ready> {
-        self.ready.get_or_try_init(|| self.make_ready(said)).await
+    async fn ready(&self, say: Say<'_>) -> Result<&Ready> {
+        self.ready.get_or_try_init(|| self.make_ready(say)).await
     }
 
-    async fn make_ready(&self, said: &(dyn Fn(String) + Send + Sync)) -> Result<Ready> {
+    async fn make_ready(&self, say: Say<'_>) -> Result<Ready> {
         let app = self.client.app(APP).create_if_missing().await;
         let app = app.map_err(|error| Error::backend(format!("look up the app `{APP}`"), error))?;
-        let (image, agent) = tokio::try_join!(self.image(&app, said), self.agent(&app))?;
+        let (image, agent) = tokio::try_join!(self.image(&app, say), self.agent(&app))?;
         Ok(Ready { app, image, agent })
     }
 
-    async fn image(&self, app: &App, said: &(dyn Fn(String) + Send + Sync)) -> Result<BuiltImage> {
+    async fn image(&self, app: &App, say: Say<'_>) -> Result<BuiltImage> {
         let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
         let mut log = LineBuffer::default();
         let image = recipe(self.config.image.as_deref());
         let build = self.client.build(&image, app).on_event(move |event| {
-            for line in log.lines(&event) {
+            for said in log.said(&event) {
                 // Nobody listens once the build is given up.
-                let _gone = sender.send(line);
+                let _gone = sender.send(said);
             }
         });
         let mut build = build.into_future();
         let built = loop {
             tokio::select! {
                 biased;
-                Some(line) = lines.recv() => said(line),
+                Some(said) = lines.recv() => say(said),
                 built = &mut build => break built,
             }
         };
-        while let Ok(line) = lines.try_recv() {
-            said(line);
+        while let Ok(said) = lines.try_recv() {
+            say(said);
         }
         built.map_err(|error| Error::backend("build the sandbox image", error))
     }
@@ -107,8 +110,8 @@ fn recipe(image: Option<&str>) -> Image {
 
 #[async_trait]
 impl SandboxBackend for ModalBackend {
-    async fn prepare(&self, said: &(dyn Fn(String) + Send + Sync)) -> Result<()> {
-        self.ready(said).await.map(|_| ())
+    async fn prepare(&self, say: Say<'_>) -> Result<()> {
+        self.ready(say).await.map(|_| ())
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>> {
@@ -191,7 +194,8 @@ impl Sandbox for ModalSandbox {
 
     async fn exec(&self, exec: &Exec) -> Result<Running> {
         let start = self.sandbox.exec(&exec.argv).workdir(WORKSPACE).timeout(exec.timeout);
-        let start = exec.secrets.iter().fold(start, |start, (name, key)| start.env(name, key.expose()));
+        let start =
+            exec.secrets.iter().fold(start, |start, (name, key)| start.env(name, key.expose()));
         let name = exec.argv.first().cloned().unwrap_or_default();
         let failed = |error| self.failed(&format!("run `{name}`"), error);
         let mut process = start.start().await.map_err(failed)?;
@@ -227,10 +231,17 @@ impl Sandbox for ModalSandbox {
             return Ok(None);
         }
         if found.size <= limit as u64 {
-            return self.sandbox.files().read(path).await.map(|bytes| Some(bytes.into())).map_err(failed);
+            return self
+                .sandbox
+                .files()
+                .read(path)
+                .await
+                .map(|bytes| Some(bytes.into()))
+                .map_err(failed);
         }
         let limit = limit.to_string();
-        let head = self.sandbox.exec(["head", "-c", &limit, path]).output().await.map_err(failed)?;
+        let head =
+            self.sandbox.exec(["head", "-c", &limit, path]).output().await.map_err(failed)?;
         Ok(Some(head.stdout))
     }
 
@@ -242,25 +253,29 @@ impl Sandbox for ModalSandbox {
     }
 }
 
-/// Makes lines for people of build events.
+/// Makes lines for people of build events. A layer that is there already is not worth one.
 #[derive(Default)]
 struct LineBuffer {
     partial: String,
+    /// The layer that is being built, until something shows that it really is.
+    step: Option<String>,
 }
 
 impl LineBuffer {
-    fn lines(&mut self, event: &BuildEvent<'_>) -> Vec<String> {
+    fn said(&mut self, event: &BuildEvent<'_>) -> Vec<Said> {
         match event {
+            BuildEvent::LayerStarted { layer, layers, step } => {
+                self.step = Some(format!("image: layer {layer} of {layers}: {step}"));
+                Vec::new()
+            }
             BuildEvent::Output(text) => {
                 self.partial.push_str(text);
                 let end = self.partial.rfind('\n').map_or(0, |at| at + 1);
                 let rest = self.partial.split_off(end);
                 let whole = std::mem::replace(&mut self.partial, rest);
-                whole.lines().map(|line| format!("image: {line}")).collect()
-            }
-            BuildEvent::LayerStarted { layer, layers, step } => {
-                tracing::debug!(layer, layers, step, "image layer");
-                Vec::new()
+                let step = self.step.take().map(Said::Step);
+                let lines = whole.lines().map(|line| Said::Detail(format!("image: {line}")));
+                step.into_iter().chain(lines).collect()
             }
             _ => Vec::new(),
         }
@@ -272,11 +287,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn build_output_becomes_whole_lines() {
+    fn build_output_becomes_whole_lines_after_the_step_that_prints_it() {
         let mut buffer = LineBuffer::default();
-        assert!(buffer.lines(&BuildEvent::Output("Reading pack")).is_empty());
-        let lines = buffer.lines(&BuildEvent::Output("ages\nDone\nnext"));
-        assert_eq!(lines, ["image: Reading packages", "image: Done"]);
+        let step = "RUN apt-get install -y git";
+        assert!(buffer.said(&BuildEvent::LayerStarted { layer: 1, layers: 2, step }).is_empty());
+        let said = [
+            buffer.said(&BuildEvent::Output("Reading pack")),
+            buffer.said(&BuildEvent::Output("ages\nDone\nnext")),
+        ];
+        assert_eq!(
+            said.concat(),
+            [
+                Said::Step("image: layer 1 of 2: RUN apt-get install -y git".into()),
+                Said::Detail("image: Reading packages".into()),
+                Said::Detail("image: Done".into()),
+            ]
+        );
     }
 
     #[test]
