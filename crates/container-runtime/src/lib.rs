@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 #[cfg(target_os = "linux")]
 pub use linux::{Container, Input, Output, Process, Runtime, host_root, run_if_spawner};
 #[cfg(not(target_os = "linux"))]
-pub use other::{Container, Input, Output, Process, Runtime, run_if_spawner};
+pub use other::{Container, Input, Output, Process, Runtime, host_root, run_if_spawner};
 pub use spec::{
     Builtin, ContainerId, ContainerSpec, Ended, ExecSpec, Exit, ExitStatus, GeneratedFile, Limits,
     Mount, NetworkSpec, PtySize, RootSpec, RuntimeConfig, Stdio, Upper, Usage,

@@ -24,10 +24,7 @@ pub struct Runtime(Infallible);
 impl Runtime {
     /// Always [`Error::Unsupported`].
     pub async fn start(_config: RuntimeConfig) -> Result<Self> {
-        Err(Error::Unsupported {
-            reason: "containers need Linux namespaces".to_owned(),
-            hint: "use the target `modal`, or a Linux machine or virtual machine".to_owned(),
-        })
+        Err(unsupported())
     }
     /// What the probe found.
     pub fn capabilities(&self) -> &Capabilities {
@@ -111,6 +108,10 @@ impl Process {
     pub async fn wait(&self) -> Result<ExitStatus> {
         match self.0 {}
     }
+    /// Its end, if it has ended.
+    pub fn poll(&self) -> Option<ExitStatus> {
+        match self.0 {}
+    }
     /// Signals it.
     pub async fn kill(&self, _signal: i32) -> Result<()> {
         match self.0 {}
@@ -152,5 +153,24 @@ impl AsyncRead for Output {
         _: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         match self.0 {}
+    }
+}
+
+fn unsupported() -> Error {
+    Error::Unsupported {
+        reason: "containers need Linux namespaces".to_owned(),
+        hint: "use the target `modal`, or a Linux machine or virtual machine".to_owned(),
+    }
+}
+
+/// A base layer made of this machine's own programs; there is none on this system.
+pub mod host_root {
+    use std::path::Path;
+
+    use crate::error::Result;
+
+    /// Always [`crate::Error::Unsupported`].
+    pub fn layer(_target: &Path) -> Result<()> {
+        Err(super::unsupported())
     }
 }

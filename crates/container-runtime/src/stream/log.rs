@@ -77,7 +77,7 @@ impl OutputLog {
 
     /// The same, but first lets readers read what would be dropped. A log that somebody reads is therefore
     /// whole however large it grows; one that nobody reads, or whose reader stands still, waits for seconds and
-    /// then goes on (see [`Readers`]). Not cancel safe: a cancelled call may have appended nothing.
+    /// then goes on (see `Readers`). Not cancel safe: a cancelled call may have appended nothing.
     pub async fn append_paced(&self, data: &[u8]) {
         let mut moved = self.shared.readers.movements();
         loop {

@@ -42,10 +42,12 @@ async fn secrets_of_the_machine_stay_out_of_sight() {
     let bench = Bench::new().await;
     let mark = marker();
     let places = ["/tmp", "/var/tmp", "/dev/shm"];
-    let planted: Vec<_> = places.iter().map(|place| format!("{place}/planted-{mark}")).collect();
-    for file in &planted {
-        std::fs::write(file, "secret").unwrap();
-    }
+    let plant = |place: &&str| {
+        let file = tempfile::Builder::new().prefix(&format!("planted-{mark}-")).tempfile_in(place);
+        file.unwrap()
+    };
+    let files: Vec<tempfile::NamedTempFile> = places.iter().map(plant).collect();
+    let planted: Vec<String> = files.iter().map(|file| file.path().display().to_string()).collect();
     let container = bench.container().await;
     let state = bench.state.path().display();
     let mut list = attempts([
@@ -76,13 +78,11 @@ async fn secrets_of_the_machine_stay_out_of_sight() {
     list.push(("find planted files", format!("ls -d {} 2>/dev/null | grep .", planted.join(" "))));
     let breakout = format!(
         "mkdir -p /tmp/jail; perl -e 'opendir D, \"/\"; chroot \"/tmp/jail\"; chdir D; \
-         chdir \"..\" for 1..64; chroot \".\"; exit(-e \"/tmp/planted-{mark}\" ? 0 : 1)'"
+         chdir \"..\" for 1..64; chroot \".\"; exit(-e \"{}\" ? 0 : 1)'",
+        planted[0]
     );
     list.push(("break out of a chroot", breakout));
     assert_all_held(&container, &list).await;
-    for file in planted {
-        std::fs::remove_file(file).unwrap();
-    }
     bench.finish().await;
 }
 

@@ -1,6 +1,7 @@
 //! Real containers on this machine: their life, their limits, what must not be possible inside, and crashes.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "in the tests' helpers a panic is a failed test")]
 
 mod build;
 mod crash;
