@@ -57,6 +57,7 @@ pub(crate) enum Thoroughness {
 
 /// Collects once.
 pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Collected> {
+    let _no_new_trees = ctx.mounts.pause().await;
     let is_quiet = ctx.sandboxes.running() == 0;
     let mut collected = Collected::default();
     if thoroughness == Thoroughness::CachedLayers {
@@ -93,6 +94,17 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
     collected.directories += swept.directories;
     collected.bytes += swept.bytes;
     Ok(collected)
+}
+
+/// Removes what was deleted.
+pub(crate) async fn empty_trash(ctx: &Ctx) -> Result<Collected> {
+    let (trash, is_quiet) = (ctx.dir.trash(), ctx.sandboxes.running() == 0);
+    blocking::run(move || {
+        let mut swept = Collected::default();
+        sweep_trash(&trash, is_quiet, &mut swept)?;
+        Ok(swept)
+    })
+    .await
 }
 
 async fn names(ctx: &Ctx, query: &'static str) -> Result<HashSet<String>> {

@@ -15,6 +15,8 @@ use crate::server::{Server, ServerConfig};
 
 /// How often expired things are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often deleted files are removed from the disk.
+const EMPTY_TRASH: Duration = Duration::from_secs(60);
 /// How often garbage is collected.
 const COLLECT: Duration = Duration::from_secs(3_600);
 /// How long a command that only looks whether a server runs may hold the lock.
@@ -60,7 +62,7 @@ async fn take_lock(dir: &crate::StateDir) -> Result<Lock> {
     loop {
         match Lock::take(dir)? {
             Some(lock) => return Ok(lock),
-            None if tokio::time::Instant::now() >= until => {
+            None if Lock::is_held(dir)? || tokio::time::Instant::now() >= until => {
                 return Err(Error::Locked { path: dir.root().to_owned() });
             }
             None => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -84,8 +86,10 @@ async fn run(ctx: &Ctx, idle_exit: Option<Duration>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut empty_trash = tokio::time::interval(EMPTY_TRASH);
     let mut collect = tokio::time::interval(COLLECT);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    empty_trash.set_missed_tick_behavior(MissedTickBehavior::Delay);
     collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -100,16 +104,27 @@ async fn run(ctx: &Ctx, idle_exit: Option<Duration>) -> Result<()> {
                     return Ok(());
                 }
             }
-            _ = collect.tick() => {
-                let ctx = ctx.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = gc::collect(&ctx, Thoroughness::Regular).await {
-                        tracing::warn!(%error, "garbage was not collected");
-                    }
-                });
-            }
+            _ = empty_trash.tick() => in_background(ctx, |ctx| async move {
+                gc::empty_trash(&ctx).await.map(drop)
+            }),
+            _ = collect.tick() => in_background(ctx, |ctx| async move {
+                gc::collect(&ctx, Thoroughness::Regular).await.map(drop)
+            }),
         }
     }
+}
+
+/// Removes garbage beside everything else; what fails is tried again next time.
+fn in_background<W>(ctx: &Ctx, work: impl FnOnce(Ctx) -> W)
+where
+    W: Future<Output = Result<()>> + Send + 'static,
+{
+    let work = work(ctx.clone());
+    tokio::spawn(async move {
+        if let Err(error) = work.await {
+            tracing::warn!(%error, "garbage was not removed");
+        }
+    });
 }
 
 fn is_idle(ctx: &Ctx, limit: Duration) -> bool {

@@ -91,12 +91,12 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock; `None` if another process has it.
+    /// Takes the lock; `None` if another process has it, be it a server or one that only looks.
     pub(super) fn take(dir: &StateDir) -> Result<Option<Self>> {
         lock(&dir.lock(), FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// Whether a server holds the lock.
+    /// Whether a server holds the lock. Those who look share it for a moment.
     pub(super) fn is_held(dir: &StateDir) -> Result<bool> {
         if !dir.lock().exists() {
             return Ok(false);

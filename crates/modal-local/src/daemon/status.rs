@@ -73,9 +73,9 @@ pub async fn status(dir: &StateDir) -> Result<Option<ServerStatus>> {
     if !Lock::is_held(dir)? {
         return Ok(None);
     }
-    match ServerRecord::read(dir) {
+    match ServerRecord::read(dir).filter(ServerRecord::is_same_process) {
         Some(record) => ask(dir, &record).await.map(Some),
-        // It holds the lock and has not said where it listens: it is starting, or stopping.
+        // It holds the lock and has not said yet where it listens.
         None => Ok(None),
     }
 }

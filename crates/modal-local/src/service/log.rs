@@ -219,3 +219,121 @@ fn item(line: LogRecord) -> TaskLogs {
         ..TaskLogs::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use modal_proto::client::AppGetOrCreateRequest;
+
+    use super::*;
+    use crate::ids::{SandboxId, TaskId};
+    use crate::logs::LogLine;
+    use crate::server::ServerConfig;
+    use crate::state_dir::StateDir;
+
+    struct Fixture {
+        ctx: Ctx,
+        app: AppId,
+        task: TaskId,
+        sandbox: SandboxId,
+        _dir: tempfile::TempDir,
+    }
+
+    async fn fixture() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ServerConfig::new(StateDir::new(dir.path()));
+        let ctx = Ctx::open(config, "http://127.0.0.1:1".to_owned()).await.unwrap();
+        let request = AppGetOrCreateRequest {
+            app_name: "box".to_owned(),
+            object_creation_type: 1,
+            ..Default::default()
+        };
+        let app = crate::service::app::app_get_or_create(&ctx, request).await.unwrap().app_id;
+        let app = AppId::parse(&app).unwrap();
+        Fixture { ctx, app, task: TaskId::random_v2(), sandbox: SandboxId::random_v2(), _dir: dir }
+    }
+
+    impl Fixture {
+        async fn print(&self, lines: &[(&str, f64)]) {
+            let line = |(data, at): &(&str, f64)| LogLine {
+                data: (*data).to_owned(),
+                from: FileDescriptor::Stdout,
+                at: *at,
+            };
+            let lines = lines.iter().map(line).collect();
+            self.ctx.logs.append_task(&self.app, &self.task, &self.sandbox, lines).await;
+        }
+
+        fn follow(&self, timeout: f32, last_entry_id: &str) -> AppGetLogsRequest {
+            AppGetLogsRequest {
+                app_id: self.app.to_string(),
+                task_id: self.task.to_string(),
+                timeout,
+                last_entry_id: last_entry_id.to_owned(),
+                ..Default::default()
+            }
+        }
+    }
+
+    fn lines(batches: &[TaskLogsBatch]) -> Vec<&str> {
+        batches.iter().flat_map(|it| &it.items).map(|it| it.data.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_what_is_there_what_comes_and_the_end() {
+        let it = fixture().await;
+        it.print(&[("one\n", 1.0)]).await;
+        let mut logs = app_get_logs(&it.ctx, it.follow(55.0, "")).await.unwrap();
+        let first = logs.next().await.unwrap().unwrap();
+        assert_eq!(lines(std::slice::from_ref(&first)), ["one\n"]);
+        it.print(&[("two\n", 2.0)]).await;
+        it.ctx.logs.finish_task(&it.task).await;
+        let rest: Vec<_> = logs.map(Result::unwrap).collect().await;
+        assert_eq!(lines(&rest), ["two\n"]);
+        assert!(rest.last().unwrap().app_done);
+        let again = app_get_logs(&it.ctx, it.follow(55.0, &first.entry_id)).await.unwrap();
+        let again: Vec<_> = again.map(Result::unwrap).collect().await;
+        assert_eq!(lines(&again), ["two\n"], "it goes on where the reader was");
+    }
+
+    #[tokio::test]
+    async fn a_fetch_gives_the_last_lines_of_a_time_and_a_count_where_they_are() {
+        let it = fixture().await;
+        it.print(&[("a\n", 100.0), ("b\n", 101.0), ("c\n", 110.0), ("d\n", 200.0)]).await;
+        it.ctx.logs.flush().await;
+        let fetch = |since, until, limit| AppFetchLogsRequest {
+            app_id: it.app.to_string(),
+            since: Some(clock::timestamp(since)),
+            until: Some(clock::timestamp(until)),
+            limit,
+            ..Default::default()
+        };
+        let got = app_fetch_logs(&it.ctx, fetch(100.0, 200.0, 2)).await.unwrap();
+        assert_eq!(lines(&got.batches), ["b\n", "c\n"]);
+        let got = app_fetch_logs(&it.ctx, fetch(0.0, 1_000.0, 0)).await.unwrap();
+        assert_eq!(lines(&got.batches), ["a\n", "b\n", "c\n", "d\n"]);
+        let count = AppCountLogsRequest {
+            app_id: it.app.to_string(),
+            since: Some(clock::timestamp(99.5)),
+            until: Some(clock::timestamp(150.0)),
+            bucket_secs: 10,
+            ..Default::default()
+        };
+        let buckets = app_count_logs(&it.ctx, count).await.unwrap().buckets;
+        let starts = |bucket: &LogBucket| clock::seconds(bucket.bucket_start_at.as_ref().unwrap());
+        let counts: Vec<_> = buckets.iter().map(|it| (starts(it), it.stdout_logs)).collect();
+        assert_eq!(counts, [(99.5, 2), (109.5, 1)]);
+    }
+
+    #[tokio::test]
+    async fn logs_of_nothing_are_refused() {
+        let it = fixture().await;
+        let status = |request| async {
+            app_get_logs(&it.ctx, request).await.err().map(|status| status.code())
+        };
+        let nothing = AppGetLogsRequest::default();
+        assert_eq!(status(nothing).await, Some(tonic::Code::InvalidArgument));
+        let unknown = AppGetLogsRequest { app_id: "ap-x".to_owned(), ..Default::default() };
+        assert_eq!(status(unknown).await, Some(tonic::Code::NotFound));
+        assert_eq!(status(it.follow(1.0, "x")).await, Some(tonic::Code::InvalidArgument));
+    }
+}

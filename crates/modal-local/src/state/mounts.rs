@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use modal_proto::client::DeploymentNamespace;
 use sha2::{Digest as _, Sha256};
 use sqlx::SqlitePool;
+use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use super::cas::{Cas, Sha256Hash};
 use super::creation::Creation;
@@ -45,11 +47,18 @@ pub(crate) struct Mounts {
     db: SqlitePool,
     dir: StateDir,
     cas: Cas,
+    /// Shared while a directory is looked up, exclusive while unused ones are removed.
+    trees: Arc<RwLock<()>>,
 }
 
 impl Mounts {
     pub(crate) fn new(db: SqlitePool, dir: StateDir, cas: Cas) -> Self {
-        Self { db, dir, cas }
+        Self { db, dir, cas, trees: Arc::default() }
+    }
+
+    /// Keeps [`Mounts::tree`] waiting for as long as the guard lives.
+    pub(crate) async fn pause(&self) -> RwLockWriteGuard<'_, ()> {
+        self.trees.write().await
     }
 
     /// Looks up or makes a mount. All contents must have been uploaded.
@@ -97,6 +106,7 @@ impl Mounts {
     /// A directory with the mount's files in their places, to be read only. Mounts with equal files
     /// share one, and all share contents with the store.
     pub(crate) async fn tree(&self, id: &MountId) -> Result<PathBuf> {
+        let _no_removal = self.trees.read().await;
         let record = self.get(id).await?;
         let files = self.files(id).await?;
         let (root, tmp, cas) = (self.dir.mounts(), self.dir.tmp(), self.cas.clone());

@@ -139,8 +139,8 @@ fn clip(size: u64, start: u64, len: u64) -> (u64, u64) {
 /// The ranges of a range, cut where blocks end.
 fn blocks(start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
     let end = start + len;
-    let first = start / BLOCK;
-    (first..end.div_ceil(BLOCK)).map(move |index| {
+    let indices = if len == 0 { 0..0 } else { start / BLOCK..end.div_ceil(BLOCK) };
+    indices.map(move |index| {
         let from = start.max(index * BLOCK);
         (from, end.min((index + 1) * BLOCK) - from)
     })
