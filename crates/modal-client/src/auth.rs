@@ -37,20 +37,28 @@ impl AuthToken {
         &self,
         fetch: impl FnOnce() -> F,
     ) -> Result<SecretString> {
+        self.get_at(Instant::now(), fetch).await
+    }
+
+    async fn get_at<F: Future<Output = Result<SecretString>>>(
+        &self,
+        now: Instant,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<SecretString> {
         let mut slot = self.0.lock().await;
         if let Some(held) = &*slot
-            && Instant::now() < held.renew_at
+            && now < held.renew_at
         {
             return Ok(held.token.clone());
         }
         match (fetch().await, &mut *slot) {
             (Ok(token), slot) => {
-                *slot = Some(Held::new(token.clone()));
+                *slot = Some(Held::new(token.clone(), now));
                 Ok(token)
             }
-            (Err(error), Some(held)) if Instant::now() < held.ends_at => {
+            (Err(error), Some(held)) if now < held.ends_at => {
                 tracing::debug!(%error, "the auth token could not be renewed; the old one still serves");
-                held.renew_at = Instant::now() + held.backoff;
+                held.renew_at = now + held.backoff;
                 held.backoff = (held.backoff * 2).min(LONGEST_BACKOFF);
                 Ok(held.token.clone())
             }
@@ -60,11 +68,10 @@ impl AuthToken {
 }
 
 impl Held {
-    fn new(token: SecretString) -> Self {
+    fn new(token: SecretString, now: Instant) -> Self {
         let life = expiry(token.expose()).map_or(DEFAULT_LIFE, |end| {
             Duration::try_from_secs_f64(end - clock::unix_seconds()).unwrap_or(Duration::ZERO)
         });
-        let now = Instant::now();
         let share = rand::rng().random_range(0.5..0.6);
         Self {
             token,
@@ -99,35 +106,29 @@ pub(crate) mod tests {
         format!("e30.{payload}.sig")
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_token_is_fetched_once_and_again_after_half_its_life() {
-        let (auth, fetches) = (AuthToken::default(), AtomicU32::new(0));
+        let (auth, fetches, start) = (AuthToken::default(), AtomicU32::new(0), Instant::now());
         let fetch = || async {
             fetches.fetch_add(1, Ordering::Relaxed);
             Ok(jwt(Duration::from_secs(1000)).as_str().into())
         };
-        auth.get(fetch).await.unwrap();
-        tokio::time::advance(Duration::from_secs(490)).await;
-        auth.get(fetch).await.unwrap();
-        assert_eq!(fetches.load(Ordering::Relaxed), 1);
-        tokio::time::advance(Duration::from_secs(120)).await;
-        auth.get(fetch).await.unwrap();
-        assert_eq!(fetches.load(Ordering::Relaxed), 2);
+        for (seconds, fetched) in [(0, 1), (490, 1), (610, 2)] {
+            auth.get_at(start + Duration::from_secs(seconds), fetch).await.unwrap();
+            assert_eq!(fetches.load(Ordering::Relaxed), fetched, "after {seconds} s");
+        }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_old_token_serves_while_renewal_fails_and_not_after_its_end() {
-        let auth = AuthToken::default();
+        let (auth, start) = (AuthToken::default(), Instant::now());
         let failing = || async { Err(Error::deadline(Operation::new("fetch", "a token"), "slow")) };
-        assert!(auth.get(failing).await.is_err());
-        let first = auth
-            .get(|| async { Ok(jwt(Duration::from_secs(1000)).as_str().into()) })
-            .await
-            .unwrap();
-        tokio::time::advance(Duration::from_secs(700)).await;
-        assert_eq!(auth.get(failing).await.unwrap(), first);
-        tokio::time::advance(Duration::from_secs(400)).await;
-        assert!(auth.get(failing).await.is_err());
+        assert!(auth.get_at(start, failing).await.is_err());
+        let good = || async { Ok(jwt(Duration::from_secs(1000)).as_str().into()) };
+        let first = auth.get_at(start, good).await.unwrap();
+        let later = auth.get_at(start + Duration::from_secs(700), failing).await;
+        assert_eq!(later.unwrap(), first);
+        assert!(auth.get_at(start + Duration::from_secs(1100), failing).await.is_err());
     }
 
     #[test]

@@ -62,6 +62,19 @@ impl StdinWriter {
         Self { router, target, offset: 0, pending: Mutex::new(None), closed: false }
     }
 
+    /// Writes the last bytes and closes the input, in one call.
+    ///
+    /// # Errors
+    /// As for writing; what was written before counts too.
+    pub async fn finish(mut self, data: impl Into<Vec<u8>>) -> Result<()> {
+        let pending =
+            self.pending.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(pending) = pending {
+            pending.await?;
+        }
+        write(&self.router, &self.target, self.offset, data.into(), true).await
+    }
+
     fn start(&mut self, data: Vec<u8>, eof: bool) {
         let (router, target, offset) = (self.router.clone(), self.target.clone(), self.offset);
         self.offset += data.len() as u64;

@@ -95,6 +95,16 @@ pub struct FileProblem {
     pub message: String,
 }
 
+/// What of the tool's output is read, as Modal's clients do; errors are read in any case where it fails.
+enum Reply {
+    /// Nothing: the tool is given this input.
+    Nothing(Bytes),
+    /// What it says about a failure.
+    Errors,
+    /// Its output too.
+    Output,
+}
+
 impl SandboxFiles {
     pub(super) fn new(router: Router) -> Self {
         Self { router }
@@ -102,7 +112,9 @@ impl SandboxFiles {
 
     /// The contents of a file.
     pub async fn read(&self, path: &str) -> Result<Bytes> {
-        self.run("read", path, &json!({"ReadFile": {"path": path}}), None).await.map(Bytes::from)
+        self.run("read", path, &json!({"ReadFile": {"path": path}}), Reply::Output)
+            .await
+            .map(Bytes::from)
     }
 
     /// The contents of a text file.
@@ -117,7 +129,7 @@ impl SandboxFiles {
     /// Writes a file, with the directories above it.
     pub async fn write(&self, path: &str, data: impl Into<Bytes>) -> Result<()> {
         let command = json!({"WriteFile": {"path": path}});
-        self.run("write", path, &command, Some(data.into())).await.map(drop)
+        self.run("write", path, &command, Reply::Nothing(data.into())).await.map(drop)
     }
 
     /// Writes a file with the contents of a local one.
@@ -147,26 +159,28 @@ impl SandboxFiles {
 
     /// What is in a directory.
     pub async fn list(&self, path: &str) -> Result<Vec<SandboxFile>> {
-        let printed = self.run("list", path, &json!({"ListFiles": {"path": path}}), None).await?;
+        let printed =
+            self.run("list", path, &json!({"ListFiles": {"path": path}}), Reply::Output).await?;
         self.parse("list", path, &printed)
     }
 
     /// About a file.
     pub async fn stat(&self, path: &str) -> Result<SandboxFile> {
-        let printed = self.run("look at", path, &json!({"Stat": {"path": path}}), None).await?;
+        let printed =
+            self.run("look at", path, &json!({"Stat": {"path": path}}), Reply::Output).await?;
         self.parse("look at", path, &printed)
     }
 
     /// Makes a directory; with `parents` also those above it, and it is no error if it exists.
     pub async fn make_directory(&self, path: &str, parents: bool) -> Result<()> {
         let command = json!({"MakeDirectory": {"path": path, "parents": parents}});
-        self.run("make directory", path, &command, None).await.map(drop)
+        self.run("make directory", path, &command, Reply::Errors).await.map(drop)
     }
 
     /// Removes a file; with `recursive` also a directory with everything in it.
     pub async fn remove(&self, path: &str, recursive: bool) -> Result<()> {
         let command = json!({"Remove": {"path": path, "recursive": recursive}});
-        self.run("remove", path, &command, None).await.map(drop)
+        self.run("remove", path, &command, Reply::Errors).await.map(drop)
     }
 
     async fn run(
@@ -174,28 +188,37 @@ impl SandboxFiles {
         verb: &'static str,
         path: &str,
         command: &serde_json::Value,
-        input: Option<Bytes>,
+        reply: Reply,
     ) -> Result<Vec<u8>> {
         let exec = Exec::new(self.router.clone(), vec![TOOL.to_owned(), command.to_string()]);
         let process = exec.start().await?;
-        let sent = match input {
-            Some(data) => send_all(process.router(), process.id(), data).await,
-            None => Ok(()),
+        let (sent, stdout, mut stderr) = match reply {
+            // Whatever is wrong with the input shows in how the tool ends.
+            Reply::Nothing(input) => {
+                (send_all(process.router(), process.id(), input).await, Vec::new(), Vec::new())
+            }
+            Reply::Errors => (Ok(()), Vec::new(), process.stderr().read_bytes().await?),
+            Reply::Output => {
+                let (stdout, stderr) =
+                    tokio::try_join!(process.stdout().read_bytes(), process.stderr().read_bytes())?;
+                (Ok(()), stdout, stderr)
+            }
         };
-        let output = process.output().await?;
-        if output.code != 0 {
-            return Err(self.failed(verb, path, &output));
+        let code = process.wait().await?;
+        if code == 0 {
+            return sent.map(|()| stdout);
         }
-        sent?;
-        Ok(output.stdout)
+        if stderr.is_empty() {
+            stderr = process.stderr().read_bytes().await?;
+        }
+        Err(self.failed(verb, path, code, &stderr))
     }
 
-    fn failed(&self, verb: &'static str, path: &str, output: &super::Output) -> Error {
+    fn failed(&self, verb: &'static str, path: &str, code: i32, stderr: &[u8]) -> Error {
         let operation = self.operation(verb, path);
-        let Ok(problem) = serde_json::from_slice::<FileProblem>(&output.stderr) else {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let text =
-                format!("the file system tool ended with code {}: {}", output.code, said.trim());
+        let Ok(problem) = serde_json::from_slice::<FileProblem>(stderr) else {
+            let said = String::from_utf8_lossy(stderr);
+            let text = format!("the file system tool ended with code {code}: {}", said.trim());
             return Error::Server { operation, source: Box::new(Problem(text)) };
         };
         let kind = problem.error_kind.clone();

@@ -1,0 +1,342 @@
+//! A server that answers from a recording of the official SDK and compares what it is asked with what
+//! the SDK asked.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    fmt::Write as _,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    body::Bytes as Body,
+    extract::{self, Path as UrlPath},
+    routing::get,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tonic::{Code, Status};
+
+use super::raw::{self, Answer, Call};
+
+/// What may differ: the method (`*` is any), the field as a JSON pointer or `deadline`, and why.
+pub(crate) type Exceptions = &'static [(&'static str, &'static str, &'static str)];
+
+/// The server, and what it found.
+pub(crate) struct Replay {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pool: DescriptorPool,
+    exceptions: Exceptions,
+    state: Mutex<State>,
+    blocks: Mutex<HashMap<String, Bytes>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The recorded calls that were not made yet, by method.
+    calls: HashMap<String, VecDeque<Value>>,
+    problems: Vec<String>,
+}
+
+impl Replay {
+    /// Serves `fixtures/wire/<name>.jsonl`.
+    pub(crate) async fn start(name: &str, exceptions: Exceptions) -> Self {
+        let shared = Arc::new(Shared {
+            pool: DescriptorPool::decode(modal_proto::DESCRIPTORS).unwrap(),
+            exceptions,
+            state: Mutex::default(),
+            blocks: Mutex::default(),
+        });
+        let blocks = serve_blocks(Arc::clone(&shared)).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        shared.state.lock().unwrap().calls = read(name, &url, &blocks);
+        let handler = Arc::clone(&shared);
+        raw::serve_on(listener, Arc::new(move |call| answer(Arc::clone(&handler), call).boxed()));
+        Self { url, shared }
+    }
+
+    /// Fails unless every call was compared without a difference and all recorded ones were made, but
+    /// those of `unused`: method, a part of the request, and why.
+    pub(crate) fn finish(self, unused: Exceptions) {
+        let state = self.shared.state.lock().unwrap();
+        let mut text = state.problems.join("\n");
+        for (method, calls) in &state.calls {
+            for call in calls {
+                let request = call["requests"].to_string();
+                let is_expected =
+                    |(name, part, _): &(&str, &str, &str)| name == method && request.contains(part);
+                if !unused.iter().any(is_expected) {
+                    let _ = write!(text, "\n{method} was called by the SDK only: {request}");
+                }
+            }
+        }
+        assert!(text.is_empty(), "{text}");
+    }
+}
+
+fn read(name: &str, url: &str, blocks: &str) -> HashMap<String, VecDeque<Value>> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/wire");
+    let text = std::fs::read_to_string(fixtures.join(name).with_extension("jsonl")).unwrap();
+    let mut calls: HashMap<String, VecDeque<Value>> = HashMap::new();
+    for line in text.lines() {
+        let mut call: Value = serde_json::from_str(line).unwrap();
+        let Some(method) =
+            call["method"].as_str().filter(|_| call["ev"].is_null()).map(str::to_owned)
+        else {
+            continue;
+        };
+        redirect(&mut call["responses"], url, blocks);
+        calls.entry(method).or_default().push_back(call);
+    }
+    calls
+}
+
+/// Points addresses of the recording's servers to ours.
+fn redirect(value: &mut Value, url: &str, blocks: &str) {
+    match value {
+        Value::String(text) => {
+            let Some(rest) = text.strip_prefix("http://127.0.0.1:") else { return };
+            let path = rest.find('/').map_or("", |slash| &rest[slash..]);
+            *text = if path.is_empty() { url.to_owned() } else { format!("{blocks}{path}") };
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, url, blocks)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| redirect(field, url, blocks)),
+        _ => {}
+    }
+}
+
+async fn answer(shared: Arc<Shared>, mut call: Call) -> Answer {
+    let mut sent = Vec::new();
+    while let Some(Ok(message)) = call.messages.next().await {
+        sent.push(message);
+    }
+    let Some(recorded) = take(&shared, &call, &sent) else {
+        return Answer::fail(Status::unimplemented(format!(
+            "{} is not in the recording",
+            call.method
+        )));
+    };
+    compare(&shared, &call, &sent, &recorded);
+    let (_, output) = types(&shared.pool, &call.method);
+    let messages: Vec<Bytes> = recorded["responses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|response| {
+            let mut json = response["msg"].clone();
+            // The recorder keeps the first 600 characters of long bytes.
+            if let Some(kept) = json["data"].as_str().and_then(|data| data.split_once('.')) {
+                json["data"] = json!(kept.0);
+            }
+            if json["token"] == "<jwt>" {
+                json["token"] = json!("e30.e30.sig");
+            }
+            normalise(&mut json);
+            DynamicMessage::deserialize(output.clone(), json).unwrap().encode_to_vec().into()
+        })
+        .collect();
+    match recorded["status"].as_str().unwrap() {
+        "OK" => Answer::many(messages),
+        status => Answer::many(messages)
+            .then(Status::new(code(status), recorded["message"].as_str().unwrap_or(""))),
+    }
+}
+
+/// The recorded call that this one is compared with: the first of the method that is the same, else the first.
+fn take(shared: &Shared, call: &Call, sent: &[Bytes]) -> Option<Value> {
+    let mut state = shared.state.lock().unwrap();
+    let ours = to_json(shared, &call.method, sent);
+    let calls = state.calls.get_mut(&call.method).filter(|calls| !calls.is_empty());
+    let Some(calls) = calls else {
+        state.problems.push(format!(
+            "{} was called once more than by the SDK: {}",
+            call.method,
+            json!(ours)
+        ));
+        return None;
+    };
+    let same = calls.iter().position(|recorded| {
+        without(shared, &call.method, &ours) == without(shared, &call.method, &requests(recorded))
+    });
+    calls.remove(same.unwrap_or(0))
+}
+
+fn compare(shared: &Shared, call: &Call, sent: &[Bytes], recorded: &Value) {
+    let mut problems = Vec::new();
+    let ours = without(shared, &call.method, &to_json(shared, &call.method, sent));
+    let theirs = without(shared, &call.method, &requests(recorded));
+    if ours != theirs {
+        problems.push(format!(
+            "{}:\n  ours {}\n  SDK  {}",
+            call.method,
+            json!(ours),
+            json!(theirs)
+        ));
+    }
+    let (ours, theirs) = (headers(call), recorded_headers(recorded));
+    if ours != theirs {
+        problems.push(format!("{}: headers {ours:?}, of the SDK {theirs:?}", call.method));
+    }
+    let deadline = recorded["deadline_s"].as_f64();
+    let is_free =
+        shared.exceptions.iter().any(|(of, what, _)| *of == call.method && *what == "deadline");
+    if let Some(problem) = (!is_free)
+        .then_some(())
+        .and_then(|()| deadline_problem(call.header("grpc-timeout"), deadline))
+    {
+        problems.push(format!("{}: {problem}", call.method));
+    }
+    shared.state.lock().unwrap().problems.extend(problems);
+}
+
+fn requests(recorded: &Value) -> Vec<Value> {
+    let requests = recorded["requests"].as_array().unwrap();
+    requests.iter().map(request).collect()
+}
+
+/// A recorded message; bytes that the recorder left out are known by length and hash.
+fn request(recorded: &Value) -> Value {
+    let mut message = recorded["msg"].clone();
+    if let Some(long) = recorded["long_bytes"].as_object() {
+        for (field, about) in long {
+            message[field.as_str()] = json!(format!("{} bytes of any kind", about["bytes_len"]));
+        }
+    }
+    message
+}
+
+fn to_json(shared: &Shared, method: &str, sent: &[Bytes]) -> Vec<Value> {
+    let (input, _) = types(&shared.pool, method);
+    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(true);
+    let json = |bytes: &Bytes| {
+        let message = DynamicMessage::decode(input.clone(), bytes.clone()).unwrap();
+        let mut value =
+            message.serialize_with_options(serde_json::value::Serializer, &options).unwrap();
+        // As the recorder does with long bytes.
+        if let Some(data) = value["data"].as_str().and_then(|data| STANDARD.decode(data).ok())
+            && data.len() > 65_536
+        {
+            value["data"] = json!(format!("{} bytes of any kind", data.len()));
+        }
+        value
+    };
+    sent.iter().map(json).collect()
+}
+
+/// Messages without what may differ.
+fn without(shared: &Shared, method: &str, messages: &[Value]) -> Vec<Value> {
+    let mut messages = messages.to_vec();
+    for message in &mut messages {
+        for (of, pointer, _) in shared.exceptions {
+            if *of != method && *of != "*" {
+                continue;
+            }
+            let Some((parent, field)) = pointer.rsplit_once('/') else { continue };
+            if let Some(object) = message.pointer_mut(parent).and_then(Value::as_object_mut) {
+                object.remove(field);
+            }
+        }
+        normalise(message);
+    }
+    messages
+}
+
+/// JSON inside of strings is compared as JSON: its spaces mean nothing.
+fn normalise(message: &mut Value) {
+    for argument in message["command_args"].as_array_mut().into_iter().flatten() {
+        let inner = argument.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        if let Some(inner) = inner.filter(Value::is_object) {
+            *argument = inner;
+        }
+    }
+    // Indexing above adds nulls where there was nothing.
+    if let Some(object) = message.as_object_mut() {
+        object.retain(|_, value| !value.is_null());
+    }
+}
+
+fn types(pool: &DescriptorPool, method: &str) -> (MessageDescriptor, MessageDescriptor) {
+    let mut methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    let found = methods.find(|found| found.name() == method).unwrap();
+    (found.input(), found.output())
+}
+
+/// The names of Modal's own headers.
+fn headers(call: &Call) -> BTreeSet<String> {
+    let names = call.metadata.keys().filter_map(|key| match key {
+        tonic::metadata::KeyRef::Ascii(key) => Some(key.as_str().to_owned()),
+        tonic::metadata::KeyRef::Binary(_) => None,
+    });
+    names.filter(|name| name.starts_with("x-") || name == "authorization").collect()
+}
+
+fn recorded_headers(recorded: &Value) -> BTreeSet<String> {
+    recorded["metadata"].as_object().unwrap().keys().cloned().collect()
+}
+
+/// The recorder saw what was left of a deadline; ours is in milliseconds or so and must be a little more.
+fn deadline_problem(ours: Option<&str>, theirs: Option<f64>) -> Option<String> {
+    let seconds = ours.map(|text| {
+        let (number, unit) = text.split_at(text.len() - 1);
+        let number: f64 = number.parse().unwrap();
+        number
+            * match unit {
+                "H" => 3600.0,
+                "M" => 60.0,
+                "S" => 1.0,
+                "m" => 1e-3,
+                "u" => 1e-6,
+                _ => 1e-9,
+            }
+    });
+    match (seconds, theirs) {
+        (None, None) => None,
+        (Some(ours), Some(theirs)) if (theirs..=theirs + 1.5).contains(&ours) => None,
+        (ours, theirs) => Some(format!("deadline {ours:?}, of the SDK {theirs:?}")),
+    }
+}
+
+fn code(name: &str) -> Code {
+    match name {
+        "NOT_FOUND" => Code::NotFound,
+        "ALREADY_EXISTS" => Code::AlreadyExists,
+        other => panic!("status {other} of a recording"),
+    }
+}
+
+/// The HTTP server of blocks: keeps what is PUT, and gives it back by its hash.
+async fn serve_blocks(shared: Arc<Shared>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new()
+        .route("/block/{name}", get(get_block).put(put_block))
+        .layer(axum::extract::DefaultBodyLimit::disable())
+        .with_state(shared);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+async fn put_block(extract::State(shared): extract::State<Arc<Shared>>, body: Body) -> String {
+    let hash = hex::encode(Sha256::digest(&body));
+    shared.blocks.lock().unwrap().insert(hash.clone(), body);
+    format!("test-put-response:{hash}")
+}
+
+/// `test-get-request:v2:<hash>:<start>:<end>`.
+async fn get_block(
+    extract::State(shared): extract::State<Arc<Shared>>,
+    UrlPath(name): UrlPath<String>,
+) -> Body {
+    let hash = name.split(':').nth(2).unwrap_or_default().to_owned();
+    shared.blocks.lock().unwrap().get(&hash).cloned().unwrap_or_default()
+}

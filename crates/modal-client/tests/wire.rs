@@ -1,0 +1,281 @@
+//! The same jobs as in `fixtures/wire`, with our client: every request must be the one that the
+//! official SDK sent, field by field, with the same headers and deadlines.
+
+mod support;
+
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use modal_client::{Client, Image, MiB, NetworkAccess, Port, Pty, Redirect, Secret, VolumeMount};
+use support::recording::{Exceptions, Replay};
+use tokio::io::AsyncWriteExt as _;
+
+async fn replay(name: &str, exceptions: Exceptions) -> (Replay, Client) {
+    let replay = Replay::start(name, exceptions).await;
+    let client = support::client(&replay.url).await;
+    (replay, client)
+}
+
+/// A local file or directory with the contents that the recordings were made with.
+fn local() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("hello.txt"), "hello wire\n").unwrap();
+    std::fs::create_dir(directory.path().join("ctx")).unwrap();
+    std::fs::write(directory.path().join("ctx/app.py"), "print(\"app\")\n").unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn environments() {
+    let (replay, client) = replay("01_environment", &[]).await;
+    let environments = client.environments();
+    assert_eq!(environments.list().await.unwrap().len(), 1);
+    environments.create("dev").await.unwrap();
+    assert_eq!(environments.list().await.unwrap()[1].name, "dev");
+    environments.delete("dev").await.unwrap();
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+#[should_panic(
+    expected = "EnvironmentCreate:\n  ours [{\"name\":\"other\"}]\n  SDK  [{\"name\":\"dev\"}]"
+)]
+async fn a_request_that_differs_is_found() {
+    let (replay, client) = replay("01_environment", &[]).await;
+    client.environments().create("other").await.unwrap();
+    replay
+        .finish(&[("EnvironmentList", "", "not called"), ("EnvironmentDelete", "", "not called")]);
+}
+
+#[tokio::test]
+async fn apps() {
+    let (replay, client) = replay("05_app", &[]).await;
+    let app = client.app("my-app").create_if_missing().await.unwrap();
+    assert_eq!(client.app("my-app").await.unwrap(), app);
+    assert!(client.app("missing-app").await.unwrap_err().is_not_found());
+    assert_eq!(client.apps().list().await.unwrap()[0].id, app.id);
+    let named = client.apps().by_name("my-app").await.unwrap();
+    client.apps().stop(&named.id).await.unwrap();
+    assert!(client.apps().list().await.unwrap().is_empty());
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn volumes() {
+    let exceptions: Exceptions =
+        &[("VolumeList", "/pagination/created_before", "the clock of the moment")];
+    let (replay, client) = replay("04_volume_v2", exceptions).await;
+    let local = local();
+    let hello = local.path().join("hello.txt");
+    client.volume("vol-cli").create().await.unwrap();
+    assert_eq!(client.volumes().list().await.unwrap()[0].name, "vol-cli");
+    // Modal's command line looks the volume up for each command.
+    let volume = async || client.volume("vol-cli").await.unwrap();
+    volume().await.upload().file(&hello, "/hello.txt").await.unwrap();
+    let exists = volume().await.upload().file(&hello, "/hello.txt").await.unwrap_err();
+    assert!(exists.is_already_exists(), "{exists:?}");
+    volume().await.upload().file(&hello, "/hello.txt").overwrite(true).await.unwrap();
+    volume().await.upload().tree(local.path().join("ctx"), "/dir").await.unwrap();
+    assert_eq!(volume().await.list("/").await.unwrap().len(), 4);
+    volume().await.list("/dir").stream().try_collect::<Vec<_>>().await.unwrap();
+    let found = volume().await;
+    assert_eq!(found.list("hello.txt").recursive(true).await.unwrap()[0].size, 11);
+    assert_eq!(found.read("hello.txt").bytes().await.unwrap(), "hello wire\n");
+    volume().await.copy(["hello.txt"], "hello2.txt", false).await.unwrap();
+    volume().await.remove("hello.txt").await.unwrap();
+    let other = client.volume("vol-py").create_if_missing().await.unwrap();
+    let batch = other.upload().bytes_with_mode("in memory", "/mem.txt", 0o600);
+    batch.file(&hello, "/a/hello.txt").tree(local.path().join("ctx"), "/ctx").await.unwrap();
+    assert_eq!(other.list("/").recursive(true).await.unwrap().len(), 3);
+    assert_eq!(other.read("mem.txt").bytes().await.unwrap(), "in memory");
+    other.list("/").recursive(true).await.unwrap();
+    other.remove("mem.txt").await.unwrap();
+    assert!(other.read("nope.txt").await.unwrap_err().is_not_found());
+    volume().await.rename("vol-new").await.unwrap();
+    client.volume("vol-new").await.unwrap().delete().await.unwrap();
+    replay.finish(&[
+        ("VolumeGetOrCreate", "vol-cli", "looked up for the two files of random bytes"),
+        ("VolumePutFiles2", "/big/", "random bytes that nobody kept"),
+        ("VolumeListFiles2", "five_mib", "random bytes that nobody kept"),
+        ("VolumeGetFile2", "five_mib", "random bytes that nobody kept"),
+    ]);
+}
+
+#[tokio::test]
+async fn debian_images() {
+    let (replay, client) = replay("06_image_debian", &[]).await;
+    let local = local();
+    let app = client.app("image-app").create_if_missing().await.unwrap();
+    let image = Image::debian_slim()
+        .python("3.12")
+        .apt_install(["git", "curl"])
+        .pip_install(["requests==2.32.3", "rich"])
+        .copy_local_file(local.path().join("hello.txt"), "/opt/hello.txt")
+        .run_commands(["echo hi", "cat /opt/hello.txt"])
+        .with_secret(Secret::from_map([("BUILD_TOKEN", "t")]))
+        .env([("FOO", "bar"), ("QUOTED", "a \"b\" $c")])
+        .workdir("/opt")
+        .entrypoint(["/bin/sh", "-c"])
+        .cmd(["echo", "x"]);
+    let (lines, printed) = std::sync::mpsc::channel();
+    let build = client.build(&image, &app).on_log(move |text| lines.send(text.to_owned()).unwrap());
+    assert_eq!(build.await.unwrap().id.as_str(), "im-9");
+    assert_eq!(printed.iter().filter(|text| text == "build finished\n").count(), 9);
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn registry_images() {
+    let (replay, client) = replay("07_image_registry", &[]).await;
+    let app = client.app("image-app").create_if_missing().await.unwrap();
+    let uv = [
+        "COPY --from=ghcr.io/astral-sh/uv:latest /uv /.uv/uv",
+        "RUN /.uv/uv pip install --python $(command -v python) --compile-bytecode --torch-backend=auto 'huggingface_hub[hf_transfer]' vllm==0.10.0",
+    ];
+    let image = Image::from_registry("nvidia/cuda:12.8.1-devel-ubuntu22.04")
+        .add_python("3.12")
+        .entrypoint(Vec::<String>::new())
+        .dockerfile_commands(uv)
+        .env([("HF_HUB_ENABLE_HF_TRANSFER", "1")]);
+    let built = client.build(&image, &app).await.unwrap();
+    client.build(&Image::from_registry("ubuntu:22.04"), &app).await.unwrap();
+    let login = Secret::from_map([("REGISTRY_USERNAME", "u"), ("REGISTRY_PASSWORD", "p")]);
+    let private =
+        Image::from_registry("myreg.example.com/x:1").registry_secret(login).add_python("3.11");
+    client.build(&private, &app).await.unwrap();
+    let login = Secret::from_map([("AWS_ACCESS_KEY_ID", "a")]);
+    let ecr = Image::from_registry("000000000000.dkr.ecr.us-east-1.amazonaws.com/r:v1");
+    client.build(&ecr.registry_secret(login).add_python("3.12"), &app).await.unwrap();
+    assert_eq!(client.build(&Image::from_id(built.id.clone()), &app).await.unwrap(), built);
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn sandboxes() {
+    let exceptions: Exceptions = &[
+        ("VolumeGetOrCreate", "/version", "the flow leaves it to the server, we ask for version 2"),
+        ("*", "/exec_id", "made at random"),
+        ("SandboxGetTunnelsV2", "/timeout", "the flow asks for 5 seconds, we for the usual 50"),
+        (
+            "TaskExecStdioRead",
+            "deadline",
+            "we limit it on our side, so that late output is not cut off",
+        ),
+    ];
+    let (replay, client) = replay("11_sandbox", exceptions).await;
+    let app = client.app("sb-app").create_if_missing().await.unwrap();
+    let image = Image::debian_slim().python("3.12").pip_install(["requests"]);
+    let image = client.build(&image, &app).await.unwrap();
+    client.secrets().get_or_create("wire-secret", [("API_KEY", "abc")]).await.unwrap();
+    let secret = client.secrets().get("wire-secret").await.unwrap();
+    let volume = client.volume("sb-vol").create_if_missing().await.unwrap();
+    let sandbox = client
+        .sandbox(&app, &image)
+        .command(["bash", "-c", "echo started; cat; echo err >&2; sleep 60"])
+        .name("my-sandbox")
+        .tag("team", "wire")
+        .tag("k", "v")
+        .env("E1", "v1")
+        .secret(&secret)
+        .secret(&Secret::from_map([("INLINE", "1")]))
+        .volume("/data", VolumeMount::new(&volume))
+        .workdir("/tmp")
+        .timeout(Duration::from_secs(600))
+        .idle_timeout(Duration::from_secs(120))
+        .cpu(0.5, Some(2.0))
+        .memory(MiB(512), Some(MiB(1024)))
+        .port(8080)
+        .open_port(Port::Unencrypted(9090))
+        .open_port(Port::Http2(5001))
+        .create()
+        .await
+        .unwrap();
+    sandbox.stdin().finish("typed on stdin\n").await.unwrap();
+    assert_eq!(sandbox.poll().await.unwrap(), None);
+    let tunnels = sandbox.tunnels().await.unwrap();
+    assert_eq!(tunnels[&9090].unencrypted, Some(("r1.modal.host".to_owned(), 39090)));
+    commands(&sandbox).await;
+    sandbox.terminate().await.unwrap();
+    assert_eq!(sandbox.wait().await.unwrap().code, 137);
+    assert_eq!(sandbox.stdout().read_text().await.unwrap(), "started\ntyped on stdin\n");
+    assert_eq!(sandbox.stderr().read_text().await.unwrap(), "err\n");
+
+    let blocked = client.sandbox(&app, &image).command(["bash", "-c", "echo bye; exit 7"]);
+    let blocked = blocked.network(NetworkAccess::Blocked).create().await.unwrap();
+    assert_eq!(blocked.wait().await.unwrap().code, 7);
+    assert_eq!(blocked.stdout().read_text().await.unwrap(), "bye\n");
+    let listed =
+        NetworkAccess::AllowList { cidrs: vec!["10.0.0.0/8".to_owned()], domains: Vec::new() };
+    let listed = client.sandbox(&app, &image).network(listed).verbose(true).region("us-east");
+    listed.create().await.unwrap().terminate_and_wait().await.unwrap();
+    replay.finish(&[("TaskExecWait", "", "the SDK waits for the command that it gives a second")]);
+}
+
+async fn commands(sandbox: &modal_client::Sandbox) {
+    let mut process = sandbox
+        .exec(["bash", "-c", "echo out1; echo err1 >&2; read l; echo got:$l; exit 3"])
+        .workdir("/tmp/w")
+        .env("X", "y")
+        .timeout(Duration::from_secs(30))
+        .start()
+        .await
+        .unwrap();
+    let mut stdin = process.take_stdin().unwrap();
+    stdin.write_all(b"hello-in\n").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    let output = process.output().await.unwrap();
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice()),
+        (&b"out1\ngot:hello-in\n"[..], &b"err1\n"[..])
+    );
+    assert_eq!(output.code, 3);
+    let process = sandbox
+        .exec(["bash", "-c", "for i in 1 2 3; do echo line$i; sleep 0.1; done"])
+        .await
+        .unwrap();
+    assert_eq!(process.stdout().read_text().await.unwrap(), "line1\nline2\nline3\n");
+    assert_eq!(process.wait().await.unwrap(), 0);
+    sandbox.exec(["bash", "-c", "sleep 30"]).timeout(Duration::from_secs(1)).await.unwrap();
+    let process = sandbox.exec(["bash", "-c", "printf '\\x00\\xff'"]).await.unwrap();
+    assert_eq!(process.stdout().read_bytes().await.unwrap(), b"\0\xff");
+    assert_eq!(process.poll().await.unwrap(), Some(0));
+    let process =
+        sandbox.exec(["true"]).stdout(Redirect::Null).stderr(Redirect::Null).await.unwrap();
+    assert_eq!(process.wait().await.unwrap(), 0);
+    sandbox.exec(["true"]).await.unwrap().output().await.unwrap();
+    let pty = Pty { rows: 0, columns: 0, term: "dumb".to_owned() };
+    let process = sandbox.exec(["bash", "-c", "tty; echo $TERM"]).pty(pty).await.unwrap();
+    process.wait().await.unwrap();
+    assert_eq!(process.stdout().read_text().await.unwrap(), "not a tty\nxterm\n");
+    assert!(sandbox.exec(["/definitely/not/here"]).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn files_of_a_sandbox() {
+    let exceptions: Exceptions =
+        &[("*", "/exec_id", "made at random"), ("*", "/start/exec_id", "made at random")];
+    let (replay, client) = replay("12_sandbox_fs", exceptions).await;
+    let local = local();
+    let app = client.app("sb-app").create_if_missing().await.unwrap();
+    let image = client.build(&Image::debian_slim().python("3.12"), &app).await.unwrap();
+    let sandbox = client.sandbox(&app, &image).command(["sleep", "60"]).create().await.unwrap();
+    let files = sandbox.files();
+    files.write("/tmp/w/fs/a.txt", "hello\n").await.unwrap();
+    files.write("/tmp/w/fs/b.bin", &b"\x00\x01"[..]).await.unwrap();
+    assert_eq!(files.read_text("/tmp/w/fs/a.txt").await.unwrap(), "hello\n");
+    assert_eq!(files.read("/tmp/w/fs/b.bin").await.unwrap().as_ref(), b"\x00\x01");
+    files.copy_from_local(local.path().join("hello.txt"), "/tmp/w/fs/c.txt").await.unwrap();
+    files.copy_to_local("/tmp/w/fs/c.txt", local.path().join("c")).await.unwrap();
+    assert_eq!(std::fs::read_to_string(local.path().join("c")).unwrap(), "hello wire\n");
+    files.make_directory("/tmp/w/fs/d/e", true).await.unwrap();
+    assert_eq!(files.list("/tmp/w/fs").await.unwrap()[0].name, "a.txt");
+    assert_eq!(files.stat("/tmp/w/fs/a.txt").await.unwrap().mode, 0o644);
+    files.remove("/tmp/w/fs/d", true).await.unwrap();
+    let missing = files.read_text("/tmp/w/fs/none").await.unwrap_err();
+    assert!(missing.is_not_found(), "{missing:?}");
+    files.write("/tmp/w/fs/big.bin", vec![7; 5 * 1024 * 1024]).await.unwrap();
+    // The recording keeps only the beginning of what was read.
+    assert!(!files.read("/tmp/w/fs/big.bin").await.unwrap().is_empty());
+    sandbox.terminate().await.unwrap();
+    replay.finish(&[]);
+}
