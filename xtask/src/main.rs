@@ -15,6 +15,7 @@ mod model;
 mod printer;
 mod progress;
 mod results_sink;
+mod soak;
 mod state;
 mod sweep;
 mod table;

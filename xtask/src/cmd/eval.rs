@@ -144,9 +144,19 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
         total_tasks: tasks.len(),
         total_trials: plan.trials.len(),
         parallel,
-        substitutions: Vec::new(),
+        substitutions: substitutions(args, context),
     };
     Ok(Prepared { run, plan, model, connected })
+}
+
+/// What stands in for what was asked for. Where images can't be pulled, their bases are made here.
+fn substitutions(args: &Args, context: &Context) -> Vec<String> {
+    match context.choice.target {
+        Target::Modal => Vec::new(),
+        Target::Local => {
+            vec![format!("image {}: its base was made on this machine", args.sandbox.image_name())]
+        }
+    }
 }
 
 async fn run_prepared(
@@ -320,5 +330,7 @@ fn tally(trials: &[Trial]) -> String {
         (count > 0).then(|| format!("{count} {}", outcome.name().replace('_', " ")))
     });
     let counts = counts.collect::<Vec<_>>().join(", ");
-    format!("{} trials: {counts}", trials.len())
+    let trials =
+        if trials.len() == 1 { "1 trial".to_owned() } else { format!("{} trials", trials.len()) };
+    format!("{trials}: {counts}")
 }

@@ -45,9 +45,9 @@ struct Serve {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use self::elsewhere::{ensure_running, run};
+pub(crate) use self::elsewhere::{ensure_running, run, running_sandboxes};
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{ensure_running, run};
+pub(crate) use self::linux::{ensure_running, run, running_sandboxes};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -91,6 +91,12 @@ mod linux {
             token_id: handle.token.id,
             token_secret: Secret::new(handle.token.secret.expose()),
         })
+    }
+
+    /// How many sandboxes run on this machine's server.
+    pub(crate) async fn running_sandboxes(context: &Context) -> anyhow::Result<usize> {
+        let status = daemon::status(&directory(context)).await?;
+        Ok(status.map_or(0, |status| status.sandboxes))
     }
 
     fn directory(context: &Context) -> StateDir {
@@ -210,6 +216,10 @@ mod elsewhere {
     }
 
     pub(crate) async fn ensure_running(_context: &Context) -> anyhow::Result<RelayServer> {
+        bail!(WHY)
+    }
+
+    pub(crate) async fn running_sandboxes(_context: &Context) -> anyhow::Result<usize> {
         bail!(WHY)
     }
 }

@@ -65,8 +65,9 @@ fn row(row: &RunRow) -> Vec<String> {
     let run = &row.run;
     let done: usize = row.outcomes.values().sum();
     let mut outcomes = counts(row.outcomes.iter());
-    if run.finished_at.is_none() {
-        outcomes = format!("{outcomes} (unfinished, {done} of {})", run.total_trials);
+    if done < run.total_trials {
+        let state = if run.finished_at.is_some() { "ended early" } else { "not ended" };
+        outcomes = format!("{outcomes} ({state}: {done} of {})", run.total_trials);
     }
     vec![
         run.id.to_string(),

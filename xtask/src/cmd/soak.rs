@@ -5,6 +5,7 @@ use std::{pin::Pin, time::Duration};
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
+    soak::kill,
 };
 
 /// Run a long check; its short form is in CI
@@ -45,7 +46,11 @@ pub(crate) struct Soak {
 }
 
 /// Every soak.
-const SOAKS: &[Soak] = &[];
+const SOAKS: &[Soak] = &[Soak {
+    name: "kill",
+    what: "evaluations killed at random moments lose nothing and leave nothing (target local)",
+    run: |context, soaking| Box::pin(kill::run(context, soaking)),
+}];
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let Some(soak) = SOAKS.iter().find(|soak| soak.name == args.name) else {

@@ -1,0 +1,112 @@
+//! Evaluations killed at random moments: no finished result is lost, nothing keeps running.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use results_store::format::SummaryFile;
+
+use crate::{cmd::soak::Soaking, context::Context};
+
+/// What is evaluated; its tasks take a second or two.
+const BENCHMARK: &str = "fixtures/benchmarks/smoke.json";
+/// The latest moment of a kill: after that an evaluation is usually over.
+const LATEST: u64 = 2_500;
+
+/// Kills evaluations until the time is over, cleaning up by an ordinary evaluation after each.
+pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
+    let until = Instant::now() + soaking.time;
+    let mut random = SplitMix(soaking.seed);
+    let (mut kills, mut survived, mut kept) = (0u32, 0u32, 0usize);
+    // The first builds the image; killing that would test apt.
+    finish(start(context)?)?;
+    while Instant::now() < until {
+        let mut child = start(context)?;
+        tokio::time::sleep(Duration::from_millis(random.next() % LATEST)).await;
+        match child.try_wait()? {
+            Some(_) => survived += 1,
+            None => {
+                child.kill()?;
+                child.wait()?;
+                kills += 1;
+            }
+        }
+        let before = trials(context).await?;
+        finish(start(context)?)?;
+        kept += check(context, before).await?;
+        context.printer.note(&format!("{kills} kills, {kept} results of killed runs kept"));
+    }
+    Ok(format!(
+        "kill: seed {}, {kills} evaluations killed, {survived} were faster, {kept} results of killed \
+         runs kept and readable, no run left open, no sandbox left running",
+        soaking.seed
+    ))
+}
+
+/// An evaluation in a process of its own.
+fn start(context: &Context) -> anyhow::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["eval", "--target", "local", "--quiet", "--batch"])
+        .arg(context.workspace.path(BENCHMARK))
+        .env("GOAT_STATE_DIR", context.state.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().context("can't start an evaluation")
+}
+
+fn finish(mut child: Child) -> anyhow::Result<()> {
+    let status = child.wait()?;
+    ensure!(status.success(), "an evaluation that nobody killed ended with {status}");
+    Ok(())
+}
+
+/// How many trials the index has of each unfinished run.
+async fn trials(context: &Context) -> anyhow::Result<Vec<(eval_types::RunId, usize)>> {
+    let index = context.state.index().await?;
+    let mut found = Vec::new();
+    for run in index.unfinished().await? {
+        let (_, trials) = index.run(&run.id).await?;
+        found.push((run.id, trials.len()));
+    }
+    Ok(found)
+}
+
+/// After the next evaluation: runs closed, their results in the files, no sandbox.
+async fn check(
+    context: &Context,
+    killed: Vec<(eval_types::RunId, usize)>,
+) -> anyhow::Result<usize> {
+    let index = context.state.index().await?;
+    let open = index.unfinished().await?;
+    ensure!(open.is_empty(), "{} runs were left open", open.len());
+    let mut kept = 0;
+    for (run, trials) in killed {
+        let stored = context.state.files()?.run(run.as_str()).await?;
+        let summary: &SummaryFile = &stored.summary;
+        ensure!(stored.complete && stored.unreadable.is_empty(), "run {run} is damaged");
+        ensure!(summary.results.len() == trials, "run {run} lost results");
+        ensure!(index.open_attempts(&run).await?.is_empty(), "run {run} has open attempts");
+        kept += trials;
+    }
+    let sandboxes = crate::cmd::local::running_sandboxes(context).await?;
+    ensure!(sandboxes == 0, "{sandboxes} sandboxes were left running");
+    Ok(kept)
+}
+
+/// Random numbers that a seed repeats (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
+/// generators").
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}

@@ -1,0 +1,3 @@
+//! Long checks. Each drives the real commands and answers with figures for a closing note.
+
+pub(crate) mod kill;
