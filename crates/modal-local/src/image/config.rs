@@ -69,10 +69,12 @@ impl ImageConfig {
         self.cmd = command.argv(&self.shell);
     }
 
-    /// An entry point makes the inherited command void: it was meant for another program.
-    pub(crate) fn set_entrypoint(&mut self, command: &Command) {
+    /// An entry point makes an inherited command void: it was meant for another program.
+    pub(crate) fn set_entrypoint(&mut self, command: &Command, keep_cmd: bool) {
         self.entrypoint = command.argv(&self.shell);
-        self.cmd.clear();
+        if !keep_cmd {
+            self.cmd.clear();
+        }
     }
 }
 
@@ -131,11 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_point_resets_the_command() {
+    fn an_entry_point_resets_an_inherited_command() {
         let mut config = ImageConfig::default();
         config.set_command(&Command::Shell("sleep 1".to_owned()));
         assert_eq!(config.cmd, ["/bin/sh", "-c", "sleep 1"]);
-        config.set_entrypoint(&Command::Exec(Vec::new()));
+        config.set_entrypoint(&Command::Exec(Vec::new()), true);
+        assert_eq!(config.cmd.len(), 3);
+        config.set_entrypoint(&Command::Exec(Vec::new()), false);
         assert!(config.cmd.is_empty() && config.entrypoint.is_empty());
     }
 

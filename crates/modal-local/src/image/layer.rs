@@ -56,10 +56,7 @@ impl LayerStore {
     /// Opens the store below `root`; what an earlier server had under way is thrown away.
     pub(crate) fn open(root: &Path, trash: &Path) -> Result<Self> {
         let store = Self { layers: root.join("layers"), scratch: root.join("scratch") };
-        if store.scratch.exists() {
-            let grave = trash.join(format!("scratch-{}", crate::ids::random_suffix()));
-            fs::rename(&store.scratch, &grave).map_err(Error::file("move", &store.scratch))?;
-        }
+        discard(&store.scratch, trash)?;
         durable::create_dir(&store.layers, 0o700)?;
         durable::create_dir(&store.scratch, 0o700)?;
         Ok(store)
@@ -113,14 +110,18 @@ impl LayerStore {
 
     /// Moves a layer that no image needs into `trash`.
     pub(crate) fn discard(&self, id: &LayerId, trash: &Path) -> Result<()> {
-        let path = self.path(id);
-        let grave = trash.join(format!("layer-{}", crate::ids::random_suffix()));
-        match fs::rename(&path, grave) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::file("discard", &path)(error))
-            }
-            _ => Ok(()),
+        discard(&self.path(id), trash)
+    }
+}
+
+/// Moves a directory into `trash`; one that is not there is fine.
+fn discard(path: &Path, trash: &Path) -> Result<()> {
+    let grave = trash.join(format!("image-{}", crate::ids::random_suffix()));
+    match fs::rename(path, grave) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file("discard", path)(error))
         }
+        _ => Ok(()),
     }
 }
 

@@ -25,7 +25,8 @@ const REDIRECT: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"
 pub(crate) fn merge(layers: &[&Path], target: &Path, on_top_of_nothing: bool) -> Result<()> {
     fs::create_dir(target).map_err(Error::file("create", target))?;
     for layer in layers {
-        merge_directory(layer, target, on_top_of_nothing)?;
+        let layer = fs::canonicalize(layer).map_err(Error::file("find", layer))?;
+        merge_directory(&layer, target, on_top_of_nothing)?;
     }
     Ok(())
 }

@@ -120,6 +120,7 @@ impl Build<'_> {
         };
         stage.alias = alias;
         stage.arguments = Arguments::default();
+        stage.has_own_cmd = false;
         stage.is_prepared &= self.definition.is_global;
         if let Some(attempt) = &self.definition.attempt {
             stage.tip = stage.tip.child("forced", |hasher| {
@@ -277,8 +278,13 @@ impl Build<'_> {
                 set.map_err(BuildError::word(step))?;
             }
             Instruction::User(user) => stage.config.user = Some(expand(stage, user)?),
-            Instruction::Cmd(command) => stage.config.set_command(command),
-            Instruction::Entrypoint(command) => stage.config.set_entrypoint(command),
+            Instruction::Cmd(command) => {
+                stage.config.set_command(command);
+                stage.has_own_cmd = true;
+            }
+            Instruction::Entrypoint(command) => {
+                stage.config.set_entrypoint(command, stage.has_own_cmd);
+            }
             Instruction::Shell(shell) => stage.config.shell.clone_from(shell),
             Instruction::From { .. } | Instruction::Ignored => {}
         }

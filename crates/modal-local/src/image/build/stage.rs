@@ -20,6 +20,8 @@ pub(super) struct Stage {
     pub(super) tip: LayerId,
     pub(super) config: ImageConfig,
     pub(super) arguments: Arguments,
+    /// `CMD` was given since `FROM`: an entry point leaves it, and makes an inherited one void.
+    pub(super) has_own_cmd: bool,
     /// The base was made to be what the further steps would make of it.
     pub(super) is_prepared: bool,
 }
@@ -32,6 +34,7 @@ impl Stage {
             tip: layer,
             config,
             arguments: Arguments::default(),
+            has_own_cmd: false,
             is_prepared: false,
         }
     }

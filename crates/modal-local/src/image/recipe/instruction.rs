@@ -119,7 +119,7 @@ fn copy(rest: &str, add: bool) -> Result<Instruction, Problem> {
         return Err(needs);
     }
     if words.iter().any(|word| word.contains("://") || word.starts_with("git@")) {
-        return Err(Problem::Unsupported("ADD of an address; download it with `RUN curl`"));
+        return Err(Problem::Address);
     }
     copy.sources = words;
     Ok(Instruction::Copy(copy))

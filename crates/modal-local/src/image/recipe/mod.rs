@@ -102,6 +102,8 @@ pub(crate) enum Problem {
     Flag { instruction: &'static str, flag: String },
     #[error("`{0}` is not supported by the local server")]
     Unsupported(&'static str),
+    #[error("an address is not fetched: download it with `RUN`, or add it as a file")]
+    Address,
     #[error("a quote is not closed")]
     OpenQuote,
     #[error("`${{{0}}}` is no variable that can be replaced")]

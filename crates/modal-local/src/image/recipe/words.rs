@@ -189,7 +189,7 @@ mod tests {
             ("100$", "100$"),
             ("'a \"b\" $c'", "a \"b\" $c"),
             ("\"a\\nb\"", "a\\nb"),
-            ("it'\"'\"'s", "it\"s"),
+            ("'it'\"'\"'s'", "it's"),
         ];
         for (word, expected) in cases {
             assert_eq!(expand(word, &lookup).as_deref(), Ok(expected), "{word}");

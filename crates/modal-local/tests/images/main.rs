@@ -1,0 +1,8 @@
+//! Images as clients see them: real builds in real containers, over gRPC.
+//!
+//! Most run on this machine's own programs as the base, which need no network. Those that make a
+//! Debian base need its mirror and root, and share one base in the target directory.
+
+mod builds;
+mod debian;
+mod harness;
