@@ -1,0 +1,8 @@
+//! The measurements of `selfbench`: ours and each peer's, in one run on one machine.
+
+#[cfg(target_os = "linux")]
+mod bare;
+mod bubblewrap;
+mod clock;
+pub(crate) mod lifecycle;
+mod python;

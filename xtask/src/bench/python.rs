@@ -1,0 +1,65 @@
+//! The peer `modal`: the official Python SDK on the same server.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use tokio::process::Command;
+
+use crate::workspace::Workspace;
+
+/// What `fixtures/bench/sandbox_lifecycle.py` prints.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Cycles {
+    /// Seconds of the median cycle.
+    pub(super) median_s: f64,
+    /// Seconds of CPU of the client, all cycles.
+    pub(super) cpu_s: f64,
+    /// How many cycles.
+    pub(super) cycles: usize,
+}
+
+/// Where the tests install the pinned SDK, so that both use one.
+const INTERPRETER: &str = "target/sdk-python/bin/python";
+
+/// The interpreter with the SDK, installed now where it is missing.
+pub(super) async fn interpreter(workspace: &Workspace) -> anyhow::Result<std::path::PathBuf> {
+    let python = workspace.path(INTERPRETER);
+    let directory = workspace.path("target/sdk-python");
+    if !python.is_file() {
+        let mut venv = Command::new("python3");
+        must(
+            venv.args(["-m", "venv"]).arg(&directory),
+            "python3 needs its venv module (python3-venv)",
+        )
+        .await?;
+        let mut pip = Command::new(&python);
+        let requirements = workspace.path("fixtures/sdk/python-requirements.txt");
+        pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements);
+        must(&mut pip, "the official SDK must come from PyPI").await?;
+    }
+    Ok(python)
+}
+
+async fn must(command: &mut Command, why: &'static str) -> anyhow::Result<()> {
+    let output = command.output().await.context(why)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{why}: {}", said.trim());
+    Ok(())
+}
+
+/// Runs the SDK's cycles against a server.
+pub(super) async fn measure(
+    python: &Path,
+    script: &Path,
+    server: &[(&'static str, String)],
+    count: usize,
+    in_flight: usize,
+) -> anyhow::Result<Cycles> {
+    let mut command = Command::new(python);
+    command.arg(script).arg(count.to_string()).arg(in_flight.to_string());
+    let output = command.envs(server.iter().cloned()).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "the Python SDK failed: {}", said.trim());
+    serde_json::from_slice(&output.stdout).context("the Python SDK's figures are not JSON")
+}
