@@ -11,12 +11,14 @@ use super::ending::Ending;
 use super::environment::Environment;
 use super::hosts;
 use super::live::{LiveSandbox, Readiness, Running};
+use super::mount_tree;
 use super::network::{Network, NetworkPlan};
 use super::process::{Command, OutputTo, RunningProcess};
 use super::records::SandboxRecord;
 use super::spec::SandboxSpec;
 use super::supervise::{self, Parts};
 use super::tunnels::Tunnels;
+use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{SandboxId, TaskId};
@@ -78,6 +80,7 @@ async fn start(
     describe(&mut env, ctx, sandbox, &spec, environment_id).await?;
     let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
     let scratch = Scratch::create(&ctx.dir, &sandbox.id).await?;
+    let layers = layers(image.layers.clone(), trees, &scratch).await?;
     let files = hosts::files(plan.has_gateway(), plan.local_names());
     let container_spec = ContainerSpec {
         hostname: hosts::HOSTNAME.to_owned(),
@@ -87,7 +90,7 @@ async fn start(
         network: plan.spec(),
         ..ContainerSpec::new(
             sandbox.id.as_str().parse().map_err(refused)?,
-            RootSpec { layers: layers(&image, trees), upper: scratch.upper() },
+            RootSpec { layers, upper: scratch.upper() },
         )
     };
     let container = ctx.runtime().await?.create(container_spec).await.map_err(refused)?;
@@ -140,8 +143,21 @@ async fn volumes(ctx: &Ctx, spec: &SandboxSpec) -> Result<Vec<Mount>> {
 }
 
 /// The image's layers and on top of them, in order, the files of the mounts.
-fn layers(image: &ImageRoot, trees: Vec<PathBuf>) -> Vec<PathBuf> {
-    image.layers.iter().cloned().chain(trees).collect()
+async fn layers(
+    image: Vec<PathBuf>,
+    trees: Vec<PathBuf>,
+    scratch: &Scratch,
+) -> Result<Vec<PathBuf>> {
+    let fitted = scratch.mounts_dir();
+    blocking::run(move || {
+        let mut layers = image;
+        for tree in trees {
+            let layer = mount_tree::fit(&tree, &layers, &fitted)?;
+            layers.push(layer);
+        }
+        Ok(layers)
+    })
+    .await
 }
 
 /// Starts the entrypoint. One that cannot be started has ended, with what a shell would say.

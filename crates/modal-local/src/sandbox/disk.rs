@@ -41,6 +41,11 @@ impl Scratch {
         self.root.join("spill")
     }
 
+    /// Where mounts are laid out that do not fit the image as they are.
+    pub(super) fn mounts_dir(&self) -> PathBuf {
+        self.root.join("mounts")
+    }
+
     fn upper_dir(&self) -> PathBuf {
         self.root.join("upper")
     }

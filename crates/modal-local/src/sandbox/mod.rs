@@ -15,6 +15,7 @@ mod environment;
 mod execs;
 mod hosts;
 mod live;
+mod mount_tree;
 mod network;
 mod output;
 mod probe;

@@ -4,6 +4,7 @@
 //! start, whether or not anybody asks for it, and kept for readers that come late.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use container_runtime::stream::{Caps, OutputLog, pump};
@@ -58,7 +59,7 @@ pub(crate) struct Command {
 
 /// A program that was started, and stays readable after it ended.
 pub(crate) struct RunningProcess {
-    pub(crate) stdin: Stdin,
+    pub(crate) stdin: Arc<Stdin>,
     pub(crate) stdout: OutputLog,
     pub(crate) stderr: OutputLog,
     exit: watch::Receiver<Option<ExitStatus>>,
@@ -79,7 +80,7 @@ impl RunningProcess {
         stderr.finish();
         let how = Exit::Code(if error.is_program_not_found() { NOT_FOUND } else { NOT_EXECUTABLE });
         let (_, exit) = watch::channel(Some(ExitStatus { how, oom: false }));
-        let stdin = Stdin::new(None, false, ended);
+        let stdin = Arc::new(Stdin::new(None, false, ended));
         Self { stdin, stdout, stderr, exit, failure: Some(failure) }
     }
 
@@ -96,14 +97,15 @@ impl RunningProcess {
         let mut process = container.exec(exec_spec(command)).await?;
         let ended = CancellationToken::new();
         let pipe = process.take_stdin().map(|pipe| Box::new(pipe) as _);
-        let stdin = Stdin::new(pipe, terminal, ended.clone());
+        let stdin = Arc::new(Stdin::new(pipe, terminal, ended.clone()));
         let stdout = OutputLog::new(spill_dir, Caps::default());
         let stderr = OutputLog::new(spill_dir, Caps::default());
         record(&mut process, (stdout_to, &stdout), (stderr_to, &stderr), &ended);
         let (exited, exit) = watch::channel(None);
+        let input = Arc::clone(&stdin);
         tokio::spawn(async move {
             exited.send_replace(Some(wait(&process, timeout).await));
-            ended.cancel();
+            input.abandon().await;
             drop(in_use);
         });
         Ok(Self { stdin, stdout, stderr, exit, failure: None })

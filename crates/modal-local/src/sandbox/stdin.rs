@@ -108,6 +108,12 @@ impl Stdin {
         self.so_far()
     }
 
+    /// The program is gone: gives up the pipe, since what is kept for readers must hold no descriptor.
+    pub(crate) async fn abandon(&self) {
+        self.ended.cancel();
+        self.pipe.lock().await.take();
+    }
+
     fn so_far(&self) -> Written {
         *self.written.borrow()
     }

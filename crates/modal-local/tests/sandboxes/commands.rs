@@ -80,7 +80,7 @@ async fn a_command_over_its_time_is_killed_with_all_it_started() {
     let exec = sandbox.start(command).await.unwrap();
     assert_eq!(exec.wait().await, 137);
     assert_eq!(exec.poll().await, Some(ExitStatus::Signal(9)));
-    let count = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 500'";
+    let count = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 500'";
     assert_eq!(sandbox.sh(count).await.1, "0\n");
 }
 
@@ -121,6 +121,7 @@ async fn commands_of_a_sandbox_that_ended_are_killed_and_none_can_be_started() {
     let local = Local::start().await;
     let sandbox = local.sleeping().await;
     let exec = sandbox.exec(&["sh", "-c", "echo before; sleep 600"]).await;
+    assert_eq!(exec.first_output().await, b"before\n");
     sandbox.terminate().await;
     assert_eq!(sandbox.wait().await.status(), GenericStatus::Terminated);
     assert_eq!(exec.wait().await, 137);

@@ -1,6 +1,9 @@
 //! A server of its own for each test, and the few calls that every test makes.
 
 use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use modal_local::{BasePolicy, Server, ServerConfig, StateDir};
@@ -31,7 +34,7 @@ impl Interceptor for Metadata {
 pub(crate) type Client = ModalClientClient<InterceptedService<Channel, Metadata>>;
 pub(crate) type Router = TaskCommandRouterClient<InterceptedService<Channel, Metadata>>;
 
-/// A server over an empty state directory. The directory goes when the value does.
+/// A server over a state directory of its own. The directory goes when the value does.
 pub(crate) struct Local {
     pub(crate) server: Server,
     pub(crate) client: Client,
@@ -42,11 +45,14 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// A server whose only object is the test image.
     pub(crate) async fn start() -> Self {
-        let directory = tempfile::Builder::new().prefix("goat-sandboxes-").tempdir().unwrap();
-        let mut config = ServerConfig::new(StateDir::new(directory.path()));
-        config.spawner = Some(env!("CARGO_BIN_EXE_modal-local").into());
-        config.bases = BasePolicy::Host;
+        let prepared = prepare().await;
+        let scratch = env!("CARGO_TARGET_TMPDIR");
+        let directory = tempfile::Builder::new().prefix("sandboxes-").tempdir_in(scratch).unwrap();
+        fs::copy(prepared.join("records.sqlite"), directory.path().join("records.sqlite")).unwrap();
+        symlink(prepared.join("images"), directory.path().join("images")).unwrap();
+        let config = config(directory.path());
         let server = Server::start(config.clone()).await.unwrap();
         let mut client = client(&server).await;
         let app = app(&mut client, "tests").await;
@@ -240,6 +246,15 @@ impl Exec {
         data
     }
 
+    /// The first piece of standard output.
+    pub(crate) async fn first_output(&self) -> Vec<u8> {
+        let (task_id, exec_id) = (self.task.clone(), self.id.clone());
+        let request = TaskExecStdioReadRequest { task_id, exec_id, ..Default::default() };
+        let mut messages =
+            self.router.clone().task_exec_stdio_read(request).await.unwrap().into_inner();
+        messages.message().await.unwrap().unwrap().data
+    }
+
     pub(crate) async fn text(&self, stderr: bool) -> String {
         String::from_utf8(self.output(stderr, 0).await).unwrap()
     }
@@ -261,6 +276,29 @@ pub(crate) fn variables(pairs: &[(&str, &str)]) -> SecretSource {
     let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let contents: HashMap<String, String> = pairs.collect();
     SecretSource { source: Some(secret_source::Source::Env(StringMap { contents })) }
+}
+
+fn config(state_dir: &Path) -> ServerConfig {
+    let mut config = ServerConfig::new(StateDir::new(state_dir));
+    config.spawner = Some(env!("CARGO_BIN_EXE_modal-local").into());
+    config.bases = BasePolicy::Host;
+    config
+}
+
+/// A state directory with the test image in it. It is kept between runs, since copying this
+/// machine's programs takes seconds; whether the image is still right is for the server to say.
+async fn prepare() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prepared");
+    fs::create_dir_all(&directory).unwrap();
+    let lock = fs::File::create(directory.join("prepare.lock")).unwrap();
+    tokio::task::block_in_place(|| lock.lock()).unwrap();
+    let server = Server::start(config(&directory)).await.unwrap();
+    let mut client = client(&server).await;
+    let app = app(&mut client, "tests").await;
+    image(&mut client, &app).await;
+    drop(client);
+    server.stop().await;
+    directory
 }
 
 pub(crate) async fn router(access: &CommandRouterAccess) -> Router {

@@ -1,6 +1,7 @@
 //! Tunnels into a sandbox, and relays out of it.
 
-use modal_proto::client::{PortSpec, PortSpecs, Sandbox, sandbox::OpenPortsOneof};
+use modal_proto::client::network_access::NetworkAccessType;
+use modal_proto::client::{NetworkAccess, PortSpec, PortSpecs, Sandbox, sandbox::OpenPortsOneof};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -50,4 +51,66 @@ async fn a_blocked_sandbox_has_its_loopback_and_nothing_else() {
         .sh("cat /proc/net/dev | tail -n +3 | cut -d: -f1; hostname; grep -c . /etc/hosts")
         .await;
     assert_eq!(stdout.split_whitespace().collect::<Vec<_>>(), ["lo", "modal", "3"]);
+}
+
+/// Registers a relay to a port of this machine; the host to call it by.
+async fn relay(local: &Local, target: std::net::SocketAddr) -> String {
+    let token = local.server.token();
+    let address = local.server.url().strip_prefix("http://").unwrap();
+    let body = format!(r#"{{"target":"{target}"}}"#);
+    let request = format!(
+        "POST /_local/relays HTTP/1.1\r\nhost: {address}\r\nx-modal-token-id: {}\r\n\
+         x-modal-token-secret: {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        token.id,
+        token.secret.expose(),
+        body.len(),
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 2"), "{answer}");
+    let relay: serde_json::Value = serde_json::from_str(body).unwrap();
+    relay["host"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_sandbox_that_names_a_relay_reaches_its_port() {
+    let local = Local::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let host = relay(&local, target).await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(b"from the machine").await.unwrap();
+        }
+    });
+    let port = target.port();
+    let script = |host: &str| {
+        format!("import socket; print(socket.create_connection(('{host}', {port}), 5).recv(99))")
+    };
+    let run = async |network: NetworkAccess, name: &str| {
+        let definition = Sandbox {
+            network_access: Some(network),
+            ..local.definition(&["python3", "-c", &script(name)])
+        };
+        let sandbox = local.create(definition).await;
+        (sandbox.wait().await.exitcode, sandbox.stdout().await)
+    };
+    let blocked = NetworkAccess {
+        network_access_type: NetworkAccessType::Blocked.into(),
+        ..Default::default()
+    };
+    let named = NetworkAccess {
+        network_access_type: NetworkAccessType::Allowlist.into(),
+        allowed_domains: vec![host.clone()],
+        ..Default::default()
+    };
+    let (code, output) = run(named.clone(), &host).await;
+    assert_eq!((code, output.as_str()), (0, "b'from the machine'\n"));
+    assert_ne!(run(blocked, &host).await.0, 0, "its definition does not name the relay");
+    let unnamed = NetworkAccess { allowed_domains: Vec::new(), ..named };
+    assert_ne!(run(unnamed, "127.0.0.1").await.0, 0, "the sandbox's own loopback");
 }
