@@ -26,7 +26,7 @@ pub(crate) struct Built {
 pub(crate) enum Progress {
     /// Under way, or cut short by the end of a server.
     Building,
-    Built(Built),
+    Built(Box<Built>),
     /// With the reason.
     Failed(String),
 }

@@ -4,7 +4,7 @@
 //! thousands of such look-ups). The result keeps what the layers say about deleted names, because it
 //! goes on top of a base.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -19,26 +19,66 @@ const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 /// Attributes of a directory that was moved: its contents are elsewhere.
 const REDIRECT: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
 
-/// Merges `layers`, lowest first, into the new directory `target` on the same file system.
-///
-/// With `on_top_of_nothing`, marks for deleted names are left out: nothing lies below.
-pub(crate) fn merge(layers: &[&Path], target: &Path, on_top_of_nothing: bool) -> Result<()> {
+/// Merges `layers`, lowest first, into the new directory `target` on the same file system, to go on
+/// top of a base.
+pub(crate) fn merge(layers: &[&Path], target: &Path) -> Result<()> {
+    merge_into(layers, target, false, &|_| true)
+}
+
+/// Merges `layers` into `target` as a root of its own: marks for deleted names are left out. Of what
+/// lies at the top, only `paths` need to be there; if a link leads from them elsewhere, all is.
+pub(crate) fn merge_root(layers: &[&Path], target: &Path, paths: &[String]) -> Result<()> {
+    let top = |path: &str| path.trim_start_matches('/').split('/').next().unwrap_or("").to_owned();
+    let names: Vec<String> = paths.iter().map(|path| top(path)).collect();
+    let is_partial = !names.iter().any(String::is_empty);
+    let wanted = |name: &OsStr| !is_partial || names.iter().any(|known| name == known.as_str());
+    merge_into(layers, target, true, &wanted)?;
+    if is_partial && paths.iter().any(|path| leads_elsewhere(target, path)) {
+        remove(target)?;
+        merge_into(layers, target, true, &|_| true)?;
+    }
+    Ok(())
+}
+
+/// Whether a part of `path` is a link, or is not there.
+fn leads_elsewhere(root: &Path, path: &str) -> bool {
+    let mut place = root.to_owned();
+    path.split('/').filter(|part| !part.is_empty()).any(|part| {
+        place.push(part);
+        fs::symlink_metadata(&place).map_or(true, |found| found.is_symlink())
+    })
+}
+
+fn merge_into(
+    layers: &[&Path],
+    target: &Path,
+    on_top_of_nothing: bool,
+    wanted: &dyn Fn(&OsStr) -> bool,
+) -> Result<()> {
     fs::create_dir(target).map_err(Error::file("create", target))?;
     for layer in layers {
         let layer = fs::canonicalize(layer).map_err(Error::file("find", layer))?;
-        merge_directory(&layer, target, on_top_of_nothing)?;
+        merge_directory(&layer, target, on_top_of_nothing, wanted)?;
     }
     Ok(())
 }
 
 /// Puts the directory `source` over the directory `target`, without recursion into depth: layers
 /// may hold paths deeper than a stack.
-fn merge_directory(source: &Path, target: &Path, drop_marks: bool) -> Result<()> {
-    let mut pending = vec![(source.to_owned(), target.to_owned())];
+fn merge_directory(
+    root: &Path,
+    target: &Path,
+    drop_marks: bool,
+    wanted: &dyn Fn(&OsStr) -> bool,
+) -> Result<()> {
+    let mut pending = vec![(root.to_owned(), target.to_owned())];
     while let Some((source, target)) = pending.pop() {
         copy_metadata(&source, &target)?;
         for entry in fs::read_dir(&source).map_err(Error::file("read", &source))? {
             let entry = entry.map_err(Error::file("read", &source))?;
+            if source == root && !wanted(&entry.file_name()) {
+                continue;
+            }
             let (from, to) = (entry.path(), target.join(entry.file_name()));
             let kind = entry.file_type().map_err(Error::file("look at", &from))?;
             if kind.is_dir() {
@@ -61,7 +101,7 @@ fn prepare_directory(from: &Path, to: &Path, drop_marks: bool) -> Result<()> {
         return Err(Error::Precondition(format!("`{}` is a moved directory", from.display())));
     }
     let below = fs::symlink_metadata(to).ok();
-    let hides_what_was_deleted = below.as_ref().is_some_and(|below| is_mark(below));
+    let hides_what_was_deleted = below.as_ref().is_some_and(is_mark);
     let opaque = has_attribute(from, &OPAQUE)?;
     if opaque || below.as_ref().is_some_and(|below| !below.is_dir()) {
         remove(to)?;
@@ -138,7 +178,7 @@ fn attribute_names(path: &Path) -> Result<Vec<OsString>> {
     match rustix::fs::llistxattr(path, &mut buffer[..]) {
         Ok(length) => {
             let names = buffer[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-            Ok(names.map(|name| std::ffi::OsStr::from_bytes(name).to_owned()).collect())
+            Ok(names.map(|name| OsStr::from_bytes(name).to_owned()).collect())
         }
         Err(rustix::io::Errno::NOTSUP) => Ok(Vec::new()),
         Err(error) => Err(Error::file("read the attributes of", path)(error.into())),
@@ -146,7 +186,7 @@ fn attribute_names(path: &Path) -> Result<Vec<OsString>> {
 }
 
 /// Marks of overlayfs are decided on by the merge and not copied.
-fn copy_attribute(from: &Path, to: &Path, name: &std::ffi::OsStr) -> Result<()> {
+fn copy_attribute(from: &Path, to: &Path, name: &OsStr) -> Result<()> {
     let is_mark = |text: &str| text.contains(".overlay.");
     if name.to_str().is_none_or(is_mark) {
         return Ok(());
@@ -201,9 +241,9 @@ mod tests {
         let one = tree(&dir.path().join("one"), &["a", "d/x", "d/y", "gone", "e/old", "f"]);
         let two = tree(&dir.path().join("two"), &["d/x", "e/", "f/now-a-directory", "new"]);
         whiteout(&two.join("gone"));
-        set_opaque_or_skip(&two.join("e"));
+        set_opaque(&two.join("e")).unwrap();
         let target = dir.path().join("target");
-        merge(&[&one, &two], &target, false).unwrap();
+        merge(&[&one, &two], &target).unwrap();
         assert_eq!(
             contents(&target),
             [
@@ -221,11 +261,21 @@ mod tests {
         assert!(has_attribute(&target.join("e"), &OPAQUE).unwrap());
 
         let alone = dir.path().join("alone");
-        merge(&[&one, &two], &alone, true).unwrap();
+        merge_root(&[&one, &two], &alone, &["/".to_owned()]).unwrap();
         assert!(!contents(&alone).iter().any(|line| line.contains("gone")));
     }
 
-    fn set_opaque_or_skip(path: &Path) {
-        set_opaque(path).unwrap();
+    #[test]
+    fn only_what_is_asked_for_is_merged_unless_a_link_leads_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = tree(&dir.path().join("layer"), &["a/x", "b/y"]);
+        std::os::unix::fs::symlink("/b", layer.join("link")).unwrap();
+        let merged = |name: &str, path: &str| {
+            let target = dir.path().join(name);
+            merge_root(&[&layer], &target, &[path.to_owned()]).unwrap();
+            contents(&target)
+        };
+        assert_eq!(merged("one", "/a/x"), ["a/", "a/x: layer"]);
+        assert!(merged("two", "/link/y").contains(&"b/y: layer".to_owned()));
     }
 }

@@ -150,9 +150,10 @@ impl Build<'_> {
         let plan = Plan { items: sources.iter().map(item).collect(), hash: hasher.finish() };
         let merged = self.images.store().scratch()?;
         let (layers, directory) = (self.paths(&other), merged.path().join(FROM));
+        let paths: Vec<String> = sources.iter().map(|source| context::normalize(source)).collect();
         crate::blocking::run(move || {
             let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
-            squash::merge(&layers, &directory, true)
+            squash::merge_root(&layers, &directory, &paths)
         })
         .await?;
         Ok((plan, merged))

@@ -135,7 +135,7 @@ impl Build<'_> {
         let id = ImageId::parse(id)?;
         let failed = |reason: String| BuildError::BaseImage { id: id.to_string(), reason };
         match self.images.wait(self.ctx, &id).await? {
-            Progress::Built(built) => Ok(Stage::of(built)),
+            Progress::Built(built) => Ok(Stage::of(*built)),
             Progress::Failed(reason) => Err(failed(reason)),
             Progress::Building => Err(failed("its build was interrupted".to_owned())),
         }

@@ -69,7 +69,7 @@ async fn merge(store: &LayerStore, directories: Vec<PathBuf>, id: &LayerId) -> R
         let scratch = store.scratch()?;
         let target = scratch.path().join("merged");
         let directories: Vec<_> = directories.iter().map(PathBuf::as_path).collect();
-        squash::merge(&directories, &target, false)?;
+        squash::merge(&directories, &target)?;
         store.commit(&id, &target)
     })
     .await
