@@ -125,7 +125,7 @@ mod tests {
         fs::write(root.join("a/b/file"), "x").unwrap();
         std::os::unix::fs::symlink(&outside, root.join("a/link")).unwrap();
         std::os::unix::fs::symlink(dir.path(), root.join("a/dir-link")).unwrap();
-        fs::set_permissions(root.join("a/b"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
         discard(&root, &trash).unwrap();
         assert!(!root.exists());
         assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
