@@ -147,7 +147,7 @@ pub enum Error {
         source: BoxError,
     },
     /// An image could not be built; `output` is the end of what its step printed.
-    #[error("failed to build image layer `{image}` (`{step}`): {reason}{}", tail(.output))]
+    #[error("failed to build image layer `{image}` (`{step}`): {reason}{}", tail(.reason, .output))]
     BuildFailed {
         /// The layer that failed.
         image: ImageId,
@@ -194,8 +194,11 @@ pub enum Error {
     },
 }
 
-fn tail(output: &str) -> String {
-    if output.is_empty() { String::new() } else { format!("\n{}", output.trim_end()) }
+/// The output on lines of its own, unless the reason quotes it already.
+fn tail(reason: &str, output: &str) -> String {
+    let output = output.trim_end();
+    let is_quoted = output.lines().next_back().is_none_or(|last| reason.contains(last.trim()));
+    if is_quoted { String::new() } else { format!("\n{output}") }
 }
 
 impl Error {

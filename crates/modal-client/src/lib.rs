@@ -1,4 +1,31 @@
 //! Client for Modal's control plane: apps, images, volumes, secrets and sandboxes, over gRPC.
+//!
+//! Start with [`Client::connect`]; everything else is made from a client:
+//!
+//! ```no_run
+//! use modal_client::{Client, Config, Environ, Image};
+//!
+//! # async fn example() -> modal_client::Result<()> {
+//! let environ = Environ::from_pairs(std::env::vars());
+//! let client = Client::connect(Config::from_env_and_file(&environ)?).await?.with_environment("goat");
+//! let app = client.app("goat-sandbox").create_if_missing().await?;
+//! let image = Image::debian_slim().apt_install(["git"]);
+//! let image = client.build(&image, &app).on_log(|text| eprint!("{text}")).await?;
+//! let sandbox = client.sandbox(&app, &image).command(["sleep", "60"]).create().await?;
+//! let output = sandbox.exec(["git", "--version"]).output().await?;
+//! assert_eq!(output.code, 0);
+//! sandbox.terminate().await
+//! # }
+//! ```
+//!
+//! - A builder is sent when it is awaited; until then nothing is asked, read or changed.
+//! - Calls are repeated while the error is transient and there is budget left, with one idempotency key
+//!   for all attempts; streams are resumed where they broke. See [`Error`] for what remains.
+//! - Dropping a handle ends nothing: a sandbox runs until it is terminated or its time is over.
+//! - The library reads no environment variable and no file by itself but those it is told to.
+//! - Offline, point the same client at `modal-local`; no test needs an account.
+//!
+//! What it sends is what Modal's Python client 1.6.4 sends: `tests/wire.rs` compares every request.
 
 mod apps;
 mod auth;

@@ -1,6 +1,8 @@
 //! What happens when things break: calls that fail, servers that ask to wait, tokens that end,
 //! connections that are cut in the middle of a stream. No byte may be lost, none may come twice.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 mod support;
 
 use std::{
@@ -398,6 +400,42 @@ async fn a_sandbox_without_a_router_is_gone() {
         error.to_string(),
         "failed to start a command in sandbox `sb-1`: sandbox `sb-1` is gone"
     );
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_found_is_told_from_a_sandbox_that_has_ended() {
+    for (status, is_gone) in [
+        (api::generic_result::GenericStatus::Unspecified, false),
+        (api::generic_result::GenericStatus::Timeout, true),
+    ] {
+        let (router, _) = counting(|_, _| Answer::fail(Status::not_found("no such thing"))).await;
+        let (url, _) = counting(move |_, call| match call.method.as_str() {
+            "SandboxWaitV2" => {
+                let mut result = api::GenericResult::default();
+                result.set_status(status);
+                Answer::one(&api::SandboxWaitResponse {
+                    result: Some(result),
+                    ..Default::default()
+                })
+            }
+            "AuthTokenGet" => Answer::one(&api::AuthTokenGetResponse { token: "a.b.c".to_owned() }),
+            "SandboxGetTaskIdV2" => Answer::one(&api::SandboxGetTaskIdResponse {
+                task_id: Some("ta-1".to_owned()),
+                ..Default::default()
+            }),
+            _ => Answer::one(&api::SandboxGetCommandRouterAccessResponse {
+                url: router.clone(),
+                ..Default::default()
+            }),
+        })
+        .await;
+        let error = sandbox(&url).await.exec(["nothing"]).await.unwrap_err();
+        assert_eq!(
+            (error.is_sandbox_gone(), error.is_not_found()),
+            (is_gone, !is_gone),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -150,6 +150,18 @@ impl Router {
         }
     }
 
+    /// Whether the sandbox says that it has ended. One RPC; where that fails, it counts as running.
+    pub(crate) async fn has_ended(&self) -> bool {
+        let operation = Operation::new("look at", format!("sandbox `{}`", self.0.sandbox));
+        let query =
+            api::SandboxWaitRequest { sandbox_id: self.0.sandbox.to_string(), timeout: 0.0 };
+        let answer = self.0.client.call(&methods::SANDBOX_WAIT_V2, &query, operation).await;
+        let result = answer.ok().and_then(|answer| answer.result);
+        result.is_some_and(|result| {
+            result.status() != api::generic_result::GenericStatus::Unspecified
+        })
+    }
+
     pub(crate) fn gone(&self, operation: Operation, source: crate::error::BoxError) -> Error {
         Error::SandboxGone { operation, sandbox: self.0.sandbox.clone(), source }
     }

@@ -169,7 +169,9 @@ impl Exec {
         let query = start_request(self.router.task().await?.to_string(), id.clone(), &self.spec);
         let method = &methods::TASK_EXEC_START;
         let started = self.router.unary(method, &query, &operation, None).await;
-        started.map_err(|failure| failure.into_error(method.name, operation))?;
+        if let Err(failure) = started {
+            return Err(not_started(&self.router, failure.into_error(method.name, operation)).await);
+        }
         let stdin = StdinWriter::new(self.router.clone(), Target::Exec(id.clone()));
         let deadline = self.spec.timeout.map(|timeout| Instant::now() + timeout + GRACE);
         Ok(Process { router: self.router, id, stdin: Some(stdin), deadline })
@@ -180,6 +182,18 @@ impl Exec {
         let mut process = self.start().await?;
         process.close_stdin().await?;
         process.output().await
+    }
+}
+
+/// Routers say "not found" of a missing program and of a sandbox that has ended: the sandbox itself knows.
+async fn not_started(router: &Router, error: Error) -> Error {
+    match error {
+        Error::NotFound { operation, source } | Error::Conflict { operation, source }
+            if router.has_ended().await =>
+        {
+            router.gone(operation, source)
+        }
+        error => error,
     }
 }
 

@@ -132,7 +132,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = race(&[url.clone()]).await.unwrap_err();
+        let error = race(std::slice::from_ref(&url)).await.unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with(&format!("no Modal server answered at `{url}` within")), "{text}");
         assert!(error.is_transient());

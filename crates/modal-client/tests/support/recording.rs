@@ -24,7 +24,8 @@ use tonic::{Code, Status};
 
 use super::raw::{self, Answer, Call};
 
-/// What may differ: the method (`*` is any), the field as a JSON pointer or `deadline`, and why.
+/// What may differ: the method (`*` is any), the field as a JSON pointer, `deadline`, or `extra` for calls
+/// that the SDK does not make, and why.
 pub(crate) type Exceptions = &'static [(&'static str, &'static str, &'static str)];
 
 /// The server, and what it found.
@@ -156,19 +157,22 @@ async fn answer(shared: Arc<Shared>, mut call: Call) -> Answer {
 fn take(shared: &Shared, call: &Call, sent: &[Bytes]) -> Option<Value> {
     let mut state = shared.state.lock().unwrap();
     let ours = to_json(shared, &call.method, sent);
-    let calls = state.calls.get_mut(&call.method).filter(|calls| !calls.is_empty());
-    let Some(calls) = calls else {
-        state.problems.push(format!(
-            "{} was called once more than by the SDK: {}",
-            call.method,
-            json!(ours)
-        ));
-        return None;
-    };
+    let is_extra =
+        shared.exceptions.iter().any(|(of, what, _)| *of == call.method && *what == "extra");
+    let calls = state.calls.entry(call.method.clone()).or_default();
     let same = calls.iter().position(|recorded| {
         without(shared, &call.method, &ours) == without(shared, &call.method, &requests(recorded))
     });
-    calls.remove(same.unwrap_or(0))
+    match same {
+        Some(same) => calls.remove(same),
+        None if is_extra => None,
+        None if calls.is_empty() => {
+            let problem = format!("{} was called by us only: {}", call.method, json!(ours));
+            state.problems.push(problem);
+            None
+        }
+        None => calls.pop_front(),
+    }
 }
 
 fn compare(shared: &Shared, call: &Call, sent: &[Bytes], recorded: &Value) {
