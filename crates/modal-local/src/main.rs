@@ -5,7 +5,8 @@
 //! modal-local serve --state-dir DIR [--port PORT] [--detach] [--idle-exit-secs N]
 //! ```
 //!
-//! Once it serves, it prints one line: the URL. The token is in `DIR/server.json`.
+//! Once it serves, it prints one line: the URL. What happens is told on standard error, as much of
+//! it as `RUST_LOG` asks for. The token is in `DIR/server.json`.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     container_runtime::run_if_spawner(modal_local::builtins());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let (config, options) = match arguments(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(problem) => {

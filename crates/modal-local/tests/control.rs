@@ -1,5 +1,7 @@
 //! The control plane as clients see it: a real server on a free port, raw generated stubs, plain HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 #[path = "control/harness.rs"]
 mod harness;
 
