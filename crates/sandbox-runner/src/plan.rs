@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn networks_are_named() {
         assert_eq!("llm".parse(), Ok(Network::Llm));
-        let list = Network::List(vec!["pypi.org".into(), "files.pythonhosted.org".into()]);
-        assert_eq!("pypi.org,files.pythonhosted.org".parse(), Ok(list));
+        let list = Network::List(vec!["example.com".into(), "files.example.com".into()]);
+        assert_eq!("example.com,files.example.com".parse(), Ok(list));
         assert!("lan".parse::<Network>().is_err());
-        assert!("https://pypi.org".parse::<Network>().is_err());
+        assert!("https://example.com".parse::<Network>().is_err());
     }
 }

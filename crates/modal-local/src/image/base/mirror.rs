@@ -2,22 +2,18 @@
 
 use url::Url;
 
-/// Where packages come from when the machine does not say. Source: Debian's own images.
-const DEFAULT_MAIN: &str = "http://deb.debian.org/debian";
-const DEFAULT_SECURITY: &str = "http://deb.debian.org/debian-security";
-
-/// The mirror of Debian proper and that of its security updates.
+/// The mirror of Debian proper and, where the machine uses one, that of its security updates.
 ///
 /// Addresses as the machine has them: they may hold a password, so they are shown by
 /// [`Mirror::shown`] only.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Mirror {
     main: Url,
-    security: Url,
+    security: Option<Url>,
 }
 
 impl Mirror {
-    /// Reads apt's source files, given as their contents; what they do not say is Debian's default.
+    /// Reads apt's source files, given as their contents. A machine that uses no Debian mirror has none.
     pub(crate) fn from_sources<S: AsRef<str>>(files: &[S]) -> Option<Self> {
         let sources: Vec<Source> = files.iter().flat_map(|file| sources(file.as_ref())).collect();
         let find = |security: bool| {
@@ -29,11 +25,7 @@ impl Mirror {
             urls.filter_map(|uri| Url::parse(uri).ok())
                 .find(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         };
-        let default = |text| Url::parse(text).ok();
-        Some(Self {
-            main: find(false).or_else(|| default(DEFAULT_MAIN))?,
-            security: find(true).or_else(|| default(DEFAULT_SECURITY))?,
-        })
+        Some(Self { main: find(false)?, security: find(true) })
     }
 
     /// The main mirror's address without a password.
@@ -48,10 +40,12 @@ impl Mirror {
 
     /// Lines for apt inside the image, without passwords, with updates and security.
     pub(crate) fn public_sources(&self, suite: &str) -> String {
-        let (main, security) = (without_password(&self.main), without_password(&self.security));
-        format!(
-            "deb {main} {suite} main\ndeb {main} {suite}-updates main\ndeb {security} {suite}-security main\n"
-        )
+        let main = without_password(&self.main);
+        let mut lines = format!("deb {main} {suite} main\ndeb {main} {suite}-updates main\n");
+        if let Some(security) = &self.security {
+            lines += &format!("deb {} {suite}-security main\n", without_password(security));
+        }
+        lines
     }
 }
 
@@ -159,10 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn another_distributions_machine_gets_debians_default() {
+    fn another_distributions_machine_has_no_mirror() {
         let ubuntu = "deb http://archive.example.com/ubuntu noble main universe\n";
         let disabled = "Types: deb\nEnabled: no\nURIs: http://a.example.com/\nSuites: stable\nComponents: main\n";
-        assert!(mirror(&[ubuntu, disabled]).starts_with("deb http://deb.debian.org/debian "));
+        assert!(Mirror::from_sources(&[ubuntu, disabled]).is_none());
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(crate) enum BaseError {
         /// Its last lines.
         output: String,
     },
+    #[error("apt on this machine is set up with no Debian mirror (`/etc/apt/sources.list`)")]
+    NoMirror,
     #[error("making a Debian tree takes root")]
     NotRoot,
     #[error("this server is told to use the machine's own programs")]
@@ -134,7 +136,7 @@ impl Bases {
         if !rustix::process::geteuid().is_root() {
             return Err(BaseError::NotRoot);
         }
-        let mirror = machine_mirror().ok_or(BaseError::Missing { program: "apt-get" })?;
+        let mirror = machine_mirror().ok_or(BaseError::NoMirror)?;
         let layer = debian::layer_id(suite, &mirror);
         if !self.store.has(&layer) {
             let (store, tools) = (&self.store, &self.tools);
