@@ -21,7 +21,7 @@ const RESULTS: &str = "goat-results";
 #[command(next_help_heading = "Sandboxes")]
 pub(crate) struct SandboxArgs {
     /// What sandboxes reach: `open` (the outside, never this machine), `llm` (the model alone),
-    /// `none`, or names with commas between
+    /// `none` (for agents that need no model), or names with commas between
     #[arg(long, default_value = "open")]
     pub(crate) network: Network,
     /// Image of a registry instead of Debian with bash, git, ripgrep, curl, python3, nodejs and npm

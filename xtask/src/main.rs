@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod cmd;
 mod context;
+mod eval_report;
 mod exit;
 mod model;
 mod printer;

@@ -3,7 +3,7 @@
 use eval_types::Run;
 use jiff::Timestamp;
 use results_store::Index;
-use sandbox_runner::SandboxBackend;
+use sandbox_runner::{SandboxBackend, backend::RUN_TAG};
 
 use crate::context::Context;
 
@@ -36,8 +36,8 @@ async fn close(
     mut run: Run,
 ) -> anyhow::Result<()> {
     let open = index.open_attempts(&run.id).await?;
+    let sandboxes = backend.end_tagged(RUN_TAG, run.id.as_str()).await?;
     for attempt in &open {
-        backend.end(&attempt.sandbox).await?;
         let cancelled = eval_types::Outcome::Cancelled;
         index.attempt_ended(&run.id, &attempt.key, attempt.number, &cancelled).await?;
     }
@@ -45,7 +45,7 @@ async fn close(
     run.finished_at = Some(Timestamp::now());
     context.state.files()?.put_summary(&run, &trials).await?;
     index.finish(&run).await?;
-    let (id, sandboxes, done, all) = (&run.id, open.len(), trials.len(), run.total_trials);
+    let (id, done, all) = (&run.id, trials.len(), run.total_trials);
     context.printer.note(&format!(
         "run {id} was killed: {sandboxes} sandboxes ended, {done} of {all} results kept"
     ));

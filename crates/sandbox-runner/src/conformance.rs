@@ -17,6 +17,8 @@ use crate::{
     secret::Secret,
 };
 
+/// Tag of the suite's sandboxes.
+const TAG: &str = "goat-conformance";
 /// Longest time for any program of the suite.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -29,7 +31,7 @@ pub async fn all(backend: &dyn SandboxBackend) {
     carries_files_both_ways(backend).await;
     kills_a_program_at_its_timeout(backend).await;
     ends_a_sandbox_with_everything_in_it(backend).await;
-    ends_a_sandbox_by_its_id(backend).await;
+    ends_sandboxes_by_their_tag(backend).await;
 }
 
 /// An exit code survives the trip.
@@ -104,18 +106,24 @@ pub async fn ends_a_sandbox_with_everything_in_it(backend: &dyn SandboxBackend) 
     assert!(sandbox.exec(&Exec::shell("exit 0", LIMIT)).await.is_err(), "it ran afterwards");
 }
 
-/// A sandbox of another process can be ended; one that is gone is no error.
-pub async fn ends_a_sandbox_by_its_id(backend: &dyn SandboxBackend) {
-    let sandbox = sandbox(backend).await;
-    backend.end(sandbox.id()).await.unwrap();
-    backend.end(sandbox.id()).await.unwrap();
-    let after = sandbox.exec(&Exec::shell("exit 0", LIMIT)).await;
+/// What another process left behind is found by its tag, and nothing else is.
+pub async fn ends_sandboxes_by_their_tag(backend: &dyn SandboxBackend) {
+    let (left, other) = (tagged(backend, "left").await, tagged(backend, "other").await);
+    assert_eq!(backend.end_tagged(TAG, "left").await.unwrap(), 1);
+    assert_eq!(backend.end_tagged(TAG, "left").await.unwrap(), 0);
+    let after = left.exec(&Exec::shell("exit 0", LIMIT)).await;
     assert!(matches!(after, Err(Error::SandboxGone { .. } | Error::Backend { .. })));
+    assert_eq!(shell(&*other, "exit 4").await.code, 4);
+    other.terminate().await.unwrap();
 }
 
 async fn sandbox(backend: &dyn SandboxBackend) -> Box<dyn Sandbox> {
+    tagged(backend, "any").await
+}
+
+async fn tagged(backend: &dyn SandboxBackend, tag: &str) -> Box<dyn Sandbox> {
     let spec = SandboxSpec {
-        tags: BTreeMap::from([("goat-run".into(), "conformance".into())]),
+        tags: BTreeMap::from([(TAG.into(), tag.into())]),
         results: None,
         env: BTreeMap::from([("COLOUR".into(), "green".into())]),
         timeout: 2 * LIMIT,

@@ -1,33 +1,27 @@
 //! One trial: its attempts, each in a sandbox of its own.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use eval_types::{Attempt, Outcome, Trial, Verification};
 use jiff::Timestamp;
 
 use crate::{
     Error, Result, Runner,
-    backend::{AGENT, Exec, RESULTS, Reach, Sandbox, SandboxSpec, WORKSPACE},
+    backend::{AGENT, Exec, RESULTS, Sandbox, WORKSPACE},
     capture::Capture,
     claims::Claims,
     event::{Descriptor, Event, TrialFile, millis},
+    lease::{create, spec, terminate},
     plan::{Network, PlannedTrial},
     relay::ModelGrant,
     task::{Task, nonce},
     verify::verify,
 };
 
-/// Set-up, reading results and clean-up together may take this long beyond agent and checks.
-const MARGIN: Duration = Duration::from_secs(120);
-/// Making a sandbox, its image being there.
-const CREATE: Duration = Duration::from_secs(180);
 /// What the backend may need to report that it killed the agent at its time-out.
-const KILL_GRACE: Duration = Duration::from_secs(20);
-/// Ending a sandbox.
-const TERMINATE: Duration = Duration::from_secs(30);
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(20);
+/// Reading one file that an agent left, which decides what lies there.
+const READ: Duration = Duration::from_secs(60);
 /// Most bytes taken of one file that an agent left.
 const LARGEST_FILE: usize = 64 * 1024 * 1024;
 /// Arguments of a program are limited to 65,536 characters; longer prompts go through a file.
@@ -195,66 +189,6 @@ fn random() -> Result<String> {
     nonce().map_err(|error| Error::backend("make a random value", error))
 }
 
-fn spec(runner: &Runner, planned: &PlannedTrial, grant: &ModelGrant) -> SandboxSpec {
-    let tags = [("goat-run", runner.plan.run.to_string()), ("goat-trial", planned.key.to_string())];
-    let mut env = BTreeMap::from([("EVAL_MODEL".to_owned(), planned.model.clone())]);
-    if planned.network != Network::None {
-        env.insert("OPENAI_BASE_URL".to_owned(), grant.base_url.clone());
-    }
-    SandboxSpec {
-        tags: tags.map(|(name, value)| (name.to_owned(), value)).into(),
-        results: Some(format!("{}/{}", runner.plan.run, planned.key)),
-        env,
-        timeout: MARGIN
-            + planned.timeout
-            + runner.plan.grace
-            + KILL_GRACE
-            + planned.task.check_time(),
-        reach: reach(&planned.network, &grant.host),
-    }
-}
-
-fn reach(network: &Network, model: &str) -> Reach {
-    match network {
-        Network::Open => Reach::Open,
-        Network::None => Reach::Nothing,
-        Network::Llm => Reach::Hosts(vec![model.to_owned()]),
-        Network::List(names) => {
-            let names = names.iter().cloned();
-            Reach::Hosts(names.chain([model.to_owned()]).collect())
-        }
-    }
-}
-
-/// Makes a sandbox; none if the run was ended meanwhile. A creation under way is waited for and its
-/// sandbox ended: dropping the call would leave it behind.
-async fn create(runner: &Runner, spec: &SandboxSpec) -> Result<Option<Box<dyn Sandbox>>> {
-    let (backend, spec) = (runner.backend.clone(), spec.clone());
-    let mut creating = tokio::spawn(async move { backend.create(&spec).await });
-    let made = tokio::select! {
-        biased;
-        () = runner.stop.cancelled() => {
-            if let Ok(Ok(Ok(sandbox))) = tokio::time::timeout(TERMINATE, creating).await {
-                terminate(&*sandbox).await?;
-            }
-            return Ok(None);
-        }
-        made = tokio::time::timeout(CREATE, &mut creating) => made,
-    };
-    let doing = || "create a sandbox".to_owned();
-    match made {
-        Ok(Ok(made)) => made.map(Some),
-        Ok(Err(panicked)) => Err(Error::backend(doing(), panicked)),
-        Err(_) => Err(Error::Deadline { doing: doing(), limit: CREATE }),
-    }
-}
-
-async fn terminate(sandbox: &dyn Sandbox) -> Result<()> {
-    let ended = tokio::time::timeout(TERMINATE, sandbox.terminate()).await;
-    let doing = format!("terminate the sandbox `{}`", sandbox.id());
-    ended.unwrap_or(Err(Error::Deadline { doing, limit: TERMINATE }))
-}
-
 async fn in_sandbox(
     runner: &Runner,
     planned: &PlannedTrial,
@@ -351,7 +285,9 @@ fn argv(planned: &PlannedTrial, task: &Task) -> Vec<String> {
 async fn collect(sandbox: &dyn Sandbox, grant: &ModelGrant, work: &mut Work) -> Result<()> {
     for name in ["transcript.jsonl", "summary.json"] {
         let path = format!("{RESULTS}/{name}");
-        let Some(contents) = sandbox.read_file(&path, LARGEST_FILE).await? else { continue };
+        let reading = tokio::time::timeout(READ, sandbox.read_file(&path, LARGEST_FILE)).await;
+        let Ok(read) = reading else { continue };
+        let Some(contents) = read? else { continue };
         let contents = grant.key.redact_bytes(contents);
         if name == "summary.json" {
             work.claims = Claims::parse(&contents);

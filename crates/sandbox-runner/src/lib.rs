@@ -21,6 +21,7 @@ mod error;
 mod event;
 mod executor;
 mod journal;
+mod lease;
 mod plan;
 pub mod relay;
 mod secret;

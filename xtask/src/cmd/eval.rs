@@ -3,11 +3,10 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::bail;
-use eval_types::{Outcome, Run, RunId, TokenUsage, Trial, Variant};
+use eval_types::{Run, RunId, Variant};
 use jiff::Timestamp;
-use results_store::format::SummaryFile;
 use sandbox_runner::{
-    Defaults, Events, Journal, Plan, Report, Runner, Task,
+    Defaults, Events, Journal, Network, Plan, Report, Runner, Task,
     agent::{AgentBinary, Arch},
     benchmark,
 };
@@ -16,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backend::{self, Connected, SandboxArgs},
     context::Context,
+    eval_report,
     exit::{Cancelled, Exit, UsageError},
     model::{Model, ModelArgs},
     progress::Progress,
     results_sink::ResultsSink,
     sweep,
-    table::{render, seconds},
     target::Target,
 };
 
@@ -66,11 +65,15 @@ pub(crate) struct Args {
     /// Start on Modal without asking whether it may cost money
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Whether the answer to a single prompt is this command's output.
+    #[arg(skip = true)]
+    pub(crate) streams: bool,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    context.announce_target();
     let done = evaluate(&args, context).await?;
-    show(context, &done)?;
+    eval_report::show(context, &done)?;
     Ok(exit(&done.report))
 }
 
@@ -83,7 +86,7 @@ pub(crate) struct Done {
 /// Everything that `eval` does, short of showing the result.
 pub(crate) async fn evaluate(args: &Args, context: &Context) -> anyhow::Result<Done> {
     let tasks = tasks(args)?;
-    context.announce_target();
+    refuse_deaf_agents(&args.sandbox)?;
     let stop = stop_on_signals(context);
     let prepared = tokio::select! {
         biased;
@@ -173,7 +176,7 @@ async fn run_prepared(
     let places = vec![context.state.files()?, connected.volume_files()];
     let sink = Arc::new(ResultsSink::new(run.clone(), index, places));
     let journal = Journal::create(&context.state.journal(&run.id)?).await?;
-    let single = args.prompt.is_some();
+    let single = args.prompt.is_some() && args.streams;
     let progress = Progress::new(&context.printer, plan.trials.len(), single);
     let runner = Runner {
         plan: Arc::new(plan),
@@ -198,6 +201,16 @@ async fn run_prepared(
     }
     context.state.forget_lock(&run.id);
     Ok(Done { run, report })
+}
+
+/// Without any network an agent can't ask its model, except one that brings its own.
+fn refuse_deaf_agents(args: &SandboxArgs) -> Result<(), UsageError> {
+    if args.network == Network::None && args.binary.is_none() {
+        let text =
+            "with --network none the agent can't reach its model; `llm` lets it reach that alone";
+        return Err(UsageError(text.to_owned()));
+    }
+    Ok(())
 }
 
 fn tasks(args: &Args) -> anyhow::Result<Vec<Task>> {
@@ -267,70 +280,4 @@ pub(crate) fn exit(report: &Report) -> Exit {
     } else {
         Exit::Failed
     }
-}
-
-fn show(context: &Context, done: &Done) -> anyhow::Result<()> {
-    let Done { run, report } = done;
-    context.printer.json(&SummaryFile::new(run, &report.trials))?;
-    let text = summary(run, report);
-    // The answer of a single prompt is the result; how it went is not.
-    if run.benchmark.is_none() {
-        context.printer.note(&text)
-    } else {
-        context.printer.text(&text)
-    };
-    for failure in &report.failures {
-        context.printer.warn(&sandbox_runner::chain(&**failure));
-    }
-    for trial in &report.trials {
-        for attempt in &trial.attempts {
-            if let Some(error) = &attempt.cleanup_error {
-                context.printer.warn(error);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The table at the end of a run.
-fn summary(run: &Run, report: &Report) -> String {
-    let rows: Vec<_> = report.trials.iter().map(row).collect();
-    let table = render(&["task", "outcome", "time", "turns", "tokens"], &rows);
-    let mut usage = TokenUsage::default();
-    for trial in &report.trials {
-        usage.add(&trial.usage.unwrap_or_default());
-    }
-    let (elapsed, tokens) = (seconds(report.elapsed.as_secs_f64()), usage.total());
-    let (id, model, source, by) = (&run.id, &run.model, run.model_source, &run.answered_by);
-    format!(
-        "\n{table}\n\n{} in {elapsed}, {tokens} tokens\n\
-         model {model} ({source}: {by}), target {}\n\
-         run {id}: cargo xtask results {id}",
-        tally(&report.trials),
-        run.target,
-    )
-}
-
-fn row(trial: &Trial) -> Vec<String> {
-    let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
-    vec![
-        trial.key.task.to_string(),
-        trial.outcome.to_string(),
-        seconds(trial.total_s),
-        number(trial.turns.map(u64::from)),
-        number(trial.usage.map(|usage| usage.total())),
-    ]
-}
-
-/// `5 trials: 4 passed, 1 failed`.
-fn tally(trials: &[Trial]) -> String {
-    let counts = Outcome::ALL.iter().filter_map(|outcome| {
-        let same = |trial: &&Trial| trial.outcome.name() == outcome.name();
-        let count = trials.iter().filter(same).count();
-        (count > 0).then(|| format!("{count} {}", outcome.name().replace('_', " ")))
-    });
-    let counts = counts.collect::<Vec<_>>().join(", ");
-    let trials =
-        if trials.len() == 1 { "1 trial".to_owned() } else { format!("{} trials", trials.len()) };
-    format!("{trials}: {counts}")
 }

@@ -185,6 +185,7 @@ async fn evaluation(args: &Args, context: &Context) -> anyhow::Result<String> {
         model: args.model.clone(),
         sandbox: args.sandbox.clone(),
         yes: true,
+        streams: false,
     };
     let done = eval::evaluate(&eval, context).await?;
     let trial = done.report.trials.first();

@@ -13,7 +13,7 @@ use crate::{cmd::soak::Soaking, context::Context};
 /// What is evaluated; its tasks take a second or two.
 const BENCHMARK: &str = "fixtures/benchmarks/smoke.json";
 /// The latest moment of a kill: after that an evaluation is usually over.
-const LATEST: u64 = 2_500;
+const LATEST: u64 = 1_200;
 
 /// Kills evaluations until the time is over, cleaning up by an ordinary evaluation after each.
 pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {

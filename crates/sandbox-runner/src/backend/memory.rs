@@ -80,7 +80,12 @@ pub struct MemoryBackend {
 struct State {
     count: AtomicU64,
     failing_creates: AtomicU64,
-    alive: Mutex<BTreeMap<String, CancellationToken>>,
+    alive: Mutex<BTreeMap<String, Alive>>,
+}
+
+struct Alive {
+    tags: BTreeMap<String, String>,
+    stop: CancellationToken,
 }
 
 impl MemoryBackend {
@@ -128,7 +133,8 @@ impl SandboxBackend for MemoryBackend {
         }
         let id = format!("sb-memory-{}", self.state.count.fetch_add(1, Ordering::SeqCst) + 1);
         let stop = CancellationToken::new();
-        lock(&self.state.alive).insert(id.clone(), stop.clone());
+        let alive = Alive { tags: spec.tags.clone(), stop: stop.clone() };
+        lock(&self.state.alive).insert(id.clone(), alive);
         let ends = stop.clone();
         let timeout = spec.timeout;
         tokio::spawn(async move {
@@ -144,11 +150,17 @@ impl SandboxBackend for MemoryBackend {
         }))
     }
 
-    async fn end(&self, sandbox: &str) -> Result<()> {
-        if let Some(stop) = lock(&self.state.alive).remove(sandbox) {
-            stop.cancel();
-        }
-        Ok(())
+    async fn end_tagged(&self, name: &str, value: &str) -> Result<usize> {
+        let mut alive = lock(&self.state.alive);
+        let before = alive.len();
+        alive.retain(|_, sandbox| {
+            let wanted = sandbox.tags.get(name).is_some_and(|found| found == value);
+            if wanted {
+                sandbox.stop.cancel();
+            }
+            !wanted
+        });
+        Ok(before - alive.len())
     }
 }
 
@@ -215,7 +227,9 @@ impl Sandbox for MemorySandbox {
     }
 
     async fn terminate(&self) -> Result<()> {
-        self.backend.end(&self.id).await
+        lock(&self.backend.state.alive).remove(&self.id);
+        self.stop.cancel();
+        Ok(())
     }
 }
 

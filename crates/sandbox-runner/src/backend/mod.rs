@@ -22,6 +22,11 @@ pub const RESULTS: &str = "/results";
 /// The agent.
 pub const AGENT: &str = "/opt/goat-eval";
 
+/// Tag with the run of a sandbox.
+pub const RUN_TAG: &str = "goat-run";
+/// Tag with its trial.
+pub const TRIAL_TAG: &str = "goat-trial";
+
 /// What a sandbox may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -103,8 +108,9 @@ pub trait SandboxBackend: Send + Sync {
     /// Makes a sandbox.
     async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>>;
 
-    /// Ends a sandbox that an earlier process left behind. One that is gone is no error.
-    async fn end(&self, sandbox: &str) -> Result<()>;
+    /// Ends the sandboxes with that tag that an earlier process left behind, and says how many there
+    /// were. A process that was killed may not have known of its last one, so no list of ids would do.
+    async fn end_tagged(&self, name: &str, value: &str) -> Result<usize>;
 }
 
 /// One isolated machine.

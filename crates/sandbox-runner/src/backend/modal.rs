@@ -147,14 +147,23 @@ impl SandboxBackend for ModalBackend {
         Ok(Box::new(ModalSandbox { id, sandbox: made }))
     }
 
-    async fn end(&self, sandbox: &str) -> Result<()> {
-        let doing = || format!("end the sandbox `{sandbox}`");
-        let id = sandbox.parse().map_err(|error| Error::backend(doing(), error))?;
-        let ended = async { self.client.sandboxes().from_id(&id).await?.terminate().await };
-        match ended.await {
-            Err(error) if !is_gone(&error) => Err(Error::backend(doing(), error)),
-            _ => Ok(()),
+    async fn end_tagged(&self, name: &str, value: &str) -> Result<usize> {
+        let failed =
+            |error| Error::backend(format!("end the sandboxes of {name} `{value}`"), error);
+        let app = match self.client.app(APP).await {
+            Err(error) if error.is_not_found() => return Ok(0),
+            app => app.map_err(failed)?,
+        };
+        let mut found = self.client.sandboxes().list().app(&app).tag(name, value).stream();
+        let mut ended = 0;
+        while let Some(info) = found.try_next().await.map_err(failed)? {
+            let end = async { self.client.sandboxes().from_id(&info.id).await?.terminate().await };
+            match end.await {
+                Err(error) if !is_gone(&error) => return Err(failed(error)),
+                _ => ended += 1,
+            }
         }
+        Ok(ended)
     }
 }
 
