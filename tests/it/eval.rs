@@ -91,6 +91,8 @@ fn start_waiting(machine: &Machine) -> Child {
             return child;
         }
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
     panic!("the tool was never called:\n{}", seen.join("\n"));
 }
 
