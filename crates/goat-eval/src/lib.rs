@@ -3,7 +3,7 @@
 //! A prompt goes in, a model behind an OpenAI-compatible endpoint works on it with the tools of [`tool`], and the
 //! last answer comes out on stdout. Everything on the way is in the [`transcript`], the end of it in the [`summary`].
 //!
-//! Start with [`run`]: it composes the parts. The order of things in a run:
+//! Start with [`run()`]: it composes the parts. The order of things in a run:
 //!
 //! 1. [`hardening`] takes the keys out of the process's environment, before any thread or tool exists.
 //! 2. [`cli`] and [`settings`] say what to do; a mistake ends with [`exit_code::BAD_FLAG`] or [`exit_code::USAGE`].

@@ -4,7 +4,7 @@
 //!   never ended, and tells which sandboxes a killed run left behind.
 //! - [`RunFiles`] is the layout of the results volume, over any [`object_store::ObjectStore`]: a
 //!   local directory, a Modal volume, memory. The files are what other people and older tools read.
-//! - [`format`] is the format of those files, in both directions. What older versions of Goat wrote
+//! - [`mod@format`] is the format of those files, in both directions. What older versions of Goat wrote
 //!   is read too; what a newer version wrote is refused with a sentence.
 //!
 //! The crate knows nothing of Modal: whoever wants a volume hands in an object store that is one.

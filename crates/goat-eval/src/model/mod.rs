@@ -1,7 +1,7 @@
 //! The model: OpenAI-compatible chat completions, streamed.
 //!
 //! [`ModelClient::complete`] asks once and answers with a whole [`Completion`]; retries happen inside. What is
-//! sent is [`request`], what comes back is read by [`sse`] and put together by [`assemble`].
+//! sent is `request`, what comes back is read by `sse` and put together by `assemble`.
 
 mod assemble;
 mod client;

@@ -1,7 +1,7 @@
 //! The program `/__modal/.bin/modal-sandbox-fs-tools`: Modal's file API, run inside a sandbox.
 //!
 //! The SDKs' file API is an exec of this path with one argument, a JSON command; contents travel over stdin and
-//! stdout, a failure is one JSON object on stderr (see [`command`] and [`failure`]). In this server the path has
+//! stdout, a failure is one JSON object on stderr (see `command` and `failure`). In this server the path has
 //! no file behind it: it is a builtin of the container runtime, run in a forked child that already has the
 //! sandbox's root, ids and limits. Links, `/proc` tricks and permissions therefore resolve as they would for any
 //! other program inside, and the server's own files are out of reach.
