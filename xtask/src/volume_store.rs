@@ -76,7 +76,7 @@ impl ObjectStore for VolumeStore {
         };
         options.check_preconditions(&meta)?;
         let range = match &options.range {
-            Some(range) => range.as_range(meta.size).map_err(|source| generic(source))?,
+            Some(range) => range.as_range(meta.size).map_err(generic)?,
             None => 0..meta.size,
         };
         let body = if options.head {
