@@ -6,6 +6,7 @@ mod arrows;
 mod conformance;
 mod escape;
 mod eval;
+mod licences;
 mod local;
 mod python_sdk;
 mod repository_rules;
