@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use it::Machine;
+use it::{Machine, python};
 use serde_json::Value;
 
 fn status(machine: &Machine) -> Value {
@@ -32,22 +32,46 @@ fn a_second_command_finds_the_first_ones_server() {
 fn a_killed_server_is_replaced() {
     let machine = Machine::new();
     let first = machine.start_local();
-    let record = std::fs::read_to_string(machine.state().join("server.json")).unwrap();
-    let record: Value = serde_json::from_str(&record).unwrap();
-    let pid = record["pid"].as_u64().unwrap().to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-    wait_until_gone(&pid);
+    kill_server(&machine);
     let second = machine.start_local();
     assert_ne!(first, second, "the dead server's address was handed out");
 }
 
-fn wait_until_gone(pid: &str) {
-    for _ in 0..500 {
+#[test]
+fn what_was_acknowledged_survives_sigkill_and_what_ran_does_not() {
+    let machine = Machine::new();
+    let before = python::run_flow(&machine, "survive.py", &["before"]);
+    let said = String::from_utf8_lossy(&before.stdout).into_owned();
+    assert!(before.status.success(), "{said}{}", String::from_utf8_lossy(&before.stderr));
+    kill_server(&machine);
+    wait_until("no program of the sandbox runs", || running(b"sleep\x00591\x00") == 0);
+    let after = python::run_flow(&machine, "survive.py", &["after", said.trim()]);
+    assert!(after.status.success(), "{}", String::from_utf8_lossy(&after.stderr));
+}
+
+fn running(command: &[u8]) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let commands = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
+    commands.filter(|it| it == command).count()
+}
+
+fn kill_server(machine: &Machine) {
+    let record = std::fs::read_to_string(machine.state().join("server.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let pid = record["pid"].as_u64().unwrap().to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    wait_until("the server has ended", || {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if state.is_empty() || state.contains(") Z ") {
+        state.is_empty() || state.contains(") Z ")
+    });
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if is_so() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("process {pid} does not end");
+    panic!("it never came to pass that {what}");
 }
