@@ -125,6 +125,7 @@ impl ContainerSpec {
         }
         for mount in &self.mounts {
             host_path("mount source", &mount.source)?;
+            path_below("mount sub-path", &mount.sub_path)?;
             inside_path("mount target", &mount.target)?;
         }
         for file in &self.files {
@@ -143,6 +144,14 @@ fn host_path(field: &'static str, path: &Path) -> Result<()> {
         return Ok(());
     }
     Err(invalid(field, format!("`{}` is not an absolute path", path.display())))
+}
+
+/// Empty, or plain names alone.
+fn path_below(field: &'static str, path: &Path) -> Result<()> {
+    if path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Ok(());
+    }
+    Err(invalid(field, format!("`{}` is not relative and plain", path.display())))
 }
 
 /// Absolute, without `..`, and not over what the runtime itself mounts.
@@ -196,10 +205,25 @@ pub enum Upper {
 pub struct Mount {
     /// On this machine.
     pub source: PathBuf,
+    /// A directory below `source` to show instead of it, if not empty. Unlike `source` it may be writable to containers:
+    /// no link in it is followed.
+    pub sub_path: PathBuf,
     /// Inside; made if missing.
     pub target: PathBuf,
     /// Refuse writes.
     pub read_only: bool,
+}
+
+impl Mount {
+    /// All of `source`, to be written to.
+    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Self {
+            source: source.into(),
+            sub_path: PathBuf::new(),
+            target: target.into(),
+            read_only: false,
+        }
+    }
 }
 
 /// A file that is not in any layer.
@@ -458,10 +482,23 @@ mod tests {
     fn targets_over_the_runtimes_own_mounts_are_refused() {
         for bad in ["/", "/proc/x", "/dev", "/sys/fs", "relative", "/a/../b"] {
             let mut spec = spec();
-            spec.mounts.push(Mount { source: "/".into(), target: bad.into(), read_only: true });
+            spec.mounts.push(Mount::new("/", bad));
             assert!(spec.check().is_err(), "{bad}");
         }
         assert!(spec().check().is_ok());
+    }
+
+    #[test]
+    fn sub_paths_are_plain_names() {
+        let check = |sub_path: &str| {
+            let mut spec = spec();
+            spec.mounts.push(Mount { sub_path: sub_path.into(), ..Mount::new("/", "/m") });
+            spec.check()
+        };
+        for bad in ["/", "/etc", "..", "a/../b", "./a"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        assert!(check("").is_ok() && check("a/b").is_ok());
     }
 
     #[test]

@@ -30,8 +30,7 @@ async fn run_in(
         upper: Upper::Tmpfs { bytes: 16 << 20, inodes: 1024 },
     };
     let mut spec = ContainerSpec::new("empty-root".parse::<ContainerId>()?, root);
-    let target = Path::new("/goat-eval").to_owned();
-    spec.mounts.push(Mount { source: path.to_owned(), target, read_only: true });
+    spec.mounts.push(Mount { read_only: true, ..Mount::new(path, "/goat-eval") });
     let container = runtime.create(spec).await.context("can't make an empty root")?;
     let mut exec = ExecSpec::new(["/goat-eval"].iter().chain(args));
     exec.stdout = Stdio::Pipe;

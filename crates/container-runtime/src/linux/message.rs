@@ -300,7 +300,8 @@ impl Plan {
         writer
             .bool(self.durable)
             .list(self.mounts.iter(), |w, mount| {
-                w.path(&mount.source).path(&mount.target).bool(mount.read_only)
+                let w = w.path(&mount.source).path(&mount.sub_path);
+                w.path(&mount.target).bool(mount.read_only)
             })
             .list(self.files.iter(), |w, file| {
                 w.path(&file.path).bytes(&file.contents).u64(file.mode.into())
@@ -329,7 +330,12 @@ impl Plan {
             },
             durable: r.bool()?,
             mounts: r.list(|r| {
-                Ok(Mount { source: r.path()?, target: r.path()?, read_only: r.bool()? })
+                Ok(Mount {
+                    source: r.path()?,
+                    sub_path: r.path()?,
+                    target: r.path()?,
+                    read_only: r.bool()?,
+                })
             })?,
             files: r.list(|r| {
                 Ok(GeneratedFile { path: r.path()?, contents: r.bytes()?, mode: r.u32()? })
@@ -401,7 +407,11 @@ mod tests {
             layers: vec!["/a".into(), "/b".into()],
             upper: Upper::Dir { upper: "/u".into(), work: "/w".into() },
             durable: true,
-            mounts: vec![Mount { source: "/s".into(), target: "/t".into(), read_only: true }],
+            mounts: vec![Mount {
+                sub_path: "a/b".into(),
+                read_only: true,
+                ..Mount::new("/s", "/t")
+            }],
             files: vec![GeneratedFile { path: "/f".into(), contents: vec![0, 1], mode: 0o600 }],
             tun: true,
             join: vec!["/j".into()],

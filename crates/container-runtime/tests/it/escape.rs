@@ -274,8 +274,7 @@ async fn set_user_id_programs_gain_nothing() {
     }
     let shared = tempfile::tempdir().unwrap();
     let mut spec = spec("box");
-    let (source, target) = (shared.path().into(), "/shared".into());
-    spec.mounts.push(Mount { source, target, read_only: false });
+    spec.mounts.push(Mount::new(shared.path(), "/shared"));
     let container = bench.runtime.create(spec).await.unwrap();
     let script = "for d in /tmp /shared /dev/shm; do cp /usr/bin/perl $d/p; chmod 4755 $d/p; done; chmod 755 /shared";
     sh(&container, script).await.ok();

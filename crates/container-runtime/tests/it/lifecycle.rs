@@ -231,11 +231,7 @@ async fn a_container_that_cannot_be_made_says_at_which_step() {
     assert_eq!(stage, "show layer `/no/such/layer`");
     let error = bench.runtime.create({
         let mut broken = spec("broken");
-        broken.mounts.push(Mount {
-            source: "/no/such".into(),
-            target: "/x".into(),
-            read_only: true,
-        });
+        broken.mounts.push(Mount::new("/no/such", "/x"));
         broken
     });
     assert!(matches!(error.await.unwrap_err(), Error::Setup { .. }));
@@ -251,9 +247,8 @@ async fn mounts_show_root_owned_files_as_roots_and_respect_read_only() {
     std::fs::write(&tool, "just a file").unwrap();
     let mut spec = spec("box");
     let mount = |source: &std::path::Path, target: &str, read_only| Mount {
-        source: source.into(),
-        target: target.into(),
         read_only,
+        ..Mount::new(source, target)
     };
     spec.mounts = vec![
         mount(shared.path(), "/deep/in/rw", false),
@@ -267,6 +262,35 @@ async fn mounts_show_root_owned_files_as_roots_and_respect_read_only() {
     assert!(sh(&container, "echo x > /opt/tool").await.stderr.contains("Read-only"));
     let owner = |path: &std::path::Path| path.metadata().unwrap().uid();
     assert_eq!(owner(&shared.path().join("new")), owner(&tool), "on disk it is the server's");
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_sub_path_swapped_for_a_link_is_not_followed() {
+    let bench = Bench::new().await;
+    let (shared, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir_all(shared.path().join("a/b")).unwrap();
+    std::fs::write(shared.path().join("a/b/mine"), "mine").unwrap();
+    std::fs::create_dir(outside.path().join("b")).unwrap();
+    let create = async |sub_path: &str| {
+        let mut spec = spec("box");
+        let sub_path = sub_path.into();
+        spec.mounts = vec![Mount { sub_path, ..Mount::new(shared.path(), "/m") }];
+        bench.runtime.create(spec).await
+    };
+    let container = create("a/b").await.unwrap();
+    assert_eq!(sh(&container, "cat /m/mine; echo x > /m/new").await.ok(), "mine");
+    assert!(shared.path().join("a/b/new").exists());
+    container.terminate().await.unwrap();
+    let link = shared.path().join("last");
+    std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+    std::os::unix::fs::symlink("a", shared.path().join("inner")).unwrap();
+    for swapped in ["last", "last/b", "inner/b"] {
+        let error = create(swapped).await.unwrap_err();
+        let Error::Setup { stage, .. } = &error else { panic!("{swapped}: {error:?}") };
+        assert_eq!(*stage, format!("show `{}`", shared.path().join(swapped).display()));
+    }
+    assert_eq!(outside.path().read_dir().unwrap().count(), 1);
     bench.finish().await;
 }
 

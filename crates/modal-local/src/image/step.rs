@@ -104,11 +104,8 @@ fn container_spec(
     let mut container = ContainerSpec::new(id, root);
     container.hostname = "build".to_owned();
     container.trusted_build = true;
-    let mount = |source: &Path, target: &str, read_only| Mount {
-        source: source.to_owned(),
-        target: target.into(),
-        read_only,
-    };
+    let mount =
+        |source: &Path, target: &str, read_only| Mount { read_only, ..Mount::new(source, target) };
     let scratch = place.settings.join(SCRATCH);
     container.mounts.push(mount(place.settings, INSIDE, true));
     container.mounts.push(mount(&scratch, &format!("{INSIDE}/{SCRATCH}"), false));

@@ -133,11 +133,9 @@ async fn describe(
 
 async fn volumes(ctx: &Ctx, spec: &SandboxSpec) -> Result<Vec<Mount>> {
     let mounts = spec.volumes.iter().map(|volume| async move {
-        Ok::<_, Error>(Mount {
-            source: ctx.volumes.directory(&volume.volume, &volume.sub_path).await?,
-            target: volume.target.clone(),
-            read_only: volume.read_only,
-        })
+        let (source, sub_path) = ctx.volumes.directory(&volume.volume, &volume.sub_path).await?;
+        let read_only = volume.read_only;
+        Ok::<_, Error>(Mount { sub_path, read_only, ..Mount::new(source, &volume.target) })
     });
     try_join_all(mounts).await
 }

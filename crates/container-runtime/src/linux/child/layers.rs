@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
 use super::super::message::{Ids, Plan};
@@ -25,14 +25,35 @@ const OPTIONS: &str = "index=off,xino=off,redirect_dir=nofollow,metacopy=off";
 /// The same for an ordinary user, for whom redirects and metacopy do not exist.
 const USER_OPTIONS: &str = "index=off,xino=off,userxattr";
 
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
 /// A path of the machine as a mount of its own: no set-user-id programs, no devices, ids mapped.
 pub(super) fn host_tree(
     path: &Path,
     read_only: bool,
     users: Option<BorrowedFd<'_>>,
 ) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, path, flags)?;
+    restrict(open_tree(CWD, path, CLONE)?, read_only, users)
+}
+
+/// The same of a directory that is open.
+pub(super) fn opened_tree(
+    directory: &OwnedFd,
+    read_only: bool,
+    users: Option<BorrowedFd<'_>>,
+) -> io::Result<OwnedFd> {
+    restrict(open_tree(directory, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)?, read_only, users)
+}
+
+/// Opens a directory that other containers may be renaming or replacing with a link at this moment.
+pub(super) fn open_below(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    Ok(openat2(root, path, flags | OFlags::NOFOLLOW, Mode::empty(), resolve)?)
+}
+
+fn restrict(tree: OwnedFd, read_only: bool, users: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     if read_only {
         attributes |= libc::MOUNT_ATTR_RDONLY;

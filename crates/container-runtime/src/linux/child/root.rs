@@ -78,8 +78,14 @@ fn open_mounts<'a>(
 ) -> Result<Vec<OpenMount<'a>>, Failure> {
     let open = |mount: &'a crate::spec::Mount| {
         let shown = || format!("show `{}`", mount.source.display());
-        let is_directory = fs::metadata(&mount.source).stage(shown)?.is_dir();
-        let tree = layers::host_tree(&mount.source, mount.read_only, users).stage(shown)?;
+        let (is_directory, tree) = if mount.sub_path.as_os_str().is_empty() {
+            let is_directory = fs::metadata(&mount.source).stage(shown)?.is_dir();
+            (is_directory, layers::host_tree(&mount.source, mount.read_only, users).stage(shown)?)
+        } else {
+            let below = || format!("show `{}`", mount.source.join(&mount.sub_path).display());
+            let directory = layers::open_below(&mount.source, &mount.sub_path).stage(below)?;
+            (true, layers::opened_tree(&directory, mount.read_only, users).stage(below)?)
+        };
         Ok(OpenMount { tree, is_directory, target: &mount.target })
     };
     plan.mounts.iter().map(open).collect()

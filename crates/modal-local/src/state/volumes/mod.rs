@@ -145,13 +145,19 @@ impl Volumes {
             .await
     }
 
-    /// The directory of a volume, or of a directory in it, which is made if missing: to be mounted.
-    pub(crate) async fn directory(&self, id: &VolumeId, sub_path: &str) -> Result<PathBuf> {
+    /// To be mounted: the directory of a volume, and below it the path of a directory, which is made
+    /// if missing. Sandboxes can replace that one with a link at any moment, so whoever enters it
+    /// must refuse links.
+    pub(crate) async fn directory(
+        &self,
+        id: &VolumeId,
+        sub_path: &str,
+    ) -> Result<(PathBuf, PathBuf)> {
         let sub_path = VolumePath::parse(sub_path)?;
         let tree = self.tree(id).await?;
         blocking::run(move || {
             tree.make_directory(sub_path.names())?;
-            Ok(tree.location().join(sub_path.to_string()))
+            Ok((tree.location().to_owned(), PathBuf::from(sub_path.to_string())))
         })
         .await
     }
