@@ -2,7 +2,8 @@
 //!
 //! Many sandboxes may have one router address. They share connections, since a connection costs more
 //! than a call; but each sandbox keeps several streams open, and servers limit the streams of one
-//! connection (often to 100), so a connection is shared by a few sandboxes only.
+//! connection (often to 100), so a connection is shared by a few sandboxes only. The one leased last stays
+//! open until another is leased, so that sandboxes one after the other do not each connect anew.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use crate::config::ConfigError;
 /// How many sandboxes share one connection.
 const SHARED_BY: usize = 8;
 
-/// A share of a connection; the connection closes when its last share is dropped.
+/// A share of a connection; the connection closes when its last share is dropped, the pool's included.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease(Arc<Channel>);
 
@@ -27,26 +28,48 @@ impl Lease {
     }
 }
 
-/// The connections that are in use, by address.
+/// The connections that are in use.
 #[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<HashMap<String, Vec<Weak<Channel>>>>);
+pub(crate) struct Pool(Mutex<Connections>);
+
+#[derive(Debug, Default)]
+struct Connections {
+    by_url: HashMap<String, Vec<Weak<Channel>>>,
+    /// The one that was leased last. A server that closes it costs nothing: the next call connects again.
+    last: Option<Arc<Channel>>,
+}
 
 impl Pool {
     /// A connection to `url`, opened at the first call over it.
     pub(crate) fn lease(&self, url: &str) -> Result<Lease, ConfigError> {
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = pool.entry(url.to_owned()).or_default();
-        open.retain(|channel| channel.strong_count() > 0);
-        let free = open
-            .iter()
-            .filter(|channel| channel.strong_count() < SHARED_BY)
-            .find_map(Weak::upgrade);
-        if let Some(channel) = free {
-            return Ok(Lease(channel));
-        }
-        let channel = Arc::new(endpoint(url)?.connect_lazy());
-        open.push(Arc::downgrade(&channel));
+        let channel = match pool.free(url) {
+            Some(channel) => channel,
+            None => pool.open(url)?,
+        };
+        pool.last = Some(Arc::clone(&channel));
         Ok(Lease(channel))
+    }
+}
+
+impl Connections {
+    /// A connection that may have one more share.
+    fn free(&mut self, url: &str) -> Option<Arc<Channel>> {
+        let last = self.last.as_ref().map(Arc::downgrade).unwrap_or_default();
+        // The pool's own share uses no streams.
+        let shares = |open: &Weak<Channel>| open.strong_count() - usize::from(open.ptr_eq(&last));
+        let open = self.by_url.get(url)?;
+        open.iter().filter(|open| shares(open) < SHARED_BY).find_map(Weak::upgrade)
+    }
+
+    fn open(&mut self, url: &str) -> Result<Arc<Channel>, ConfigError> {
+        self.by_url.retain(|_, open| {
+            open.retain(|channel| channel.strong_count() > 0);
+            !open.is_empty()
+        });
+        let channel = Arc::new(endpoint(url)?.connect_lazy());
+        self.by_url.entry(url.to_owned()).or_default().push(Arc::downgrade(&channel));
+        Ok(channel)
     }
 }
 
@@ -64,5 +87,18 @@ mod tests {
         let gone = Arc::downgrade(&leases[0].0);
         drop(leases);
         assert!(gone.upgrade().is_none());
+    }
+    #[tokio::test]
+    async fn the_last_connection_is_there_for_the_next_sandbox() {
+        let pool = Pool::default();
+        let first = pool.lease("http://127.0.0.1:1").unwrap();
+        let connection = Arc::downgrade(&first.0);
+        drop(first);
+        let next: Vec<_> =
+            (0..=SHARED_BY).map(|_| pool.lease("http://127.0.0.1:1").unwrap()).collect();
+        assert!(connection.ptr_eq(&Arc::downgrade(&next[SHARED_BY - 1].0)));
+        assert!(!connection.ptr_eq(&Arc::downgrade(&next[SHARED_BY].0)));
+        drop(next);
+        assert!(connection.upgrade().is_none());
     }
 }
