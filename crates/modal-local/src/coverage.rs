@@ -15,6 +15,7 @@ const REMARKS: &[(&str, &str)] = &[
     ("AppCreate", "ephemeral, detached and initializing apps; they hold no functions"),
     ("AppGetLogs", "output of sandboxes and image builds; filters by function are ignored"),
     ("AppHeartbeat", "an app that lives by heartbeats is stopped 90 seconds after the last"),
+    ("AppPublish", "apps of one run, which hold no functions; deploying is refused"),
     ("AuthTokenGet", "a JWT for an hour"),
     ("BlobCreate", "in parts of 64 MiB from 1 GiB on; contents go over HTTP to this server"),
     ("ClientHello", "says the image builder version"),

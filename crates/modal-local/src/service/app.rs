@@ -4,7 +4,8 @@ use modal_proto::client::{
     AppClientDisconnectRequest, AppCreateRequest, AppCreateResponse, AppGetByDeploymentNameRequest,
     AppGetByDeploymentNameResponse, AppGetLifecycleRequest, AppGetLifecycleResponse,
     AppGetOrCreateRequest, AppGetOrCreateResponse, AppHandleMetadata, AppHeartbeatRequest,
-    AppLifecycle, AppListRequest, AppListResponse, AppState, AppStopRequest, app_list_response,
+    AppLifecycle, AppListRequest, AppListResponse, AppPublishRequest, AppPublishResponse, AppState,
+    AppStopRequest, app_list_response,
 };
 use tonic::Status;
 
@@ -105,6 +106,28 @@ pub(crate) async fn app_list(
 pub(crate) async fn app_heartbeat(ctx: &Ctx, request: AppHeartbeatRequest) -> Result<(), Status> {
     ctx.apps.heartbeat(&id(&request.app_id)?).await?;
     Ok(())
+}
+
+/// A run has all its objects: the client says so once, before its code goes on. What would need a
+/// program of ours to be called later is refused.
+pub(crate) async fn app_publish(
+    ctx: &Ctx,
+    request: AppPublishRequest,
+) -> Result<AppPublishResponse, Status> {
+    let id = id(&request.app_id)?;
+    if !request.function_ids.is_empty() || !request.class_ids.is_empty() {
+        return Err(Error::invalid("apps of the local server have no functions and classes").into());
+    }
+    let state = match request.app_state() {
+        state @ (AppState::Ephemeral | AppState::Detached) => state,
+        other => {
+            let name = other.as_str_name();
+            let text = format!("the local server publishes no app as {name}: look it up instead");
+            return Err(Error::invalid(text).into());
+        }
+    };
+    ctx.apps.publish(&id, state).await?;
+    Ok(AppPublishResponse { deployed_at: clock::now(), ..AppPublishResponse::default() })
 }
 
 pub(crate) async fn app_stop(ctx: &Ctx, request: AppStopRequest) -> Result<(), Status> {

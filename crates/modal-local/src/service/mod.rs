@@ -119,6 +119,7 @@ control_plane! {
         write app::app_get_or_create(AppGetOrCreateRequest) -> AppGetOrCreateResponse;
         read app::app_heartbeat(AppHeartbeatRequest) -> ();
         read app::app_list(AppListRequest) -> AppListResponse;
+        write app::app_publish(AppPublishRequest) -> AppPublishResponse;
         write app::app_stop(AppStopRequest) -> ();
         read auth::auth_token_get(AuthTokenGetRequest) -> AuthTokenGetResponse;
         write blob::blob_create(BlobCreateRequest) -> BlobCreateResponse;

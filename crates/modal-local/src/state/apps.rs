@@ -164,6 +164,25 @@ impl Apps {
             .map_err(Error::database("keep an app"))
     }
 
+    /// Gives an app of one run the state it keeps until it is stopped; an error if it is stopped.
+    pub(crate) async fn publish(&self, id: &AppId, state: AppState) -> Result<()> {
+        let app = self.get_running(id).await?;
+        if app.name.is_some() {
+            return Err(Error::Precondition(format!("app `{id}` is deployed, not one run")));
+        }
+        let expires_at = expires(state).then(|| clock::now() + HEARTBEAT_LIFE);
+        sqlx::query(
+            "UPDATE apps SET state = ?, expires_at = ? WHERE app_id = ? AND stopped_at IS NULL",
+        )
+        .bind(state as i32)
+        .bind(expires_at)
+        .bind(id.as_str())
+        .execute(&self.db)
+        .await
+        .map(drop)
+        .map_err(Error::database("publish an app"))
+    }
+
     /// Marks an app as stopped; false if it was stopped before.
     pub(crate) async fn mark_stopped(&self, id: &AppId) -> Result<bool> {
         let done = sqlx::query(

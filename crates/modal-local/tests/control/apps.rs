@@ -4,8 +4,8 @@ use modal_local::TokenPair;
 use modal_proto::client::modal_client_client::ModalClientClient;
 use modal_proto::client::{
     AppClientDisconnectRequest, AppCreateRequest, AppGetByDeploymentNameRequest, AppGetLogsRequest,
-    AppGetOrCreateRequest, AppHeartbeatRequest, AppListRequest, AppState, AppStopRequest,
-    ObjectCreationType,
+    AppGetOrCreateRequest, AppHeartbeatRequest, AppListRequest, AppPublishRequest, AppState,
+    AppStopRequest, ObjectCreationType,
 };
 use tonic::Code;
 use tonic::transport::Channel;
@@ -71,6 +71,40 @@ async fn a_disconnect_stops_only_apps_that_live_by_their_client() {
     let apps = client.app_list(AppListRequest::default()).await.unwrap().into_inner().apps;
     let state = |id: &str| apps.iter().find(|app| app.app_id == id).unwrap().state();
     assert_eq!((state(&run), state(&deployed)), (AppState::Stopped, AppState::Deployed));
+}
+
+#[tokio::test]
+async fn a_run_is_published_and_lives_by_its_state() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    let deployed = app(&mut client, "box", ObjectCreationType::CreateIfMissing).await.unwrap();
+    let request = AppCreateRequest {
+        app_state: AppState::Initializing as i32,
+        ..AppCreateRequest::default()
+    };
+    let run = client.app_create(request).await.unwrap().into_inner().app_id;
+    let publish = |app_id: &str, state: AppState, function: bool| AppPublishRequest {
+        app_id: app_id.to_owned(),
+        app_state: state as i32,
+        function_ids: function.then(|| ("f".to_owned(), "fu-1".to_owned())).into_iter().collect(),
+        ..AppPublishRequest::default()
+    };
+    for (bad, code) in [
+        (publish(&run, AppState::Ephemeral, true), Code::InvalidArgument),
+        (publish(&run, AppState::Deployed, false), Code::InvalidArgument),
+        (publish(&deployed, AppState::Ephemeral, false), Code::FailedPrecondition),
+    ] {
+        assert_eq!(client.app_publish(bad).await.unwrap_err().code(), code);
+    }
+    client.app_publish(publish(&run, AppState::Detached, false)).await.unwrap();
+    let gone = AppClientDisconnectRequest { app_id: run.clone(), ..Default::default() };
+    client.app_client_disconnect(gone).await.unwrap();
+    let apps = client.app_list(AppListRequest::default()).await.unwrap().into_inner().apps;
+    let listed = apps.iter().find(|app| app.app_id == run).unwrap();
+    assert_eq!(listed.state(), AppState::Detached);
+    client.app_stop(stop(&run)).await.unwrap();
+    let late = client.app_publish(publish(&run, AppState::Detached, false)).await.unwrap_err();
+    assert_eq!(late.code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]
