@@ -149,19 +149,17 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 
 /// Kills everything in a group and below it, and removes it. A missing group is no error.
 pub(crate) fn remove_group(group: &Path) -> io::Result<()> {
-    if !group.exists() {
-        return Ok(());
-    }
     let started = Instant::now();
     let mut pause = Duration::from_micros(200);
     loop {
-        kill_members(group);
         match remove_directories(group) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if started.elapsed() > PATIENCE => return Err(error),
-            Err(_busy) => std::thread::sleep(pause),
+            // Only a group with members is busy; most have none left, and are not searched for any.
+            Err(_busy) => kill_members(group),
         }
+        std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
@@ -186,6 +184,10 @@ fn children(group: &Path) -> Vec<PathBuf> {
 }
 
 fn remove_directories(group: &Path) -> io::Result<()> {
+    match fs::remove_dir(group) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+        done => return done,
+    }
     for child in children(group) {
         remove_directories(&child)?;
     }
