@@ -47,5 +47,6 @@ fn sandboxes() {
     ends ok
     surroundings ok
     tunnel ok
+    run ok
     ");
 }

@@ -145,6 +145,7 @@ fn refuse_unsupported(definition: &Sandbox) -> Result<()> {
         (!definition.cloud_bucket_mounts.is_empty(), "cloud bucket mounts"),
         (!definition.s3_mounts.is_empty(), "S3 mounts"),
         (!definition.nfs_mounts.is_empty(), "network file systems"),
+        (!definition.custom_domain.is_empty(), "custom domains"),
         (definition.proxy_id.as_ref().is_some_and(|id| !id.is_empty()), "proxies"),
         (definition.outbound_policy.is_some(), "outbound policies (use an allow-list)"),
     ];

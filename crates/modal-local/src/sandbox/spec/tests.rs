@@ -74,6 +74,7 @@ fn what_cannot_work_is_refused_by_name() {
         (Sandbox { entrypoint_args: vec!["x".repeat(70_000)], ..Default::default() }, "bytes"),
         (Sandbox { entrypoint_args: vec!["a\0b".into()], ..Default::default() }, "NUL"),
         (Sandbox { proxy_id: Some("pr-1".into()), ..Default::default() }, "proxies"),
+        (Sandbox { custom_domain: "x.example".into(), ..Default::default() }, "custom domains"),
     ];
     for (definition, expected) in cases {
         let error = parse(definition).err().map(|error| error.to_string()).unwrap_or_default();
