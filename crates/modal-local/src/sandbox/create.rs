@@ -67,19 +67,25 @@ async fn start(
     spec: SandboxSpec,
     environment_id: &str,
 ) -> Result<()> {
-    let (image, variables, mut mounts, trees) = tokio::try_join!(
-        ctx.images.resolve(&spec.image),
-        ctx.secrets.resolve_sources(&spec.secrets),
-        volumes(ctx, &spec),
-        try_join_all(spec.mounts.iter().map(|mount| ctx.mounts.tree(mount))),
-    )?;
+    let lookups = async {
+        tokio::try_join!(
+            ctx.environments.name_of(environment_id),
+            ctx.images.resolve(&spec.image),
+            ctx.secrets.resolve_sources(&spec.secrets),
+            volumes(ctx, &spec),
+            try_join_all(spec.mounts.iter().map(|mount| ctx.mounts.tree(mount))),
+        )
+    };
+    // Not cut short by a failed lookup: directories half made would be left over.
+    let (scratch, found) = tokio::join!(Scratch::create(&ctx.dir, &sandbox.id), lookups);
+    let scratch = scratch?;
+    let (environment, image, variables, mut mounts, trees) = found?;
     let mut env = Environment::with_defaults();
     env.extend(image.env.iter().cloned())?;
     env.extend(spec.variables.iter().cloned())?;
     env.extend(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())))?;
-    describe(&mut env, ctx, sandbox, &spec, environment_id).await?;
+    describe(&mut env, sandbox, &spec, &environment);
     let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
-    let scratch = Scratch::create(&ctx.dir, &sandbox.id).await?;
     let layers = layers(image.layers.clone(), trees, &scratch).await?;
     let files = hosts::files(plan.has_gateway(), plan.local_names());
     let container_spec = ContainerSpec {
@@ -113,22 +119,15 @@ async fn start(
 }
 
 /// What a program can read about where it runs.
-async fn describe(
-    env: &mut Environment,
-    ctx: &Ctx,
-    sandbox: &LiveSandbox,
-    spec: &SandboxSpec,
-    environment_id: &str,
-) -> Result<()> {
+fn describe(env: &mut Environment, sandbox: &LiveSandbox, spec: &SandboxSpec, environment: &str) {
     env.put("MODAL_IS_REMOTE", "1");
     env.put("MODAL_SANDBOX_ID", sandbox.id.as_str());
     env.put("MODAL_TASK_ID", sandbox.task.as_str());
     env.put("MODAL_APP_ID", sandbox.app.as_str());
     env.put("MODAL_IMAGE_ID", spec.image.as_str());
-    env.put("MODAL_ENVIRONMENT", &ctx.environments.name_of(environment_id).await?);
+    env.put("MODAL_ENVIRONMENT", environment);
     env.put("MODAL_CLOUD_PROVIDER", "local");
     env.put("MODAL_REGION", "local");
-    Ok(())
 }
 
 async fn volumes(ctx: &Ctx, spec: &SandboxSpec) -> Result<Vec<Mount>> {

@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use container_runtime::Upper;
 
 use crate::blocking;
-use crate::durable;
 use crate::error::{Error, Result};
 use crate::ids::{SandboxId, random_suffix};
 use crate::state_dir::StateDir;
+
+/// Levels of directories that are deleted in place; those below are moved up first, which costs more.
+const NESTED: usize = 16;
 
 /// A sandbox's directory. It holds nothing that must outlive the sandbox.
 pub(super) struct Scratch {
@@ -24,9 +26,10 @@ impl Scratch {
         let scratch = Self { root: dir.sandboxes().join(id.as_str()), trash: dir.trash() };
         let parts =
             [scratch.root.clone(), scratch.upper_dir(), scratch.work_dir(), scratch.spill_dir()];
+        // A private umask makes them narrower, and the container's init widens the upper one itself.
+        let modes = [0o700, 0o755, 0o700, 0o700];
         blocking::run(move || {
-            let modes = [0o700, 0o755, 0o700, 0o700];
-            parts.iter().zip(modes).try_for_each(|(part, mode)| durable::create_dir(part, mode))
+            parts.iter().zip(modes).try_for_each(|(part, mode)| make(part, mode))
         })
         .await?;
         Ok(scratch)
@@ -81,25 +84,45 @@ pub(super) fn discard_leftovers(dir: &StateDir) -> Result<()> {
     Ok(())
 }
 
+fn make(dir: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new().mode(mode).create(dir).map_err(Error::file("create", dir))
+}
+
 /// Deletes a directory whatever a program has put into it: however deep, wide or unreadable.
 ///
-/// Directories are moved up before they are emptied, so neither paths nor open files pile up.
 /// Nothing may write to it any more. Links are removed, never followed.
 fn discard(root: &Path, trash: &Path) -> io::Result<()> {
     let mut pending = vec![move_into(root, trash)?];
     while let Some(dir) = pending.pop() {
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                pending.push(move_into(&entry.path(), trash)?);
-            } else {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        fs::remove_dir(&dir)?;
+        delete(&dir, NESTED, &mut |deep| {
+            pending.push(move_into(deep, trash)?);
+            Ok(())
+        })?;
     }
     Ok(())
+}
+
+/// Deletes a directory and, so many levels down, what it holds. Deeper directories are handed to
+/// `move_away`, so that neither paths nor open files pile up.
+fn delete(
+    dir: &Path,
+    levels: usize,
+    move_away: &mut impl FnMut(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    // Most directories are empty: one call does it.
+    if fs::remove_dir(dir).is_ok() {
+        return Ok(());
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        match (entry.file_type()?.is_dir(), levels.checked_sub(1)) {
+            (false, _) => fs::remove_file(entry.path())?,
+            (true, Some(levels)) => delete(&entry.path(), levels, move_away)?,
+            (true, None) => move_away(&entry.path())?,
+        }
+    }
+    fs::remove_dir(dir)
 }
 
 fn move_into(path: &Path, trash: &Path) -> io::Result<PathBuf> {

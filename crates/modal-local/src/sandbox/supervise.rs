@@ -52,10 +52,11 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
     if timeout(OUTPUT_LIMIT, flushed).await.is_err() {
         tracing::warn!(sandbox = %sandbox.id, "the last output is late for the log");
     }
-    ctx.logs.finish_task(&sandbox.task).await;
     if let Err(error) = ctx.sandboxes.records.set_ended(&sandbox.id, &ending).await {
         tracing::warn!(%error, sandbox = %sandbox.id, "end not recorded");
     }
+    // After the end is recorded: two writers at once would make SQLite sleep, and a caller with it.
+    ctx.logs.finish_task(&sandbox.task).await;
     let status = ending.status.as_str_name();
     tracing::info!(sandbox = %sandbox.id, status, exit_code = ending.exit_code, "sandbox ended");
     ctx.sandboxes.registry.retire(&sandbox);

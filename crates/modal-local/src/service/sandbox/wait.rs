@@ -46,8 +46,7 @@ pub(crate) async fn sandbox_terminate_v2(
     ctx: &Ctx,
     request: SandboxTerminateRequest,
 ) -> Result<SandboxTerminateResponse, Status> {
-    let record = record(ctx, &request.sandbox_id).await?;
-    let id = SandboxId::parse(&record.sandbox_id).map_err(Error::from)?;
+    let id = SandboxId::parse(&request.sandbox_id).map_err(Error::from)?;
     let existing = match ctx.sandboxes.find(&id) {
         Some(sandbox) => match sandbox.ending() {
             None => {
@@ -57,7 +56,7 @@ pub(crate) async fn sandbox_terminate_v2(
             }
             ended => ended,
         },
-        None => record.ending(),
+        None => ctx.sandboxes.records.get(&id).await?.ending(),
     };
     Ok(SandboxTerminateResponse { existing_result: existing.as_ref().map(Ending::result) })
 }
