@@ -201,6 +201,11 @@ fn argv(spec: &SandboxSpec, image: &ImageRoot) -> Vec<String> {
 fn refused(error: container_runtime::Error) -> Error {
     match &error {
         container_runtime::Error::InvalidSpec { .. } => Error::Invalid(error.to_string()),
+        container_runtime::Error::Setup { source, .. } => {
+            tracing::warn!(%error, cause = %source, "a sandbox could not be made");
+            let advice = "the local server's log says at which step";
+            Error::Precondition(format!("the sandbox could not be made: {source}; {advice}"))
+        }
         _ => Error::Runtime { source: error.into() },
     }
 }
