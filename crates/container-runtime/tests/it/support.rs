@@ -43,8 +43,23 @@ impl Bench {
 
 pub(crate) fn config(state: &Path) -> RuntimeConfig {
     let mut config = RuntimeConfig::new(state);
-    config.spawner = Some(env!("CARGO_BIN_EXE_container-spawner").into());
+    config.spawner = Some(spawner());
     config
+}
+
+/// Names the directory that [`crate::user_mode`] made for tests that run as `nobody`, who may not be able to enter
+/// the one that cargo builds in.
+pub(crate) const PLACE: &str = "CONTAINER_RUNTIME_IT_PLACE";
+
+pub(crate) fn spawner() -> PathBuf {
+    match std::env::var_os(PLACE) {
+        Some(place) => Path::new(&place).join("container-spawner"),
+        None => env!("CARGO_BIN_EXE_container-spawner").into(),
+    }
+}
+
+fn layers() -> PathBuf {
+    std::env::var_os(PLACE).map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }
 
 pub(crate) fn root() -> RootSpec {
@@ -70,12 +85,12 @@ pub(crate) const NOBODY: u32 = 65_534;
 
 /// Where root leaves directories owned by `nobody` for the tests that run as him.
 pub(crate) fn nobodys_layer() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("nobodys-layer")
+    layers().join("nobodys-layer")
 }
 
 /// This machine's own programs as a layer, made once for all tests of a target directory.
 pub(crate) fn base_layer() -> PathBuf {
-    let layer = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-root-2");
+    let layer = layers().join("host-root-2");
     if layer.exists() {
         return layer;
     }
