@@ -9,6 +9,7 @@
 //! themselves to the sandbox, which the user must have allowed.
 
 mod proxy;
+mod redact;
 mod registration;
 mod upstream;
 

@@ -19,7 +19,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{Upstream, failed};
+use super::{Upstream, failed, redact::without_key};
 use crate::{Result, chain, secret::Secret};
 
 /// What passes: method, path here, path below the server's `/v1`.
@@ -147,8 +147,7 @@ impl Shared {
         lock(&self.tokens).get(&digest(token)).cloned()
     }
 
-    /// Passes an answer back as it comes. One that reports an error may repeat the key, so it is
-    /// read whole first.
+    /// Passes an answer back as it comes, without the key, which a careless server may repeat.
     async fn pass(&self, answer: reqwest::Response) -> Response {
         let status = answer.status();
         let headers = passing(answer.headers(), &TO_SANDBOX);
@@ -159,7 +158,7 @@ impl Shared {
             );
         }
         let body = if status.is_success() {
-            Body::from_stream(answer.bytes_stream())
+            Body::from_stream(without_key(answer.bytes_stream(), self.upstream.key().cloned()))
         } else {
             let body = Body::from_stream(answer.bytes_stream());
             let bytes = to_bytes(body, LARGEST_ERROR).await.unwrap_or_default().to_vec();

@@ -51,6 +51,9 @@ impl Upstream {
     /// A server by its address, with or without the `/v1`. An address with a path is taken as it is.
     pub fn new(url: &str, key: Option<Secret>) -> Result<Self> {
         let bad = || Error::ModelUrl { url: without_credentials(url) };
+        if key.as_ref().is_some_and(|key| !fits_header(key)) {
+            return Err(Error::KeyCharacters);
+        }
         let parsed = Url::parse(url.trim()).map_err(|_| bad())?;
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.username().is_empty() {
             return Err(bad());
@@ -145,6 +148,11 @@ impl Found {
     }
 }
 
+/// Whether a key can be sent: a line break, as of a file read whole, can't.
+fn fits_header(key: &Secret) -> bool {
+    key.expose().bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// For a message: whatever stands before an `@` may be a password.
 fn without_credentials(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
@@ -178,6 +186,14 @@ mod tests {
         for url in ["", "localhost:4000", "ftp://x/", "https://user:hunter2@x/v1"] {
             let error = Upstream::new(url, None).unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_header_carries_is_refused_without_being_shown() {
+        for key in ["sk-hunter2\n", "sk-hunter2 x", "sk-hünter2"] {
+            let error = Upstream::new("http://127.0.0.1:1", Some(Secret::new(key))).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("nter2"), "{error}");
         }
     }
 
