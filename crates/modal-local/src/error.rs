@@ -137,9 +137,14 @@ impl From<Error> for Status {
             Error::NotFound { .. } => Self::not_found(message),
             Error::AlreadyExists { .. } => Self::already_exists(message),
             Error::Invalid(_) => Self::invalid_argument(message),
-            Error::Precondition(_) | Error::Runtime { .. } => {
+            Error::Precondition(_) => {
                 log_cause(&error);
                 Self::failed_precondition(message)
+            }
+            // What this machine lacks is what its user must know.
+            Error::Runtime { source } => {
+                log_cause(&error);
+                Self::failed_precondition(format!("{message}: {source}"))
             }
             Error::File { source, .. } if is_out_of_space(source) => {
                 Self::resource_exhausted("the disk of the local server is full")

@@ -76,7 +76,7 @@ async fn discover(dir: &StateDir, wanted: Option<&str>) -> Result<Option<ServerH
     if answer.is_busy() {
         let message = format!(
             "a local server of another build (process {}) is running {} sandboxes and {} builds; \
-             wait for them, or stop it",
+             wait for them, or end them with it: `cargo xtask local stop`",
             answer.pid, answer.sandboxes, answer.builds
         );
         return Err(Error::Daemon { message, log: dir.log() });
