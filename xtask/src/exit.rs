@@ -56,10 +56,13 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
                 Some(
                     Runner::ReadBenchmark { .. }
                         | Runner::NotABenchmark { .. }
+                        | Runner::NoTasks { .. }
                         | Runner::BadTask { .. }
                         | Runner::DuplicateTrial { .. }
                         | Runner::ModelUrl { .. }
+                        | Runner::KeyCharacters
                         | Runner::BadAgent { .. }
+                        | Runner::ReadFile { .. }
                 )
             )
     });

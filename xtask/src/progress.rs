@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sandbox_runner::{BoxError, Descriptor, Event, Subscriber};
 
 use crate::{
-    printer::Printer,
+    printer::{Printer, printable},
     table::{seconds, short},
 };
 
@@ -35,7 +35,7 @@ impl Progress {
     fn line(&self, line: &str) {
         match &self.bars {
             // An interrupted terminal is no reason to fail.
-            Some(bars) => drop(bars.all.println(line)),
+            Some(bars) => drop(bars.all.println(printable(line))),
             None => self.printer.note(line),
         }
     }
@@ -44,7 +44,7 @@ impl Progress {
     fn detail(&self, line: &str) {
         match &self.bars {
             _ if self.printer.is_verbose() => self.line(line),
-            Some(bars) => bars.total.set_message(short(line, 80)),
+            Some(bars) => bars.total.set_message(short(&printable(line), 80)),
             None => {}
         }
     }
@@ -78,8 +78,9 @@ impl Subscriber for Progress {
                 }
             }
             Event::Output { trial, descriptor, line } => self.output(trial, *descriptor, line),
-            Event::Retrying { trial, attempt, .. } => {
-                self.line(&format!("[{}] the sandbox failed; attempt {attempt}", trial.task));
+            Event::Retrying { trial, attempt, reason, .. } => {
+                let reason = short(reason.as_deref().unwrap_or("the sandbox failed"), 200);
+                self.line(&format!("[{}] {reason}; attempt {attempt} follows", trial.task));
             }
             Event::TrialFinished { trial, .. } => {
                 if let Some(bars) = &self.bars {
@@ -128,7 +129,7 @@ impl Bars {
 
     fn say(&self, trial: &TrialKey, line: &str) {
         if let Some(bar) = self.trials().get(trial) {
-            bar.set_message(short(line, 80));
+            bar.set_message(short(&printable(line), 80));
         }
     }
 

@@ -31,6 +31,7 @@ const CHECK_TIMEOUT: f64 = 60.0;
 const LONGEST: f64 = 86_400.0;
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with a `prompt`")]
 struct RawTask {
     id: Option<String>,
     prompt: String,
@@ -77,8 +78,7 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Task>> {
         tasks.push(task);
     }
     if tasks.is_empty() {
-        let reason = "there is none".to_owned();
-        return Err(Error::BadTask { path: path.to_owned(), position: 1, reason });
+        return Err(Error::NoTasks { path: path.to_owned() });
     }
     Ok(tasks)
 }
@@ -161,6 +161,7 @@ mod tests {
         let cases = [
             "{}",
             "[]",
+            "[1]",
             r#"[{"prompt": "x"}, {"promt": "y"}]"#,
             r#"[{"prompt": " "}]"#,
             r#"[{"prompt": "x", "id": "../x"}]"#,

@@ -23,6 +23,12 @@ pub enum Error {
         /// Where the JSON goes wrong.
         source: serde_json::Error,
     },
+    /// An array without tasks.
+    #[error("`{path}` holds no task")]
+    NoTasks {
+        /// The file.
+        path: PathBuf,
+    },
     /// A task is wrong.
     #[error("task {position} of `{path}` is wrong: {reason}")]
     BadTask {
@@ -83,6 +89,11 @@ pub enum Error {
         /// As given.
         url: String,
     },
+    /// The model's key can't be put into a request.
+    #[error(
+        "OPENAI_API_KEY holds a space, a line break or another character that no key has: set it again"
+    )]
+    KeyCharacters,
     /// Nothing answers at the model's address.
     #[error("no model answers at {url}")]
     ModelUnreachable {

@@ -83,6 +83,8 @@ pub enum Event {
         trial: TrialKey,
         /// The attempt that follows.
         attempt: u32,
+        /// What failed.
+        reason: Option<String>,
         /// After how long, in milliseconds.
         after_ms: u128,
     },
@@ -130,7 +132,8 @@ impl Events {
     pub async fn send(&self, event: Event) {
         for subscriber in self.subscribers.iter() {
             if let Err(error) = subscriber.on(&event).await {
-                tracing::error!(%error, "an event could not be handled");
+                // The command that runs this shows it at the end.
+                tracing::warn!(%error, "an event could not be handled");
                 self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(error);
             }
         }

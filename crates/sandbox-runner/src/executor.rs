@@ -66,6 +66,7 @@ pub(crate) async fn trial(runner: &Runner, planned: &PlannedTrial) -> Trial {
     let mut number = 1;
     let last = loop {
         let tried = attempt(runner, planned, number).await;
+        let reason = tried.attempt.reason.clone();
         attempts.push(tried.attempt.clone());
         let again = tried.attempt.outcome == Outcome::InfrastructureError
             && number < runner.plan.attempts
@@ -74,7 +75,7 @@ pub(crate) async fn trial(runner: &Runner, planned: &PlannedTrial) -> Trial {
             break tried;
         }
         number += 1;
-        back_off(runner, planned, number).await;
+        back_off(runner, planned, number, reason).await;
     };
     let work = last.work;
     let trial = Trial {
@@ -125,10 +126,10 @@ pub(crate) async fn not_run(runner: &Runner, planned: &PlannedTrial) -> Trial {
     trial
 }
 
-async fn back_off(runner: &Runner, planned: &PlannedTrial, number: u32) {
+async fn back_off(runner: &Runner, planned: &PlannedTrial, number: u32, reason: Option<String>) {
     let after = runner.retry_delay * 2u32.saturating_pow(number.saturating_sub(2));
     let (trial, after_ms) = (planned.key.clone(), millis(after));
-    runner.events.send(Event::Retrying { trial, attempt: number, after_ms }).await;
+    runner.events.send(Event::Retrying { trial, attempt: number, reason, after_ms }).await;
     tokio::select! {
         () = runner.stop.cancelled() => {}
         () = tokio::time::sleep(after) => {}

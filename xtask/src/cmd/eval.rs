@@ -41,10 +41,10 @@ A file of tasks is a JSON array of {\"prompt\", \"id\"?, \"max_turns\"?, \"timeo
 \"verify\"?}; fixtures/benchmarks/README.md describes it.
 
 Exit codes: 0 all well, 1 a task failed, 2 wrong usage, 3 infrastructure, 130 cancelled")]
+#[command(group(clap::ArgGroup::new("work").required(true).args(["prompt", "batch"])))]
 pub(crate) struct Args {
     /// One prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "batch", required_unless_present = "batch")]
-    #[arg(allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// A file of tasks
     #[arg(long, value_name = "FILE")]
@@ -173,8 +173,8 @@ async fn run_prepared(
     sweep::killed_runs(context, &index, &*connected.backend).await?;
     let _lock = context.state.lock_run(&run.id)?;
     index.begin(&run).await?;
-    let places = vec![context.state.files()?, connected.volume_files()];
-    let sink = Arc::new(ResultsSink::new(run.clone(), index, places));
+    let (here, volume) = (context.state.files()?, connected.volume_files());
+    let sink = Arc::new(ResultsSink::new(run.clone(), index, here, volume));
     let journal = Journal::create(&context.state.journal(&run.id)?).await?;
     let single = args.prompt.is_some() && args.streams;
     let progress = Progress::new(&context.printer, plan.trials.len(), single);
@@ -191,7 +191,10 @@ async fn run_prepared(
         Err(error) => {
             // Nothing began: a closed run without trials says so.
             run.finished_at = Some(Timestamp::now());
-            sink.finish(&run, &[]).await?;
+            if let Err(error) = sink.finish(&run, &[]).await {
+                context.printer.warn(&sandbox_runner::chain(&error));
+            }
+            context.state.forget_lock(&run.id);
             return Err(error.into());
         }
     };
@@ -237,7 +240,7 @@ pub(crate) async fn agent(args: &SandboxArgs, context: &Context) -> anyhow::Resu
     tokio::task::spawn_blocking(move || crate::agent::build(&workspace, arch, &printer)).await?
 }
 
-/// The first Ctrl-C (or SIGTERM) ends the run in order, the second at once.
+/// The first Ctrl-C (or SIGTERM, or a terminal that closes) ends the run in order, the second at once.
 fn stop_on_signals(context: &Context) -> CancellationToken {
     let stop = CancellationToken::new();
     let (token, printer) = (stop.clone(), context.printer.clone());
@@ -257,10 +260,26 @@ async fn wait_for_signal() {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return std::future::pending().await;
     };
+    let hangup = async {
+        match (!ignores_hangup()).then(|| signal(SignalKind::hangup())) {
+            Some(Ok(mut hangup)) => hangup.recv().await,
+            _ => std::future::pending().await,
+        }
+    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        _ = hangup => {}
     }
+}
+
+/// Whether this was started to outlive its terminal, as by `nohup`.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]
