@@ -28,7 +28,7 @@ pub(crate) struct SandboxArgs {
     #[arg(long, value_name = "REF")]
     pub(crate) image: Option<String>,
     /// CPU cores; may be a fraction
-    #[arg(long, value_name = "C", value_parser = cores)]
+    #[arg(long, value_name = "C", value_parser = cores, allow_negative_numbers = true)]
     pub(crate) cpu: Option<f64>,
     /// Memory in MiB
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]

@@ -1,6 +1,9 @@
 //! The one place that writes to the terminal.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
 
 use serde::Serialize;
 
@@ -37,8 +40,7 @@ impl Printer {
     /// A result for people; nothing with `--output json`.
     pub(crate) fn text(&self, text: &str) {
         if self.output == Output::Text {
-            // A reader that went away is no reason to fail.
-            let _closed = writeln!(io::stdout().lock(), "{text}");
+            write_line(io::stdout().lock(), text);
         }
     }
 
@@ -54,21 +56,20 @@ impl Printer {
     /// A line about what happens.
     pub(crate) fn note(&self, line: &str) {
         if !self.quiet {
-            let _closed = writeln!(io::stderr().lock(), "{line}");
+            write_line(io::stderr().lock(), line);
         }
     }
 
     /// A line that `--quiet` does not hide.
     pub(crate) fn warn(&self, line: &str) {
-        let _closed = writeln!(io::stderr().lock(), "warning: {line}");
+        write_line(io::stderr().lock(), &format!("warning: {line}"));
     }
 
     /// An error and its causes, one a line.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        let mut stderr = io::stderr().lock();
-        let _closed = writeln!(stderr, "error: {error}");
+        write_line(io::stderr().lock(), &format!("error: {error}"));
         for cause in error.chain().skip(1) {
-            let _closed = writeln!(stderr, "  caused by: {cause}");
+            write_line(io::stderr().lock(), &format!("  caused by: {cause}"));
         }
     }
 
@@ -81,5 +82,35 @@ impl Printer {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}
+
+/// Writes a line. Where a person watches, nothing in it steers the terminal: much of it was written
+/// by agents. A reader that went away is no reason to fail.
+fn write_line(mut to: impl Write + IsTerminal, line: &str) {
+    let line = if to.is_terminal() { printable(line) } else { Cow::Borrowed(line) };
+    let _closed = writeln!(to, "{line}");
+}
+
+/// The text with control characters spelt out, but for line ends and tabs.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let spelt = |char: char| {
+        if steers(char) { char.escape_default().to_string() } else { char.to_string() }
+    };
+    Cow::Owned(text.chars().map(spelt).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_an_agent_prints_steers_the_terminal() {
+        assert_eq!(printable("ünï\tcode\n"), "ünï\tcode\n");
+        assert_eq!(printable("\u{1b}[2Jx\ry\u{9b}m"), "\\u{1b}[2Jx\\ry\\u{9b}m");
     }
 }

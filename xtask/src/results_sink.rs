@@ -9,24 +9,35 @@ use sandbox_runner::{BoxError, Event, Subscriber, TrialFile};
 pub(crate) struct ResultsSink {
     run: Run,
     index: Index,
-    /// This machine's files first: they are there even if the volume can't be reached.
-    places: Vec<RunFiles>,
+    /// This machine's files.
+    here: RunFiles,
+    volume: RunFiles,
 }
 
 impl ResultsSink {
-    pub(crate) fn new(run: Run, index: Index, places: Vec<RunFiles>) -> Self {
-        Self { run, index, places }
+    pub(crate) fn new(run: Run, index: Index, here: RunFiles, volume: RunFiles) -> Self {
+        Self { run, index, here, volume }
     }
 
     async fn keep(&self, trial: &Trial, files: &[TrialFile]) -> results_store::Result<()> {
-        // The index last: what it calls finished has its files.
-        for place in &self.places {
-            for file in files {
-                self.keep_file(place, &trial.key, file).await?;
-            }
-            place.put_trial(&self.run.id, trial).await?;
+        // The index last: what it calls finished has its files. A volume that can't be reached is an
+        // error and takes no result from this machine.
+        self.keep_in(&self.here, trial, files).await?;
+        let on_volume = self.keep_in(&self.volume, trial, files).await;
+        self.index.record_trial(&self.run.id, trial).await?;
+        on_volume
+    }
+
+    async fn keep_in(
+        &self,
+        place: &RunFiles,
+        trial: &Trial,
+        files: &[TrialFile],
+    ) -> results_store::Result<()> {
+        for file in files {
+            self.keep_file(place, &trial.key, file).await?;
         }
-        self.index.record_trial(&self.run.id, trial).await
+        place.put_trial(&self.run.id, trial).await
     }
 
     async fn keep_file(
@@ -44,10 +55,10 @@ impl ResultsSink {
 
     /// Writes the summary everywhere and closes the run.
     pub(crate) async fn finish(&self, run: &Run, trials: &[Trial]) -> results_store::Result<()> {
-        for place in &self.places {
-            place.put_summary(run, trials).await?;
-        }
-        self.index.finish(run).await
+        self.here.put_summary(run, trials).await?;
+        let on_volume = self.volume.put_summary(run, trials).await;
+        self.index.finish(run).await?;
+        on_volume
     }
 }
 

@@ -1,8 +1,9 @@
 //! Modal, or this machine: which of them, and why.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
+use modal_client::{Config, Environ};
 
 use crate::exit::UsageError;
 
@@ -38,8 +39,8 @@ pub(crate) struct Choice {
 pub(crate) trait Surroundings {
     /// A variable that is set and not empty.
     fn variable(&self, name: &str) -> Option<String>;
-    /// Whether a file exists in the home directory.
-    fn has_home_file(&self, name: &str) -> bool;
+    /// Whether `~/.modal.toml` names a token, or can't be understood: then it must be looked at.
+    fn has_token_file(&self) -> bool;
 }
 
 /// This process's.
@@ -50,8 +51,11 @@ impl Surroundings for Process {
         std::env::var(name).ok().filter(|value| !value.is_empty())
     }
 
-    fn has_home_file(&self, name: &str) -> bool {
-        std::env::home_dir().is_some_and(|home| Path::new(&home).join(name).is_file())
+    fn has_token_file(&self) -> bool {
+        let is_file = |home: PathBuf| home.join(".modal.toml").is_file();
+        let config = || Config::from_env_and_file(&Environ::from_pairs(std::env::vars()));
+        let has_token = || config().map_or(true, |config| config.has_token());
+        std::env::home_dir().is_some_and(is_file) && has_token()
     }
 }
 
@@ -75,8 +79,8 @@ pub(crate) fn choose(
             return choice(Target::Modal, &format!("{name} is set"));
         }
     }
-    if around.has_home_file(".modal.toml") {
-        return choice(Target::Modal, "~/.modal.toml exists");
+    if around.has_token_file() {
+        return choice(Target::Modal, "~/.modal.toml has a token");
     }
     choice(Target::Local, "no Modal token is configured")
 }
@@ -92,7 +96,7 @@ mod tests {
             self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         }
 
-        fn has_home_file(&self, _name: &str) -> bool {
+        fn has_token_file(&self) -> bool {
             self.1
         }
     }
@@ -117,7 +121,7 @@ mod tests {
         local: --target
         local: GOAT_TARGET
         modal: MODAL_TOKEN_ID is set
-        modal: ~/.modal.toml exists
+        modal: ~/.modal.toml has a token
         local: no Modal token is configured
         ");
         assert!(choose(None, &Fake(&[("GOAT_TARGET", "cloud")], false)).is_err());

@@ -95,6 +95,13 @@ fn require_target(triple: &str) -> anyhow::Result<()> {
     if has_target(triple) {
         return Ok(());
     }
+    let works = Command::new(rustc()).arg("--version").output();
+    let works =
+        works.context("can't run rustc to build the agent: is Rust's toolchain in PATH?")?;
+    if !works.status.success() {
+        let said = String::from_utf8_lossy(&works.stderr).trim().to_owned();
+        bail!("rustc, which builds the agent, does not work: {said}");
+    }
     bail!("the compiler lacks the target {triple}; add it: rustup target add {triple}")
 }
 
