@@ -10,6 +10,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(&descriptors, files.encode_to_vec())?;
     tonic_prost_build::configure()
+        // A server may leave RPCs out that only the client speaks.
+        .generate_default_stubs(true)
         .bytes(".modal.client.MountPutFileRequest.data")
         .compile_fds(files)?;
     Ok(())

@@ -1,6 +1,7 @@
 //! Which of Modal's RPCs this server answers: the text of `docs/coverage.md`.
 //!
-//! What is served is what `modal-proto` declares; a test calls each and fails if one is not there.
+//! What is served is what `modal-proto` declares and `unserved.txt` does not name; a test calls each
+//! and fails if one is not there.
 //! What exists is a list taken from the descriptors of the pinned SDK.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,9 @@ use std::fmt::Write as _;
 
 /// Every RPC of the pinned SDK, one a line, as `package.Service/Method`.
 const KNOWN: &str = include_str!("coverage/rpcs.txt");
+
+/// What is declared for clients alone.
+const UNSERVED: &str = include_str!("coverage/unserved.txt");
 
 /// What a reader must know of an RPC beyond that it does what Modal's does.
 const REMARKS: &[(&str, &str)] = &[
@@ -36,9 +40,15 @@ const REMARKS: &[(&str, &str)] = &[
     ("WorkspaceNameLookup", "always `local`"),
 ];
 
+/// Every RPC that this server answers, as `package.Service/Method`.
+pub fn served() -> BTreeSet<String> {
+    let is_served = |rpc: &String| UNSERVED.lines().all(|name| !rpc.ends_with(&format!("/{name}")));
+    modal_proto::rpcs().into_iter().filter(is_served).collect()
+}
+
 /// The page about what is served, in Markdown.
 pub fn render() -> String {
-    let served: BTreeSet<String> = modal_proto::rpcs().into_iter().collect();
+    let served = served();
     let known: Vec<&str> = KNOWN.lines().filter(|line| !line.starts_with('#')).collect();
     let mut page = format!(
         "# What modal-local serves\n\n\
@@ -103,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_served_exists_and_remarks_are_about_what_is_served() {
         let known: BTreeSet<&str> = KNOWN.lines().collect();
-        let served = modal_proto::rpcs();
+        let served = served();
         for rpc in &served {
             assert!(known.contains(rpc.as_str()), "{rpc}");
         }

@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode, header};
 use tonic::Status;
 
 use crate::auth;
+use crate::coverage;
 use crate::ctx::Ctx;
 use crate::http::GRANTED;
 use crate::service::not_served;
@@ -25,7 +26,7 @@ const OWN_NAMES: [&str; 4] = ["127.0.0.1", "localhost", "[::1]", "::1"];
 
 /// The RPCs that are served, as paths.
 static SERVED: LazyLock<HashSet<String>> =
-    LazyLock::new(|| modal_proto::rpcs().into_iter().map(|rpc| format!("/{rpc}")).collect());
+    LazyLock::new(|| coverage::served().into_iter().map(|rpc| format!("/{rpc}")).collect());
 
 /// Checks each request before any handler sees it.
 pub(super) async fn gate(State(ctx): State<Ctx>, mut request: Request, next: Next) -> Response {

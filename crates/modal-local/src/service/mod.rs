@@ -81,11 +81,10 @@ macro_rules! dispatch {
 macro_rules! control_plane {
     (
         unary { $($kind:ident $module:ident :: $rpc:ident($request:ty) -> $answer:ty;)* }
-        streams { $($s_module:ident :: $s_rpc:ident($s_request:ty) -> $item:ty, $stream:ident;)* }
+        streams { $($s_module:ident :: $s_rpc:ident($s_request:ty) -> $item:ty;)* }
     ) => {
         #[tonic::async_trait]
         impl ModalClient for ControlPlane {
-            $(type $stream = BoxStream<$item>;)*
             $(
                 async fn $rpc(
                     &self,
@@ -99,7 +98,7 @@ macro_rules! control_plane {
                 async fn $s_rpc(
                     &self,
                     request: Request<$s_request>,
-                ) -> Result<Response<Self::$stream>, Status> {
+                ) -> Result<Response<BoxStream<$item>>, Status> {
                     let ctx = self.ctx.clone();
                     $s_module::$s_rpc(&ctx, request.into_inner()).await.map(Response::new)
                 }
@@ -173,9 +172,9 @@ control_plane! {
         read workspace::workspace_name_lookup(()) -> WorkspaceNameLookupResponse;
     }
     streams {
-        log::app_get_logs(AppGetLogsRequest) -> TaskLogsBatch, AppGetLogsStream;
-        image::image_join_streaming(ImageJoinStreamingRequest) -> ImageJoinStreamingResponse, ImageJoinStreamingStream;
-        volume::volume_list_files(VolumeListFilesRequest) -> VolumeListFilesResponse, VolumeListFilesStream;
-        volume::volume_list_files2(VolumeListFiles2Request) -> VolumeListFiles2Response, VolumeListFiles2Stream;
+        log::app_get_logs(AppGetLogsRequest) -> TaskLogsBatch;
+        image::image_join_streaming(ImageJoinStreamingRequest) -> ImageJoinStreamingResponse;
+        volume::volume_list_files(VolumeListFilesRequest) -> VolumeListFilesResponse;
+        volume::volume_list_files2(VolumeListFiles2Request) -> VolumeListFiles2Response;
     }
 }

@@ -59,9 +59,6 @@ impl CommandRouter {
 
 #[tonic::async_trait]
 impl TaskCommandRouter for CommandRouter {
-    type SandboxStdioReadV2Stream = BoxStream<SandboxStdioReadV2Response>;
-    type TaskExecStdioReadStream = BoxStream<TaskExecStdioReadResponse>;
-
     async fn task_exec_start(
         &self,
         request: Request<TaskExecStartRequest>,
@@ -91,7 +88,7 @@ impl TaskCommandRouter for CommandRouter {
     async fn task_exec_stdio_read(
         &self,
         request: Request<TaskExecStdioReadRequest>,
-    ) -> Result<Response<Self::TaskExecStdioReadStream>, Status> {
+    ) -> Result<Response<BoxStream<TaskExecStdioReadResponse>>, Status> {
         let TaskExecStdioReadRequest { task_id, exec_id, .. } = request.get_ref();
         let process = self.exec(&request, task_id, exec_id).await?;
         Ok(Response::new(stdio::exec_output(&process, request.get_ref())))
@@ -100,7 +97,7 @@ impl TaskCommandRouter for CommandRouter {
     async fn sandbox_stdio_read_v2(
         &self,
         request: Request<SandboxStdioReadV2Request>,
-    ) -> Result<Response<Self::SandboxStdioReadV2Stream>, Status> {
+    ) -> Result<Response<BoxStream<SandboxStdioReadV2Response>>, Status> {
         let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
         let output = stdio::sandbox_output(&sandbox.running()?.entrypoint, request.get_ref());
         Ok(Response::new(output))
