@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod arrows;
+mod client_examples;
 mod conformance;
 mod escape;
 mod eval;

@@ -36,6 +36,13 @@ pub fn xtask_binary() -> &'static Path {
     })
 }
 
+/// An example of `modal-client`, built from the sources of this checkout.
+pub fn example_binary(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["--workspace", "--examples"]));
+    target_directory().join("debug/examples").join(name)
+}
+
 /// Where cargo puts what it builds for this test run.
 pub fn target_directory() -> PathBuf {
     // The test binary is target/<profile>/deps/it-<hash>.

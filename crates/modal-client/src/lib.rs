@@ -35,8 +35,11 @@ mod clock;
 pub mod config;
 mod environments;
 mod error;
+mod gpu;
+mod heartbeat;
 mod http;
 pub mod ids;
+mod ignore_rules;
 mod image;
 mod local;
 mod mount;
@@ -56,7 +59,9 @@ pub use crate::{
     config::{Config, Environ},
     environments::{Environment, EnvironmentInfo, Environments},
     error::{Code, Error, Operation, Result, ServerStatus},
+    gpu::{Gpu, InvalidGpu},
     ids::{AppId, EnvironmentId, ImageId, MountId, SandboxId, SecretId, TaskId, VolumeId},
+    ignore_rules::{IgnoreRules, InvalidRule},
     image::{BuildEvent, BuiltImage, Image, ImageBuild, PipOptions},
     mount::{Mount, MountUpload},
     router::{OutputStream, StdinWriter},
@@ -68,7 +73,8 @@ pub use crate::{
     secret_string::SecretString,
     secrets::{IfExists, Secret, SecretInfo, Secrets},
     volume::{
-        EntryKind, ListFiles, ReadFile, RemoveFile, Upload, UploadSummary, Volume, VolumeEntry,
-        VolumeFile, VolumeInfo, VolumeLookup, VolumeVersion, Volumes,
+        Download, DownloadSummary, EntryKind, EphemeralVolume, EphemeralVolumeCreate, ListFiles,
+        Progress, ReadFile, RemoveFile, Upload, UploadSummary, Volume, VolumeEntry, VolumeFile,
+        VolumeInfo, VolumeLookup, VolumeVersion, Volumes,
     },
 };

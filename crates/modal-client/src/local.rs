@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::ignore_rules::IgnoreRules;
+
 /// A local file and the name it gets on the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LocalFile {
@@ -33,9 +35,22 @@ pub(crate) fn file(path: &Path, remote: &str) -> Result<LocalFile, Unreadable> {
 
 /// Every file below `root`, named below `remote`, in the order of their names. Links to files count
 /// as files, links to directories are left out (as in Modal's own client), and so are empty directories.
-pub(crate) fn tree(root: &Path, remote: &str) -> Result<Vec<LocalFile>, Unreadable> {
+/// What `rules` leave out is not among them.
+pub(crate) fn tree(
+    root: &Path,
+    remote: &str,
+    rules: &IgnoreRules,
+) -> Result<Vec<LocalFile>, Unreadable> {
     let mut files = Vec::new();
-    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+    let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_owned();
+    let entries = walkdir::WalkDir::new(root).sort_by_file_name().into_iter();
+    let entries = entries.filter_entry(|entry| {
+        entry.depth() == 0
+            || !entry.file_type().is_dir()
+            || !rules.can_skip_directories()
+            || !rules.ignores(&relative(entry.path()))
+    });
+    for entry in entries {
         let entry = entry.map_err(|error| Unreadable {
             path: error.path().unwrap_or(root).to_owned(),
             source: error.into(),
@@ -46,9 +61,9 @@ pub(crate) fn tree(root: &Path, remote: &str) -> Result<Vec<LocalFile>, Unreadab
         }
         let is_file =
             entry.file_type().is_file() || entry.file_type().is_symlink() && entry.path().is_file();
-        if is_file {
-            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-            files.push(file(entry.path(), &join(remote, &posix(relative)))?);
+        let relative = relative(entry.path());
+        if is_file && !rules.ignores(&relative) {
+            files.push(file(entry.path(), &join(remote, &posix(&relative)))?);
         }
     }
     Ok(files)
@@ -96,15 +111,35 @@ mod tests {
             fs::write(root.join(name), name).unwrap();
         }
         let names = |remote| -> Vec<String> {
-            tree(root, remote).unwrap().into_iter().map(|file| file.remote).collect()
+            tree(root, remote, &IgnoreRules::default())
+                .unwrap()
+                .into_iter()
+                .map(|file| file.remote)
+                .collect()
         };
         assert_eq!(names("/d"), ["/d/a", "/d/b/c/x", "/d/z"]);
         assert_eq!(names("/"), ["/a", "/b/c/x", "/z"]);
     }
 
     #[test]
+    fn rules_leave_files_and_directories_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir_all(root.join("b/c")).unwrap();
+        for name in ["z", "a", "b/y", "b/c/x"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+        let names = |rules: &[&str]| -> Vec<String> {
+            let rules = IgnoreRules::new(rules).unwrap();
+            tree(root, "/", &rules).unwrap().into_iter().map(|file| file.remote).collect()
+        };
+        assert_eq!(names(&["b/c", "z"]), ["/a", "/b/y"]);
+        assert_eq!(names(&["b", "!b/c/x"]), ["/a", "/b/c/x", "/z"]);
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
-        let error = tree(Path::new("/nonexistent/x"), "/").unwrap_err();
+        let error = tree(Path::new("/nonexistent/x"), "/", &IgnoreRules::default()).unwrap_err();
         assert_eq!(error.path, Path::new("/nonexistent/x"));
         assert!(file(Path::new("/"), "/x").is_err());
     }

@@ -21,6 +21,7 @@ use crate::{
     client::Client,
     error::{Error, Operation, Result},
     ids::{AppId, MountId},
+    ignore_rules::IgnoreRules,
     local::{self, LocalFile},
     retry::RetryPolicy,
     rpc::methods,
@@ -51,7 +52,7 @@ pub(crate) struct LocalFiles(Vec<LocalItem>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LocalItem {
     File { path: PathBuf, remote: String },
-    Tree { root: PathBuf, remote: String },
+    Tree { root: PathBuf, remote: String, ignore: IgnoreRules },
 }
 
 impl LocalFiles {
@@ -65,7 +66,11 @@ impl LocalFiles {
     }
 
     pub(crate) fn tree(root: PathBuf, remote: String) -> Self {
-        Self(vec![LocalItem::Tree { root, remote }])
+        Self::tree_without(root, remote, IgnoreRules::default())
+    }
+
+    pub(crate) fn tree_without(root: PathBuf, remote: String, ignore: IgnoreRules) -> Self {
+        Self(vec![LocalItem::Tree { root, remote, ignore }])
     }
 
     fn find(&self) -> Result<Vec<LocalFile>, local::Unreadable> {
@@ -73,7 +78,9 @@ impl LocalFiles {
         for item in &self.0 {
             match item {
                 LocalItem::File { path, remote } => found.push(local::file(path, remote)?),
-                LocalItem::Tree { root, remote } => found.extend(local::tree(root, remote)?),
+                LocalItem::Tree { root, remote, ignore } => {
+                    found.extend(local::tree(root, remote, ignore)?);
+                }
             }
         }
         Ok(found)
@@ -129,11 +136,29 @@ impl IntoFuture for MountUpload {
 
 /// Uploads what the server lacks of `files` and makes a mount of them that belongs to the app.
 pub(crate) async fn create(client: &Client, app: &AppId, files: &LocalFiles) -> Result<Mount> {
-    let operation = || Operation::new("upload", "local files");
     if let Some(remote) = files.relative() {
         return Err(Error::invalid(operation(), format!("`{remote}` is not an absolute path")));
     }
-    let hashed = hash_all(files.clone(), operation).await?;
+    let files = files.clone();
+    let hashed = blocking(move || files.find()?.into_iter().map(hash).collect()).await?;
+    create_of(client, app, hashed).await
+}
+
+/// As [`create`], of files that were found already.
+pub(crate) async fn create_of_found(
+    client: &Client,
+    app: &AppId,
+    files: Vec<LocalFile>,
+) -> Result<Mount> {
+    let hashed = blocking(move || files.into_iter().map(hash).collect()).await?;
+    create_of(client, app, hashed).await
+}
+
+fn operation() -> Operation {
+    Operation::new("upload", "local files")
+}
+
+async fn create_of(client: &Client, app: &AppId, hashed: Vec<HashedFile>) -> Result<Mount> {
     let hashes = unique(&hashed);
     let mut missing = Vec::new();
     for batch in hashes.chunks(BATCH) {
@@ -183,11 +208,11 @@ pub(crate) struct HashedFile {
     pub(crate) sha256: String,
 }
 
-async fn hash_all(files: LocalFiles, operation: impl Fn() -> Operation) -> Result<Vec<HashedFile>> {
-    let hashed = tokio::task::spawn_blocking(move || {
-        files.find()?.into_iter().map(hash).collect::<Result<Vec<_>, _>>()
-    });
-    match hashed.await {
+/// Looks at local files where blocking is allowed.
+async fn blocking(
+    find: impl FnOnce() -> Result<Vec<HashedFile>, local::Unreadable> + Send + 'static,
+) -> Result<Vec<HashedFile>> {
+    match tokio::task::spawn_blocking(find).await {
         Ok(Ok(hashed)) => Ok(hashed),
         Ok(Err(error)) => Err(Error::file(operation(), error.path, error.source)),
         Err(error) => Err(Error::file(operation(), "(local files)", error.into())),
@@ -221,31 +246,48 @@ async fn put(client: Client, hash: String, path: PathBuf) -> Result<()> {
     if hex::encode(Sha256::digest(&data)) != hash {
         return Err(Error::invalid(operation(), "the file changed while it was being uploaded"));
     }
+    send_file(&client, hash, data, &path, PUT_LIMIT).await
+}
+
+/// Sends the bytes of a file that the server lacks, and waits until it has them.
+pub(crate) async fn send_file(
+    client: &Client,
+    hash: String,
+    data: Bytes,
+    path: &Path,
+    limit: Duration,
+) -> Result<()> {
+    let operation = || Operation::new("upload", format!("`{}`", path.display()));
     let data = if data.len() >= BLOB_FROM {
-        api::mount_put_file_request::DataOneof::DataBlobId(
-            blob::upload(&client, data, &path).await?,
-        )
+        api::mount_put_file_request::DataOneof::DataBlobId(blob::upload(client, data, path).await?)
     } else {
         api::mount_put_file_request::DataOneof::Data(data)
     };
     let query = api::MountPutFileRequest { sha256_hex: hash, data_oneof: Some(data) };
     let sent = async {
-        loop {
-            let mut options = client.options(&methods::MOUNT_PUT_FILE, operation()).await?;
-            options.policy = RetryPolicy::SLOW;
-            if client.call_with(&methods::MOUNT_PUT_FILE, &query, options).await?.exists {
-                return Ok(());
-            }
+        while !put_file(client, &query, operation()).await?.exists {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        Ok(())
     };
-    match tokio::time::timeout(PUT_LIMIT, sent).await {
+    match tokio::time::timeout(limit, sent).await {
         Ok(sent) => sent,
-        Err(_) => Err(Error::deadline(
-            operation(),
-            format!("the server did not have it within {PUT_LIMIT:?}"),
-        )),
+        Err(_) => {
+            let problem = format!("the server did not have it within {limit:?}");
+            Err(Error::deadline(operation(), problem))
+        }
     }
+}
+
+/// One `MountPutFile`: with the hash alone it asks whether the server has the file.
+pub(crate) async fn put_file(
+    client: &Client,
+    query: &api::MountPutFileRequest,
+    operation: Operation,
+) -> Result<api::MountPutFileResponse> {
+    let mut options = client.options(&methods::MOUNT_PUT_FILE, operation).await?;
+    options.policy = RetryPolicy::SLOW;
+    client.call_with(&methods::MOUNT_PUT_FILE, query, options).await
 }
 
 pub(crate) fn create_request(app: &AppId, files: &[HashedFile]) -> api::MountGetOrCreateRequest {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     time::SystemTime,
 };
 
@@ -10,6 +11,7 @@ use modal_proto::client as api;
 use crate::{
     client::Client,
     clock,
+    config::Environ,
     error::{Error, Operation, Result},
     ids::{AppId, SecretId},
     page,
@@ -70,6 +72,54 @@ impl Secret {
         ))
     }
 
+    /// The variables of a dotenv file, given as its text: `NAME=value` lines, comments, quotes, `export`.
+    ///
+    /// `$NAME` and `${NAME}` stand for a variable of the process's environment or an earlier line, as in
+    /// most such files; single quotes keep a value as it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a line that is not understood. The error does not quote it.
+    pub fn from_dotenv(text: &str) -> Result<Self> {
+        let operation = Operation::new("read", "variables in dotenv form");
+        dotenv(text).map(Self::from_map).map_err(|problem| Error::invalid(operation, problem))
+    }
+
+    /// As [`from_dotenv`](Self::from_dotenv), of a file: `Secret::from_dotenv_file(".env")?`.
+    ///
+    /// # Errors
+    /// Also [`Error::File`] if it cannot be read.
+    pub fn from_dotenv_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let operation = || Operation::new("read", format!("`{}`", path.display()));
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::file(operation(), path, source))?;
+        dotenv(&text).map(Self::from_map).map_err(|problem| Error::invalid(operation(), problem))
+    }
+
+    /// These variables of an environment that the caller hands over, usually
+    /// [`Environ::of_process`](crate::Environ::of_process).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the variables that are not set.
+    pub fn from_environ(
+        environ: &Environ,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self> {
+        let (mut variables, mut missing) = (BTreeMap::new(), Vec::new());
+        for name in names {
+            let name = name.as_ref();
+            match environ.get(name) {
+                Some(value) => drop(variables.insert(name.to_owned(), value.into())),
+                None => missing.push(format!("`{name}`")),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Self(Source::Inline(variables)));
+        }
+        let operation = Operation::new("take", "variables of the environment");
+        Err(Error::invalid(operation, format!("not set: {}", missing.join(", "))))
+    }
+
     /// The id, if the server keeps it.
     pub fn id(&self) -> Option<&SecretId> {
         match &self.0 {
@@ -102,6 +152,24 @@ impl Secret {
         };
         api::SecretSource { source: Some(source) }
     }
+}
+
+fn dotenv(text: &str) -> Result<Vec<(String, String)>, String> {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for line in dotenvy::from_read_iter(text.as_bytes()) {
+        match line {
+            Ok(variable) => variables.push(variable),
+            // The parser's own error would quote the line, value and all.
+            Err(_) => {
+                return Err(match variables.last() {
+                    Some((name, _)) => format!("the line after `{name}` is not `NAME=value`"),
+                    None => "the first line is not `NAME=value`".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(variables)
 }
 
 pub(crate) fn string_map(variables: &BTreeMap<String, SecretString>) -> api::StringMap {
@@ -192,6 +260,28 @@ impl Secrets {
             answer.items.into_iter().map(|item| page_item(item, operation)).collect()
         })
         .await
+    }
+
+    /// What the server tells of a secret: the names of its variables, never values. Two RPCs.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none by that name.
+    pub async fn info(&self, name: &str) -> Result<SecretInfo> {
+        let secret = self.get(name).await?;
+        let operation = || Operation::new("look at", self.client.object("secret", name));
+        let Source::Stored { id, .. } = secret.0 else {
+            return Err(Error::protocol(operation(), "the secret has no id"));
+        };
+        let query = api::SecretGetInfoRequest { secret_id: id.to_string() };
+        let answer = self.client.call(&methods::SECRET_GET_INFO, &query, operation()).await?;
+        let metadata = answer.metadata.unwrap_or_default();
+        Ok(SecretInfo {
+            id,
+            name: name.to_owned(),
+            keys: metadata.keys,
+            created_at: metadata.creation_info.and_then(|info| clock::from_unix(info.created_at)),
+            last_used_at: clock::from_unix(metadata.last_used_at),
+        })
     }
 
     /// Deletes a secret. One RPC.
@@ -298,5 +388,35 @@ mod tests {
         let secret = Secret::from_map([("KEY", "planted")]);
         assert_eq!(format!("{secret:?}"), r#"Secret(Inline({"KEY": ****}))"#);
         assert_eq!(secret.keys(), ["KEY"]);
+    }
+
+    fn values(secret: Secret) -> Vec<(String, String)> {
+        let Source::Inline(variables) = secret.0 else { panic!("stored") };
+        variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect()
+    }
+
+    #[test]
+    fn dotenv_text_is_read_with_quotes_comments_and_earlier_lines() {
+        let text = "# c\nexport A=1\nB='$A b' # why\nC=\"x\\ny\"\n\nD=${A}2\n";
+        let pairs = [("A", "1"), ("B", "$A b"), ("C", "x\ny"), ("D", "12")];
+        let pairs: Vec<_> = pairs.map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+        assert_eq!(values(Secret::from_dotenv(text).unwrap()), pairs);
+    }
+
+    #[test]
+    fn a_bad_line_is_placed_and_not_quoted() {
+        let error = Secret::from_dotenv("A=1\n=planted\n").unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, "the line after `A` is not `NAME=value`");
+        assert!(!format!("{error:?}").contains("planted"));
+    }
+
+    #[test]
+    fn variables_of_an_environment_must_be_there() {
+        let environ = Environ::from_pairs([("A", "1"), ("B", "2")]);
+        let secret = Secret::from_environ(&environ, ["A"]).unwrap();
+        assert_eq!(values(secret), [("A".to_owned(), "1".to_owned())]);
+        let error = Secret::from_environ(&environ, ["A", "X", "Y"]).unwrap_err();
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "not set: `X`, `Y`");
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 /// Environment variables, as a value.
 ///
-/// A binary passes its own: `Environ::from_pairs(std::env::vars())`. `Debug` shows names only, since
+/// A binary passes its own: [`Environ::of_process`]. `Debug` shows names only, since
 /// variables hold tokens.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environ(BTreeMap<String, String>);
@@ -15,6 +15,17 @@ impl Environ {
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+
+    /// The variables of this process; those that are not UTF-8 are left out. The only place where this
+    /// library reads them: nothing does it unasked.
+    pub fn of_process() -> Self {
+        let text = |value: std::ffi::OsString| value.into_string().ok();
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+                .collect(),
+        )
     }
 
     /// A variable's value; `None` where it is unset or empty.

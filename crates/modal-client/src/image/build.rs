@@ -1,12 +1,12 @@
 //! Building: one request a layer, each on the one before it, and the log of what is not built yet.
 
-use std::{fmt, future::IntoFuture};
+use std::{collections::BTreeMap, fmt, future::IntoFuture};
 
 use futures::future::BoxFuture;
 use modal_proto::client as api;
 
 use super::{
-    Base, Image, Step, StepKind,
+    Base, Image, LayerOptions, Step, StepKind,
     dockerfile::{self, BaseLayer},
     logs, python,
 };
@@ -14,6 +14,7 @@ use crate::{
     apps::App,
     client::Client,
     error::{Error, Operation, Result},
+    gpu::{self, Gpu},
     ids::{AppId, ImageId, MountId, SecretId},
     mount,
     rpc::methods,
@@ -137,23 +138,44 @@ impl Recipe {
 
     async fn build_layers(&self, listener: &mut Listener) -> Result<ImageId> {
         let builder = self.builder_version().await?;
-        let base = dockerfile::base_layers(&self.image.base, &builder)
-            .map_err(|problem| invalid(&problem))?;
+        let base = self.base_layers(&builder).await?;
         let (first, layers) = (base.len(), base.len() + self.image.steps.len());
         let registry = self.registry_config().await?;
         let mut id = match &self.image.base {
             Base::Existing(id) => Some(id.clone()),
             _ => None,
         };
+        let mut force = self.image.force_build || self.image.base_options.force_build;
         for (n, layer) in base.into_iter().enumerate() {
-            let request = self.base_request(layer, id.as_ref(), registry.clone(), &builder).await?;
+            let definition = self.base_definition(layer, registry.clone()).await?;
+            let request = layer_request(definition, id.as_ref(), &self.app, &builder, force);
             id = Some(self.build_layer(request, n + 1, layers, listener).await?);
         }
         for (n, step) in self.image.steps.iter().enumerate() {
-            let request = self.step_request(step, id.as_ref(), &builder).await?;
+            force |= step.options.force_build;
+            let definition = self.step_definition(step).await?;
+            let request = layer_request(definition, id.as_ref(), &self.app, &builder, force);
             id = Some(self.build_layer(request, first + n + 1, layers, listener).await?);
         }
         id.ok_or_else(|| invalid("the image has no layer"))
+    }
+
+    async fn base_layers(&self, builder: &str) -> Result<Vec<BaseLayer>> {
+        let layers = match &self.image.base {
+            Base::Dockerfile { path, add_python, secret } => {
+                let text = tokio::fs::read_to_string(path).await.map_err(|source| {
+                    Error::file(Operation::new("build", "an image"), path, source)
+                })?;
+                dockerfile::dockerfile_layers(
+                    &text,
+                    add_python.as_deref(),
+                    secret.is_some(),
+                    builder,
+                )
+            }
+            base => dockerfile::base_layers(base, builder),
+        };
+        layers.map_err(|problem| invalid(&problem))
     }
 
     async fn builder_version(&self) -> Result<String> {
@@ -166,7 +188,9 @@ impl Recipe {
     }
 
     async fn registry_config(&self) -> Result<api::ImageRegistryConfig> {
-        let Base::Registry { secret: Some(secret), .. } = &self.image.base else {
+        let (Base::Registry { secret: Some(secret), .. }
+        | Base::Dockerfile { secret: Some(secret), .. }) = &self.image.base
+        else {
             return Ok(api::ImageRegistryConfig::default());
         };
         let kind = registry_auth(&secret.keys()).map_err(|problem| {
@@ -176,50 +200,52 @@ impl Recipe {
         Ok(api::ImageRegistryConfig { registry_auth_type: kind.into(), secret_id: id.to_string() })
     }
 
-    async fn base_request(
+    async fn base_definition(
         &self,
         layer: BaseLayer,
-        below: Option<&ImageId>,
         registry: api::ImageRegistryConfig,
-        builder: &str,
-    ) -> Result<api::ImageGetOrCreateRequest> {
-        let context = match &layer.mount {
-            Some(name) => Some(mount::global(&self.client, name).await?.id),
-            None => None,
-        };
-        let definition =
-            Definition { commands: layer.commands, context, secrets: Vec::new(), registry };
-        Ok(layer_request(
-            definition,
-            below,
-            &self.app,
-            builder,
-            layer.is_global,
-            self.image.force_build,
-        ))
+    ) -> Result<Definition> {
+        let mut definition = Definition::new(layer.commands);
+        if let Some(name) = &layer.mount {
+            definition.context = Some(mount::global(&self.client, name).await?.id);
+        }
+        if layer.logs_in {
+            definition.registry = registry;
+        }
+        definition.is_global = layer.is_global;
+        if layer.is_dockerfile {
+            self.add_options(&mut definition, &self.image.base_options).await?;
+        }
+        Ok(definition)
     }
 
-    async fn step_request(
-        &self,
-        step: &Step,
-        below: Option<&ImageId>,
-        builder: &str,
-    ) -> Result<api::ImageGetOrCreateRequest> {
-        let context = match &step.kind {
+    async fn step_definition(&self, step: &Step) -> Result<Definition> {
+        let mut definition = Definition::new(dockerfile::step_commands(&step.kind));
+        match &step.kind {
             StepKind::CopyLocal(files) => {
-                Some(mount::create(&self.client, &self.app, files).await?.id)
+                definition.context = Some(mount::create(&self.client, &self.app, files).await?.id);
+                definition.secrets = self.secret_ids(&step.options.secrets).await?;
+                definition.gpu.clone_from(&step.options.gpu);
             }
-            _ => None,
-        };
-        let secrets = self.secret_ids(&step.secrets).await?;
-        let commands = dockerfile::step_commands(&step.kind);
-        let definition = Definition {
-            commands,
-            context,
-            secrets,
-            registry: api::ImageRegistryConfig::default(),
-        };
-        Ok(layer_request(definition, below, &self.app, builder, false, self.image.force_build))
+            StepKind::Dockerfile(_) => self.add_options(&mut definition, &step.options).await?,
+            _ => {
+                definition.secrets = self.secret_ids(&step.options.secrets).await?;
+                definition.gpu.clone_from(&step.options.gpu);
+            }
+        }
+        Ok(definition)
+    }
+
+    /// What Dockerfile commands are built with.
+    async fn add_options(&self, definition: &mut Definition, options: &LayerOptions) -> Result<()> {
+        if let Some(files) = options.context.files(&definition.commands).await? {
+            let mount = mount::create_of_found(&self.client, &self.app, files).await?;
+            definition.context = Some(mount.id);
+        }
+        definition.secrets = self.secret_ids(&options.secrets).await?;
+        definition.gpu.clone_from(&options.gpu);
+        definition.build_args.clone_from(&options.build_args);
+        Ok(())
     }
 
     async fn secret_ids(&self, secrets: &[Secret]) -> Result<Vec<SecretId>> {
@@ -268,12 +294,22 @@ fn invalid(problem: &str) -> Error {
 }
 
 /// What one layer is made of.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Definition {
     pub(crate) commands: Vec<String>,
     pub(crate) context: Option<MountId>,
     pub(crate) secrets: Vec<SecretId>,
     pub(crate) registry: api::ImageRegistryConfig,
+    pub(crate) gpu: Option<Gpu>,
+    pub(crate) build_args: BTreeMap<String, String>,
+    /// Whether it is Modal's own layer, cached for everybody.
+    pub(crate) is_global: bool,
+}
+
+impl Definition {
+    fn new(commands: Vec<String>) -> Self {
+        Self { commands, ..Self::default() }
+    }
 }
 
 pub(crate) fn layer_request(
@@ -281,10 +317,9 @@ pub(crate) fn layer_request(
     below: Option<&ImageId>,
     app: &AppId,
     builder: &str,
-    is_global: bool,
     force_build: bool,
 ) -> api::ImageGetOrCreateRequest {
-    let namespace = if is_global {
+    let namespace = if definition.is_global {
         api::DeploymentNamespace::Global
     } else {
         api::DeploymentNamespace::Workspace
@@ -297,8 +332,9 @@ pub(crate) fn layer_request(
             dockerfile_commands: definition.commands,
             context_mount_id: definition.context.map(String::from).unwrap_or_default(),
             secret_ids: definition.secrets.into_iter().map(String::from).collect(),
-            gpu_config: Some(api::GpuConfig::default()),
+            gpu_config: Some(gpu::config_of(definition.gpu.as_ref())),
             image_registry_config: Some(definition.registry),
+            build_args: definition.build_args.into_iter().collect(),
             ..Default::default()
         }),
         app_id: app.to_string(),

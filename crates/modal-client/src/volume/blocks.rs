@@ -39,6 +39,27 @@ impl Contents {
         }
     }
 
+    /// All of them. Blocking.
+    pub(crate) fn all(&self) -> io::Result<Bytes> {
+        match self {
+            Self::File(path) => std::fs::read(path).map(Bytes::from),
+            Self::Memory(bytes) => Ok(bytes.clone()),
+        }
+    }
+
+    /// Their length and the SHA-256 of the whole. Reads the whole file: call it where blocking is allowed.
+    pub(crate) fn sha256(&self) -> io::Result<(u64, BlockHash)> {
+        let mut sha256 = Sha256::new();
+        let size = match self {
+            Self::File(path) => io::copy(&mut File::open(path)?, &mut sha256)?,
+            Self::Memory(bytes) => {
+                sha256.update(bytes);
+                bytes.len() as u64
+            }
+        };
+        Ok((size, sha256.finalize().into()))
+    }
+
     /// Hashes every block. Reads the whole file: call it where blocking is allowed.
     pub(crate) fn hash(&self) -> io::Result<Hashed> {
         match self {

@@ -1,16 +1,23 @@
 //! Volumes: shared file trees. New ones are of version 2, whose files are stored as blocks by content.
 
 mod blocks;
+mod download;
+mod ephemeral;
 mod list;
+mod progress;
 mod read;
 mod upload;
+mod upload_v1;
 
 use std::{future::IntoFuture, time::SystemTime};
 
 use futures::future::BoxFuture;
 use modal_proto::client as api;
 
+pub use download::{Download, DownloadSummary};
+pub use ephemeral::{EphemeralVolume, EphemeralVolumeCreate};
 pub use list::{EntryKind, ListFiles, VolumeEntry};
+pub use progress::Progress;
 pub use read::{ReadFile, VolumeFile};
 pub use upload::{Upload, UploadSummary};
 
@@ -60,6 +67,7 @@ pub struct VolumeLookup {
     client: Client,
     name: String,
     creation: api::ObjectCreationType,
+    version: Option<VolumeVersion>,
 }
 
 /// The volumes of an environment; see [`Client::volumes`].
@@ -75,6 +83,7 @@ impl Client {
             client: self.clone(),
             name: name.into(),
             creation: api::ObjectCreationType::Unspecified,
+            version: None,
         }
     }
 
@@ -85,13 +94,20 @@ impl Client {
 }
 
 impl VolumeLookup {
-    /// Creates the volume, of version 2, if there is none by that name.
+    /// How the volume stores its files: of a new one (version 2 unless this is called), and what an existing
+    /// one must be.
+    pub fn version(mut self, version: VolumeVersion) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Creates the volume if there is none by that name.
     pub fn create_if_missing(mut self) -> Self {
         self.creation = api::ObjectCreationType::CreateIfMissing;
         self
     }
 
-    /// Creates the volume, of version 2, and fails with [`Error::AlreadyExists`] if there is one.
+    /// Creates the volume, and fails with [`Error::AlreadyExists`] if there is one.
     pub fn create(mut self) -> Self {
         self.creation = api::ObjectCreationType::CreateFailIfExists;
         self
@@ -102,19 +118,51 @@ impl VolumeLookup {
     }
 
     async fn send(self) -> Result<Volume> {
-        let query = get_request(&self.name, self.client.environment_name(), self.creation);
+        let environment = self.client.environment_name();
+        let query = get_request(&self.name, environment, self.creation, self.version);
         let answer =
             self.client.call(&methods::VOLUME_GET_OR_CREATE, &query, self.operation()).await?;
         let metadata = answer.metadata.unwrap_or_default();
-        let version = match metadata.version() {
-            api::VolumeFsVersion::V2 => VolumeVersion::V2,
-            _ => VolumeVersion::V1,
-        };
-        let id = VolumeId::try_from(answer.volume_id).map_err(|error| Error::Protocol {
-            operation: self.operation(),
-            source: error.into(),
-        })?;
-        Ok(Volume { client: self.client, id, name: self.name, version })
+        let mut volume = volume_of(&self.client, answer.volume_id, metadata, || self.operation())?;
+        if let Some(wanted) = self.version.filter(|&wanted| wanted != volume.version) {
+            let problem =
+                format!("it is of version {}, not {}", volume.version.number(), wanted.number());
+            return Err(Error::invalid(self.operation(), problem));
+        }
+        volume.name = self.name;
+        Ok(volume)
+    }
+}
+
+/// The volume of an answer.
+fn volume_of(
+    client: &Client,
+    id: String,
+    metadata: api::VolumeMetadata,
+    operation: impl Fn() -> Operation,
+) -> Result<Volume> {
+    let version = match metadata.version() {
+        api::VolumeFsVersion::V2 => VolumeVersion::V2,
+        _ => VolumeVersion::V1,
+    };
+    let id = VolumeId::try_from(id)
+        .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })?;
+    Ok(Volume { client: client.clone(), id, name: metadata.name, version })
+}
+
+impl VolumeVersion {
+    fn wire(self) -> api::VolumeFsVersion {
+        match self {
+            Self::V1 => api::VolumeFsVersion::V1,
+            Self::V2 => api::VolumeFsVersion::V2,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
     }
 }
 
@@ -131,10 +179,12 @@ pub(crate) fn get_request(
     name: &str,
     environment_name: String,
     creation: api::ObjectCreationType,
+    version: Option<VolumeVersion>,
 ) -> api::VolumeGetOrCreateRequest {
-    let version = match creation {
-        api::ObjectCreationType::Unspecified => api::VolumeFsVersion::Unspecified,
-        _ => api::VolumeFsVersion::V2,
+    let version = match (version, creation) {
+        (Some(version), _) => version.wire(),
+        (None, api::ObjectCreationType::Unspecified) => api::VolumeFsVersion::Unspecified,
+        (None, _) => api::VolumeFsVersion::V2,
     };
     api::VolumeGetOrCreateRequest {
         deployment_name: name.to_owned(),
@@ -159,6 +209,18 @@ impl Volumes {
             answer.items.into_iter().map(|item| page_item(item, operation)).collect()
         })
         .await
+    }
+
+    /// The volume with that id. One RPC.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none.
+    pub async fn from_id(&self, id: &VolumeId) -> Result<Volume> {
+        let operation = || Operation::new("look up", format!("volume `{id}`"));
+        let query = api::VolumeGetByIdRequest { volume_id: id.to_string() };
+        let answer = self.client.call(&methods::VOLUME_GET_BY_ID, &query, operation()).await?;
+        let metadata = answer.metadata.unwrap_or_default();
+        volume_of(&self.client, answer.volume_id, metadata, operation)
     }
 
     /// Deletes a volume and everything in it. One RPC.
@@ -191,7 +253,7 @@ impl Volume {
         &self.id
     }
 
-    /// Its name.
+    /// Its name; empty for an ephemeral one.
     pub fn name(&self) -> &str {
         &self.name
     }

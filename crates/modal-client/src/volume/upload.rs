@@ -5,18 +5,21 @@ use std::{collections::HashMap, future::IntoFuture, path::PathBuf};
 
 use bytes::Bytes;
 use futures::{
-    future::BoxFuture,
+    future::{BoxFuture, FutureExt as _, TryFutureExt as _},
     stream::{self, StreamExt as _, TryStreamExt as _},
 };
 use modal_proto::client as api;
 
 use super::{
     Volume, VolumeVersion,
-    blocks::{self, BlockHash, Contents, Hashed},
+    blocks::{self, BLOCK, BlockHash, Contents, Hashed},
+    progress::{Listener, Progress, Tracker},
+    upload_v1,
 };
 use crate::{
     error::{Error, Operation, Result},
     ids::VolumeId,
+    ignore_rules::IgnoreRules,
     local,
     retry::RetryPolicy,
     rpc::methods,
@@ -35,12 +38,14 @@ pub struct Upload {
     volume: Volume,
     items: Vec<Item>,
     overwrite: bool,
+    parallel: usize,
+    listener: Listener,
 }
 
 #[derive(Debug, Clone)]
 enum Item {
     File { path: PathBuf, remote: String },
-    Tree { root: PathBuf, remote: String },
+    Tree { root: PathBuf, remote: String, ignore: IgnoreRules },
     Bytes { data: Bytes, remote: String, mode: u32 },
 }
 
@@ -52,7 +57,7 @@ pub struct UploadSummary {
     pub files: u64,
     /// Their length.
     pub bytes: u64,
-    /// Blocks that the volume lacked and that were sent.
+    /// Blocks that the volume lacked and that were sent; files, for a volume of version 1.
     pub blocks_sent: u64,
     /// What was sent of them: trailing zeros are not.
     pub bytes_sent: u64,
@@ -68,7 +73,13 @@ impl Volume {
     /// # }
     /// ```
     pub fn upload(&self) -> Upload {
-        Upload { volume: self.clone(), items: Vec::new(), overwrite: false }
+        Upload {
+            volume: self.clone(),
+            items: Vec::new(),
+            overwrite: false,
+            parallel: PARALLEL_BLOCKS,
+            listener: Listener::default(),
+        }
     }
 }
 
@@ -80,8 +91,18 @@ impl Upload {
     }
 
     /// Every file of a local directory, to be put below `remote`. Empty directories are not kept.
-    pub fn tree(mut self, root: impl Into<PathBuf>, remote: impl Into<String>) -> Self {
-        self.items.push(Item::Tree { root: root.into(), remote: remote.into() });
+    pub fn tree(self, root: impl Into<PathBuf>, remote: impl Into<String>) -> Self {
+        self.tree_without(root, remote, IgnoreRules::default())
+    }
+
+    /// As [`tree`](Self::tree), without the files that these rules leave out.
+    pub fn tree_without(
+        mut self,
+        root: impl Into<PathBuf>,
+        remote: impl Into<String>,
+        ignore: IgnoreRules,
+    ) -> Self {
+        self.items.push(Item::Tree { root: root.into(), remote: remote.into(), ignore });
         self
     }
 
@@ -112,14 +133,40 @@ impl Upload {
         self
     }
 
+    /// How many blocks (of version 1: files) are on their way at once; 16 unless this is called. Each takes
+    /// up to 8 MiB of memory.
+    pub fn parallel(mut self, transfers: usize) -> Self {
+        self.parallel = transfers.max(1);
+        self
+    }
+
+    /// Calls `listener` whenever bytes have arrived. The files count as done when all of them are.
+    pub fn on_progress(mut self, listener: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.listener = Listener::new(listener);
+        self
+    }
+
     async fn send(self) -> Result<UploadSummary> {
         let operation =
-            || Operation::new("upload to", self.volume.client.object("volume", &self.volume.name));
-        if self.volume.version == VolumeVersion::V1 {
-            let advice = "volumes of version 1 cannot be uploaded to; create a new volume";
-            return Err(Error::invalid(operation(), advice));
+            Operation::new("upload to", self.volume.client.object("volume", &self.volume.name));
+        match self.volume.version {
+            VolumeVersion::V1 => {
+                let files = find_all(self.items.clone(), &operation).await?;
+                let options = upload_v1::Options {
+                    overwrite: self.overwrite,
+                    parallel: self.parallel,
+                    listener: self.listener.clone(),
+                };
+                upload_v1::send(&self.volume, files, options, operation).await
+            }
+            VolumeVersion::V2 => {
+                let plan = plan(self.items.clone(), &operation).await?;
+                self.send_blocks(plan, operation).await
+            }
         }
-        let plan = plan(self.items.clone(), operation()).await?;
+    }
+
+    async fn send_blocks(&self, plan: Vec<Planned>, operation: Operation) -> Result<UploadSummary> {
         if plan.is_empty() {
             return Ok(UploadSummary::default());
         }
@@ -128,16 +175,25 @@ impl Upload {
             bytes: plan.iter().map(|file| file.hashed.size).sum(),
             ..UploadSummary::default()
         };
+        let tracker = Tracker::new(self.listener.clone(), summary.files, summary.bytes);
         let mut receipts = HashMap::new();
         let missing = self.put(&plan, &receipts).await?;
         if missing.is_empty() {
+            tracker.add(summary.files, summary.bytes);
             return Ok(summary);
         }
-        let wanted =
-            wanted(&plan, &missing).map_err(|problem| Error::protocol(operation(), problem))?;
-        let sending = stream::iter(wanted.into_iter().map(|block| self.send_block(block, &plan)));
+        let wanted = wanted(&plan, &missing)
+            .map_err(|problem| Error::protocol(operation.clone(), problem))?;
+        let sizes = sizes(&plan);
+        let lacking: u64 = wanted.iter().map(|block| sizes[&block.hash]).sum();
+        tracker.add(0, summary.bytes.saturating_sub(lacking));
+        let sending = stream::iter(wanted.into_iter().map(|block| {
+            let size = sizes[&block.hash];
+            let tracker = &tracker;
+            self.send_block(block, &plan).inspect_ok(move |_| tracker.add(0, size)).boxed()
+        }));
         let sent: Vec<(BlockHash, Bytes, u64)> =
-            sending.buffer_unordered(PARALLEL_BLOCKS).try_collect().await?;
+            sending.buffer_unordered(self.parallel).try_collect().await?;
         for (hash, receipt, length) in sent {
             summary.blocks_sent += 1;
             summary.bytes_sent += length;
@@ -145,10 +201,11 @@ impl Upload {
         }
         let still_missing = self.put(&plan, &receipts).await?;
         if still_missing.is_empty() {
+            tracker.add(summary.files, 0);
             return Ok(summary);
         }
         let problem = format!("{} blocks are missing after they were sent", still_missing.len());
-        Err(Error::protocol(operation(), problem))
+        Err(Error::protocol(operation, problem))
     }
 
     async fn put(
@@ -229,15 +286,30 @@ struct Wanted {
 }
 
 /// Finds the files and hashes their blocks.
-async fn plan(items: Vec<Item>, operation: Operation) -> Result<Vec<Planned>> {
-    let found = tokio::task::spawn_blocking(move || find(items)).await;
-    let found = match found {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(Error::file(operation, error.path, error.source)),
-        Err(error) => return Err(Error::file(operation, "(local files)", error.into())),
-    };
+async fn plan(items: Vec<Item>, operation: &Operation) -> Result<Vec<Planned>> {
+    let found = find_all(items, operation).await?;
     let hashing = found.into_iter().map(|found| hash(found, operation.clone()));
     stream::iter(hashing).buffered(PARALLEL_HASHES).try_collect().await
+}
+
+async fn find_all(items: Vec<Item>, operation: &Operation) -> Result<Vec<Found>> {
+    match tokio::task::spawn_blocking(move || find(items)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(Error::file(operation.clone(), error.path, error.source)),
+        Err(error) => Err(Error::file(operation.clone(), "(local files)", error.into())),
+    }
+}
+
+/// How many bytes of the files each block stands for, wherever it occurs.
+fn sizes(plan: &[Planned]) -> HashMap<BlockHash, u64> {
+    let mut sizes = HashMap::new();
+    for file in plan {
+        for (n, hash) in file.hashed.blocks.iter().enumerate() {
+            let start = n as u64 * BLOCK;
+            *sizes.entry(*hash).or_default() += file.hashed.size.saturating_sub(start).min(BLOCK);
+        }
+    }
+    sizes
 }
 
 async fn hash(found: Found, operation: Operation) -> Result<Planned> {
@@ -253,10 +325,10 @@ async fn hash(found: Found, operation: Operation) -> Result<Planned> {
 }
 
 /// A file that is to be uploaded, not read yet.
-struct Found {
-    contents: Contents,
-    remote: String,
-    mode: u32,
+pub(super) struct Found {
+    pub(super) contents: Contents,
+    pub(super) remote: String,
+    pub(super) mode: u32,
 }
 
 impl From<local::LocalFile> for Found {
@@ -270,8 +342,8 @@ fn find(items: Vec<Item>) -> Result<Vec<Found>, local::Unreadable> {
     for item in items {
         match item {
             Item::File { path, remote } => found.push(local::file(&path, &remote)?.into()),
-            Item::Tree { root, remote } => {
-                found.extend(local::tree(&root, &remote)?.into_iter().map(Found::from));
+            Item::Tree { root, remote, ignore } => {
+                found.extend(local::tree(&root, &remote, &ignore)?.into_iter().map(Found::from));
             }
             Item::Bytes { data, remote, mode } => {
                 found.push(Found { contents: Contents::Memory(data), remote, mode });

@@ -1,0 +1,33 @@
+//! The examples of `modal-client`, which assert what they show, against the local server.
+
+use it::Machine;
+
+/// Runs an example to its end; it must succeed.
+fn example(name: &str) {
+    let machine = Machine::new();
+    let server = machine.start_local();
+    let output = machine.command(it::example_binary(name)).envs(server).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{stdout}\n{stderr}", output.status);
+}
+
+#[test]
+fn a_tour_of_everything() {
+    example("tour");
+}
+
+#[test]
+fn secrets() {
+    example("secrets");
+}
+
+#[test]
+fn volumes() {
+    example("volumes");
+}
+
+#[test]
+fn images() {
+    example("images");
+}
