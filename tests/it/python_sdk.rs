@@ -21,6 +21,15 @@ fn environments_and_secrets() {
 }
 
 #[test]
+fn dicts_and_queues() {
+    insta::assert_snapshot!(flow("dicts_queues.py", &[]), @r"
+    dicts ok
+    leases ok
+    queues ok
+    ");
+}
+
+#[test]
 fn volumes_of_both_versions() {
     insta::assert_snapshot!(flow("volumes.py", &[]), @r"
     volume command line v2 ok

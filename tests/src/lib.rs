@@ -19,6 +19,8 @@ use std::{
     sync::OnceLock,
 };
 
+mod install;
+pub mod javascript;
 pub mod python;
 pub mod seed;
 

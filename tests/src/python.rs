@@ -7,7 +7,11 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{Machine, repository, target_directory};
+use crate::{
+    Machine,
+    install::{lock, must},
+    repository, target_directory,
+};
 
 /// A Python that has the pinned `modal` package: made once, shared by all tests.
 ///
@@ -30,24 +34,12 @@ fn install() -> PathBuf {
     }
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv", "--clear"]).arg(&directory);
-    must(venv, "python3 needs its venv module: apt-get install python3-venv");
+    must(&mut venv, "python3 needs its venv module: apt-get install python3-venv");
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
-    must(pip, "the pinned SDK must come from PyPI");
+    must(&mut pip, "the pinned SDK must come from PyPI");
     fs::write(stamp, wanted).unwrap();
     python
-}
-
-fn must(mut command: Command, why: &str) {
-    let output = command.output().unwrap_or_else(|error| panic!("{why}: {error}"));
-    assert!(output.status.success(), "{why}:\n{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Holds an exclusive lock on `path` until dropped: tests run in several processes.
-fn lock(path: &Path) -> fs::File {
-    let file = fs::File::create(path).unwrap();
-    file.lock().unwrap();
-    file
 }
 
 /// Runs a flow of `fixtures/flows` with the SDK against this machine's local server.

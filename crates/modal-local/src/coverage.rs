@@ -23,6 +23,7 @@ const REMARKS: &[(&str, &str)] = &[
     ("AuthTokenGet", "a JWT for an hour"),
     ("BlobCreate", "in parts of 64 MiB from 1 GiB on; contents go over HTTP to this server"),
     ("ClientHello", "says the image builder version"),
+    ("DictUpdate", "at most 10,000 entries of 100 MiB; entries go after a week without use"),
     ("EnvironmentDelete", "ends what runs in it; `main` cannot be deleted"),
     ("EnvironmentUpdate", "limits are stored and not enforced"),
     (
@@ -30,6 +31,11 @@ const REMARKS: &[(&str, &str)] = &[
         "real builds, layer by layer; bases are those of this machine, see substitutions",
     ),
     ("MountGetOrCreate", "also for the global namespace"),
+    ("QueueGet", "a client that goes away while it waits takes nothing"),
+    (
+        "QueuePut",
+        "RESOURCE_EXHAUSTED beyond 5,000 items or 64 MiB of a partition; items of 1 MiB at most",
+    ),
     ("SandboxGetFromName", "answers for version 2 sandboxes, which is all there are"),
     ("SandboxCreateV2", "real isolation; what cannot be had on this machine is refused by name"),
     ("SecretGetOrCreate", "values in files that only their owner can read, never in the database"),

@@ -36,6 +36,9 @@ pub enum Error {
     /// The request makes sense, but not in the state that the object is in.
     #[error("{0}")]
     Precondition(String),
+    /// There is no room; it may be tried again when there is.
+    #[error("{0}")]
+    Exhausted(String),
     /// A record could not be read or written.
     #[error("could not {operation} in the server's database")]
     Database {
@@ -137,6 +140,7 @@ impl From<Error> for Status {
             Error::NotFound { .. } => Self::not_found(message),
             Error::AlreadyExists { .. } => Self::already_exists(message),
             Error::Invalid(_) => Self::invalid_argument(message),
+            Error::Exhausted(_) => Self::resource_exhausted(message),
             Error::Precondition(_) => {
                 log_cause(&error);
                 Self::failed_precondition(message)

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{SecretId, VolumeId};
+use crate::state::collections;
 
 /// Contents that nobody names are kept for this long after they were last asked for.
 const CONTENT_AGE: Duration = Duration::from_secs(6 * 3_600);
@@ -32,7 +33,8 @@ const OWNED_AGE: f64 = 3_600.0;
 /// What a collection removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
-    /// Secrets, volumes and mounts without a name that had expired or whose app is stopped.
+    /// Secrets, volumes, mounts, dicts and queues without a name that had expired or whose app is
+    /// stopped, and entries of dicts and partitions of queues whose time was over.
     pub objects: u64,
     /// Cached layers of images.
     pub layers: u64,
@@ -66,6 +68,9 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
     if is_quiet {
         collected.objects += end_expired(ctx).await?;
     }
+    collected.objects += collections::end_expired(&ctx.db).await?;
+    collected.objects += ctx.dicts.forget_unused().await?;
+    collected.objects += ctx.queues.forget_expired().await?;
     collected.contents += forget_blobs(ctx).await?;
     collected.log_lines += ctx.logs.trim().await?;
     let mounts = names(ctx, "SELECT checksum FROM mounts").await?;

@@ -84,12 +84,16 @@ typed_id!(/// An app.
     AppId, "ap-", "an app");
 typed_id!(/// An uploaded blob.
     BlobId, "bl-", "a blob");
+typed_id!(/// A dict.
+    DictId, "di-", "a dict");
 typed_id!(/// An environment.
     EnvironmentId, "en-", "an environment");
 typed_id!(/// An image.
     ImageId, "im-", "an image");
 typed_id!(/// A mount: a set of files of the client's machine.
     MountId, "mo-", "a mount");
+typed_id!(/// A queue.
+    QueueId, "qu-", "a queue");
 typed_id!(/// A sandbox.
     SandboxId, "sb-", "a sandbox");
 typed_id!(/// A secret.

@@ -13,12 +13,16 @@ mod auth;
 mod blobs;
 #[path = "control/daemon.rs"]
 mod daemon;
+#[path = "control/dicts.rs"]
+mod dicts;
 #[path = "control/environments.rs"]
 mod environments;
 #[path = "control/local.rs"]
 mod local;
 #[path = "control/mounts.rs"]
 mod mounts;
+#[path = "control/queues.rs"]
+mod queues;
 #[path = "control/secrets.rs"]
 mod secrets;
 #[path = "control/volumes.rs"]

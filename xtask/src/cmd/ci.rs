@@ -41,6 +41,8 @@ const NEEDED: &[(&[&str], &str)] = &[
     (&["cc", "--version"], "gcc"),
     (&["git", "--version"], "git"),
     (&["python3", "-c", "import ensurepip, venv"], "python3-venv"),
+    (&["node", "--version"], "nodejs"),
+    (&["npm", "--version"], "npm"),
 ];
 
 /// Runs the checks; the exit code is 1 where one failed.

@@ -7,10 +7,12 @@
 mod app;
 mod auth;
 mod blob;
+mod dict;
 mod environment;
 mod image;
 mod log;
 mod mount;
+mod queue;
 pub(crate) mod router;
 mod sandbox;
 mod secret;
@@ -124,6 +126,17 @@ control_plane! {
         write blob::blob_create(BlobCreateRequest) -> BlobCreateResponse;
         read blob::blob_get(BlobGetRequest) -> BlobGetResponse;
         read workspace::client_hello(()) -> ClientHelloResponse;
+        write dict::dict_clear(DictClearRequest) -> ();
+        read dict::dict_contains(DictContainsRequest) -> DictContainsResponse;
+        write dict::dict_delete(DictDeleteRequest) -> ();
+        read dict::dict_get(DictGetRequest) -> DictGetResponse;
+        read dict::dict_get_by_id(DictGetByIdRequest) -> DictGetByIdResponse;
+        write dict::dict_get_or_create(DictGetOrCreateRequest) -> DictGetOrCreateResponse;
+        read dict::dict_heartbeat(DictHeartbeatRequest) -> ();
+        read dict::dict_len(DictLenRequest) -> DictLenResponse;
+        read dict::dict_list(DictListRequest) -> DictListResponse;
+        write dict::dict_pop(DictPopRequest) -> DictPopResponse;
+        write dict::dict_update(DictUpdateRequest) -> DictUpdateResponse;
         write environment::environment_create(EnvironmentCreateRequest) -> ();
         write environment::environment_delete(EnvironmentDeleteRequest) -> ();
         write environment::environment_get_or_create(EnvironmentGetOrCreateRequest) -> EnvironmentGetOrCreateResponse;
@@ -134,6 +147,16 @@ control_plane! {
         read mount::mount_batched_check_existence(MountBatchedCheckExistenceRequest) -> MountBatchedCheckExistenceResponse;
         write mount::mount_get_or_create(MountGetOrCreateRequest) -> MountGetOrCreateResponse;
         read mount::mount_put_file(MountPutFileRequest) -> MountPutFileResponse;
+        write queue::queue_clear(QueueClearRequest) -> ();
+        write queue::queue_delete(QueueDeleteRequest) -> ();
+        read_for_caller queue::queue_get(QueueGetRequest) -> QueueGetResponse;
+        read queue::queue_get_by_id(QueueGetByIdRequest) -> QueueGetByIdResponse;
+        write queue::queue_get_or_create(QueueGetOrCreateRequest) -> QueueGetOrCreateResponse;
+        read queue::queue_heartbeat(QueueHeartbeatRequest) -> ();
+        read queue::queue_len(QueueLenRequest) -> QueueLenResponse;
+        read queue::queue_list(QueueListRequest) -> QueueListResponse;
+        read queue::queue_next_items(QueueNextItemsRequest) -> QueueNextItemsResponse;
+        write queue::queue_put(QueuePutRequest) -> ();
         write_for_caller sandbox::sandbox_create_v2(SandboxCreateV2Request) -> SandboxCreateV2Response;
         read_for_caller sandbox::sandbox_get_command_router_access(SandboxGetCommandRouterAccessRequest) -> SandboxGetCommandRouterAccessResponse;
         read sandbox::sandbox_get_from_name(SandboxGetFromNameRequest) -> SandboxGetFromNameResponse;
@@ -173,6 +196,7 @@ control_plane! {
     }
     streams {
         log::app_get_logs(AppGetLogsRequest) -> TaskLogsBatch;
+        dict::dict_contents(DictContentsRequest) -> DictEntry;
         image::image_join_streaming(ImageJoinStreamingRequest) -> ImageJoinStreamingResponse;
         volume::volume_list_files(VolumeListFilesRequest) -> VolumeListFilesResponse;
         volume::volume_list_files2(VolumeListFiles2Request) -> VolumeListFiles2Response;

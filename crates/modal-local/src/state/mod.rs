@@ -3,6 +3,7 @@
 pub(crate) mod apps;
 pub(crate) mod blobs;
 pub(crate) mod cas;
+pub(crate) mod collections;
 pub(crate) mod creation;
 mod database;
 pub(crate) mod environments;
@@ -16,6 +17,9 @@ use sqlx::SqlitePool;
 use self::apps::Apps;
 use self::blobs::Blobs;
 use self::cas::Cas;
+use self::collections::dicts::Dicts;
+use self::collections::queues::Queues;
+use self::collections::{Collections, Kind};
 use self::environments::Environments;
 use self::mounts::Mounts;
 use self::secret_store::SecretStore;
@@ -36,8 +40,16 @@ pub(crate) struct State {
     pub(crate) cas: Cas,
     pub(crate) apps: Apps,
     pub(crate) blobs: Blobs,
+    /// Dicts as named objects.
+    pub(crate) dict_objects: Collections,
+    /// What is in dicts.
+    pub(crate) dicts: Dicts,
     pub(crate) environments: Environments,
     pub(crate) mounts: Mounts,
+    /// Queues as named objects.
+    pub(crate) queue_objects: Collections,
+    /// What is in queues.
+    pub(crate) queues: Queues,
     pub(crate) secrets: Secrets,
     pub(crate) volumes: Volumes,
 }
@@ -53,8 +65,12 @@ impl State {
         Ok(Self {
             apps: Apps::new(db.clone()),
             blobs: Blobs::new(db.clone(), dir.clone(), cas.clone(), config.blob_parts),
+            dict_objects: Collections::new(db.clone(), Kind::Dict),
+            dicts: Dicts::new(db.clone()),
             environments: Environments::open(db.clone(), version).await?,
             mounts: Mounts::new(db.clone(), dir.clone(), cas.clone()),
+            queue_objects: Collections::new(db.clone(), Kind::Queue),
+            queues: Queues::new(db.clone()),
             secrets: Secrets::new(db.clone(), SecretStore::new(dir.secrets())),
             volumes: Volumes::new(db.clone(), dir.clone(), cas.clone()),
             dir,

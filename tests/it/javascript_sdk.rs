@@ -1,0 +1,39 @@
+//! The official JavaScript SDK, unchanged, against `modal-local`: each flow asserts what its users
+//! rely on.
+
+use it::{Machine, javascript};
+
+fn flow(name: &str) -> String {
+    let machine = Machine::new();
+    let output = javascript::run_flow(&machine, name, &[]);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{stdout}\n{stderr}", output.status);
+    stdout
+}
+
+#[test]
+fn objects() {
+    insta::assert_snapshot!(flow("objects.mjs"), @r"
+    environments ok
+    apps ok
+    secrets ok
+    volumes ok
+    queues ok
+    wrong token refused
+    ");
+}
+
+#[test]
+fn sandboxes() {
+    insta::assert_snapshot!(flow("sandboxes.mjs"), @r"
+    images ok
+    entrypoint ok
+    exec ok
+    files ok
+    names and tags ok
+    surroundings ok
+    tunnels ok
+    ends ok
+    ");
+}
