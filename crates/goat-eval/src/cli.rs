@@ -4,6 +4,8 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use crate::trace::{Trace, is_traceparent};
+
 /// Turns that a run may take where nothing else is said.
 pub const DEFAULT_MAX_TURNS: u32 = 100;
 
@@ -15,12 +17,21 @@ Usage: goat-eval [FLAGS] [--prompt TEXT | < FILE]
 
 Flags (one dash or two):
   --prompt TEXT      What to do; without it, all of stdin
+  --multi-turn       One conversation of many prompts, each a line of stdin
   --cwd DIR          Directory to work in [default: the current one]
   --max-turns N      Calls of the model at most [default: 100]
   --timeout SECONDS  Time for the whole run [default: no limit]
   --model NAME       Model to ask [default: EVAL_MODEL]
+  --system-prompt FILE  Instructions in place of the built-in ones
+  --skills-dir DIR   Skills to offer: DIR/.claude/skills/NAME/SKILL.md or DIR/NAME/SKILL.md
+  --mcp-config FILE  MCP servers to start or reach
+  --mcp-env NAMES    Variables that ${NAME} in that file may stand for, with commas between
   --transcript FILE  Write everything that happens, one JSON object a line
   --summary FILE     Write how it ended, one JSON object
+
+Flags for traces, sent with every call of the model where given:
+  --traceparent ID   W3C trace context
+  --trace-session ID, --trace-name NAME, --trace-tag TAG (may be repeated)
   --version          Print the version
   --help             Print this
 
@@ -33,8 +44,9 @@ Exit codes:
   0 answered, 1 no prompt or unusable file or directory, 2 bad flag, 3 turns used up,
   4 model error, 5 time-out, 130 and 143 ended by SIGINT and SIGTERM
 
-Example:
+Examples:
   goat-eval --cwd /workspace --max-turns 10 --prompt 'Make the tests pass'
+  printf 'What is here?\nSum it up.\n' | goat-eval --multi-turn --skills-dir skills
 ";
 
 /// What the command line asks for.
@@ -65,6 +77,18 @@ pub struct Arguments {
     pub transcript: Option<PathBuf>,
     /// `--summary`.
     pub summary: Option<PathBuf>,
+    /// `--multi-turn`.
+    pub multi_turn: bool,
+    /// `--system-prompt`.
+    pub system_prompt: Option<PathBuf>,
+    /// `--skills-dir`.
+    pub skills_dir: Option<PathBuf>,
+    /// `--mcp-config`.
+    pub mcp_config: Option<PathBuf>,
+    /// `--mcp-env`.
+    pub mcp_env: Vec<String>,
+    /// What the flags for traces say.
+    pub trace: Trace,
 }
 
 impl Default for Arguments {
@@ -77,6 +101,12 @@ impl Default for Arguments {
             model: None,
             transcript: None,
             summary: None,
+            multi_turn: false,
+            system_prompt: None,
+            skills_dir: None,
+            mcp_config: None,
+            mcp_env: Vec::new(),
+            trace: Trace::default(),
         }
     }
 }
@@ -115,6 +145,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, FlagError> {
         match flag.as_str() {
             "help" | "h" => return Ok(Command::Help),
             "version" => return Ok(Command::Version),
+            "multi-turn" => parsed.multi_turn = yes_or_no(&flag, inline)?,
             _ if !is_flag(&flag) => {
                 return Err(FlagError::Unknown(argument.to_string_lossy().into_owned()));
             }
@@ -129,7 +160,24 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, FlagError> {
 }
 
 fn is_flag(name: &str) -> bool {
-    ["prompt", "cwd", "max-turns", "timeout", "model", "transcript", "summary"].contains(&name)
+    const NAMES: &[&str] = &[
+        "prompt",
+        "cwd",
+        "max-turns",
+        "timeout",
+        "model",
+        "transcript",
+        "summary",
+        "system-prompt",
+        "skills-dir",
+        "mcp-config",
+        "mcp-env",
+        "traceparent",
+        "trace-session",
+        "trace-name",
+        "trace-tag",
+    ];
+    NAMES.contains(&name)
 }
 
 /// The name of a flag, and its value where it follows after `=`.
@@ -152,6 +200,19 @@ fn set(arguments: &mut Arguments, flag: &str, value: OsString) -> Result<(), Fla
         "cwd" => arguments.cwd = Some(value.into()),
         "transcript" => arguments.transcript = Some(value.into()),
         "summary" => arguments.summary = Some(value.into()),
+        "system-prompt" => arguments.system_prompt = Some(value.into()),
+        "skills-dir" => arguments.skills_dir = Some(value.into()),
+        "mcp-config" => arguments.mcp_config = Some(value.into()),
+        "mcp-env" => arguments.mcp_env.extend(names(&text)),
+        "traceparent" => {
+            if !is_traceparent(&text) {
+                return Err(bad(flag, text, "a W3C traceparent"));
+            }
+            arguments.trace.parent = Some(text);
+        }
+        "trace-session" => arguments.trace.session = Some(text),
+        "trace-name" => arguments.trace.name = Some(text),
+        "trace-tag" => arguments.trace.tags.push(text),
         "max-turns" => {
             arguments.max_turns =
                 turns(&text).ok_or_else(|| bad(flag, text, "a number of at least 1"))?
@@ -166,6 +227,20 @@ fn set(arguments: &mut Arguments, flag: &str, value: OsString) -> Result<(), Fla
 
 fn bad(flag: &str, value: String, expected: &'static str) -> FlagError {
     FlagError::BadValue { flag: flag.to_owned(), value, expected }
+}
+
+/// A flag without value means yes.
+fn yes_or_no(flag: &str, value: Option<OsString>) -> Result<bool, FlagError> {
+    let Some(value) = value else { return Ok(true) };
+    match value.to_string_lossy().as_ref() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(bad(flag, other.to_owned(), "`true` or `false`")),
+    }
+}
+
+fn names(text: &str) -> impl Iterator<Item = String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 fn turns(text: &str) -> Option<u32> {
@@ -207,13 +282,15 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let cases: [&[&str]; 6] = [
+        let cases: [&[&str]; 8] = [
             &["--promt", "x"],
             &["hello"],
             &["--prompt"],
             &["--max-turns", "0"],
             &["-timeout=-1"],
             &["--timeout", "soon"],
+            &["--multi-turn=maybe"],
+            &["--traceparent", "00-0-0-0"],
         ];
         let messages: Vec<String> =
             cases.iter().map(|case| parsed(case).unwrap_err().to_string()).collect();
@@ -224,7 +301,21 @@ mod tests {
         flag `--max-turns`: `0` is not a number of at least 1
         flag `--timeout`: `-1` is not a number of seconds above 0
         flag `--timeout`: `soon` is not a number of seconds above 0
+        flag `--multi-turn`: `maybe` is not `true` or `false`
+        flag `--traceparent`: `00-0-0-0` is not a W3C traceparent
         ");
+    }
+
+    #[test]
+    fn flags_without_value_and_flags_that_repeat() {
+        let arguments =
+            ["-multi-turn", "--mcp-env=A,B", "--mcp-env", "C", "--trace-tag=x", "--trace-tag", "y"];
+        let Command::Run(arguments) = parsed(&arguments).unwrap() else { panic!() };
+        assert!(arguments.multi_turn);
+        assert_eq!(
+            (arguments.mcp_env.join(" "), arguments.trace.tags.join(" ")),
+            ("A B C".into(), "x y".into())
+        );
     }
 
     #[test]

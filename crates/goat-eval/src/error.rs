@@ -38,6 +38,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A file or directory of a flag can't be read.
+    #[error("cannot read the {what} `{}`", path.display())]
+    Input {
+        /// What it is: `system prompt`, `directory of skills`.
+        what: &'static str,
+        /// The path as it was given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Signals or the event loop could not be set up.
     #[error("cannot set up the process")]
     Setup(#[source] io::Error),

@@ -11,7 +11,7 @@
 //! 4. Whatever the end (answer, error, time-out, signal), every process that a tool started is stopped, and
 //!    transcript and summary are complete.
 //!
-//! More tools (skills, MCP servers) are more implementations of [`tool::Tool`] in a [`tool::Registry`].
+//! More tools are more implementations of [`tool::Tool`] in a [`tool::Registry`]; [`skills`] bring one.
 
 pub mod agent;
 pub mod cli;
@@ -22,11 +22,14 @@ pub mod hardening;
 pub mod model;
 pub mod progress;
 pub mod prompt;
+mod prompts;
 pub mod run;
 pub mod secret;
 pub mod settings;
+pub mod skills;
 pub mod summary;
 pub mod tool;
+pub mod trace;
 pub mod transcript;
 
 pub use error::{Error, Result};

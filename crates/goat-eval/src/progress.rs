@@ -24,6 +24,11 @@ impl Progress {
         self.full_line(&shorten(text, WIDTH));
     }
 
+    /// A line for programs that read stderr: nothing but the text.
+    pub fn data(&self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{}", self.redactor.clean(text));
+    }
+
     /// One line, whole.
     pub fn full_line(&self, text: &str) {
         let _ = writeln!(std::io::stderr(), "goat-eval: {}", self.redactor.clean(text));

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Read, Write},
+    io::{self, Write},
     path::PathBuf,
     pin::pin,
     sync::Arc,
@@ -19,8 +19,11 @@ use crate::{
     hardening::{self, Environment},
     model::{ModelClient, profile::Profile},
     progress::Progress,
+    prompt::SystemPrompt,
+    prompts::Prompts,
     secret::Redactor,
     settings::Endpoint,
+    skills::{SkillTool, Skills},
     summary::{Outcome, SCHEMA, Summary},
     tool::{Registry, Workspace, bash::Processes},
     transcript::{Event, Transcript},
@@ -99,6 +102,13 @@ impl End {
     }
 }
 
+/// What a conversation begins with, as far as it is files and flags.
+struct Start {
+    prompts: Prompts,
+    system_prompt: SystemPrompt,
+    skills: Option<Arc<Skills>>,
+}
+
 /// A run that has its arguments.
 struct Run {
     arguments: Arguments,
@@ -127,8 +137,8 @@ impl Run {
     /// Works, ends whatever still runs, completes the files, prints the answer.
     fn finish(mut self) -> u8 {
         let (end, tally, answer, transcript) = match self.prepare() {
-            Ok((prompt, workspace, transcript)) => {
-                let (end, tally, answer) = self.work(&prompt, &workspace, &transcript);
+            Ok((start, workspace, transcript)) => {
+                let (end, tally, answer) = self.work(start, &workspace, &transcript);
                 (end, tally, answer, transcript)
             }
             Err(error) => {
@@ -146,23 +156,47 @@ impl Run {
     }
 
     /// Everything that can be wrong before the model is asked. Relative files count from where the agent was started.
-    fn prepare(&mut self) -> Result<(String, Workspace, Transcript)> {
-        for path in
-            [&mut self.arguments.transcript, &mut self.arguments.summary].into_iter().flatten()
-        {
+    fn prepare(&mut self) -> Result<(Start, Workspace, Transcript)> {
+        let arguments = &mut self.arguments;
+        let paths = [
+            &mut arguments.transcript,
+            &mut arguments.summary,
+            &mut arguments.system_prompt,
+            &mut arguments.skills_dir,
+            &mut arguments.mcp_config,
+        ];
+        for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
         }
         let path = self.arguments.transcript.clone();
         let transcript = Transcript::create(path.as_deref(), self.redactor.clone());
         let transcript = transcript.map_err(|source| output_error("transcript", path, source))?;
-        let prompt = prompt(&self.arguments)?;
+        let start = Start {
+            prompts: Prompts::of(&self.arguments)?,
+            system_prompt: self.system_prompt()?,
+            skills: self.skills()?,
+        };
         let workspace = enter(self.arguments.cwd.clone())?;
-        Ok((prompt, workspace, transcript))
+        Ok((start, workspace, transcript))
+    }
+
+    fn system_prompt(&self) -> Result<SystemPrompt> {
+        let Some(path) = &self.arguments.system_prompt else {
+            return Ok(self.profile.system_prompt());
+        };
+        SystemPrompt::read(path).map_err(|source| input_error("system prompt", path, source))
+    }
+
+    fn skills(&self) -> Result<Option<Arc<Skills>>> {
+        let Some(path) = &self.arguments.skills_dir else { return Ok(None) };
+        let skills = Skills::load(path)
+            .map_err(|source| input_error("directory of skills", path, source))?;
+        Ok(Some(Arc::new(skills)))
     }
 
     fn work(
         &self,
-        prompt: &str,
+        start: Start,
         workspace: &Workspace,
         transcript: &Transcript,
     ) -> (End, Tally, String) {
@@ -172,7 +206,7 @@ impl Run {
             Err(error) => return failed(Error::Setup(error)),
         };
         hardening::adopt_orphans();
-        let result = runtime.block_on(self.converse(prompt, workspace, transcript));
+        let result = runtime.block_on(self.converse(start, workspace, transcript));
         // A search that is still busy on its thread is not waited for.
         runtime.shutdown_background();
         result.unwrap_or_else(failed)
@@ -180,48 +214,122 @@ impl Run {
 
     async fn converse(
         &self,
-        prompt: &str,
+        start: Start,
         workspace: &Workspace,
         transcript: &Transcript,
     ) -> Result<(End, Tally, String)> {
         let mut signals = Signals::new().map_err(Error::Setup)?;
-        let model = ModelClient::new(&self.endpoint, self.redactor.clone())?;
-        let tools = Registry::standard(workspace, &self.processes);
-        self.note(transcript, self.start_event(&model, &tools, workspace));
-        let instructions =
-            self.profile.system_prompt().render(&workspace.cwd.display().to_string());
+        let Start { mut prompts, system_prompt, skills } = start;
+        let trace = &self.arguments.trace;
+        let model = ModelClient::new(&self.endpoint, trace, self.redactor.clone())?;
+        let mut tools = Registry::standard(workspace, &self.processes);
+        let skills = skills.map(|skills| self.offer(skills, &mut tools));
+        self.note(transcript, self.start_event(&model, &tools, workspace, &system_prompt));
+        if let Some(skills) = &skills {
+            self.note_skills(transcript, skills);
+        }
+        let instructions = system_prompt.render(&workspace.cwd.display().to_string());
         let parts = Parts {
             model: &model,
             profile: &self.profile,
             tools: &tools,
+            skills: skills.as_deref(),
+            trace,
             transcript,
             progress: &self.progress,
         };
         let mut session = Session::new(parts, instructions);
         let end = {
-            let work = pin!(session.work(prompt, self.arguments.max_turns));
+            let work = pin!(self.work_on(&mut session, &mut prompts));
             tokio::select! {
                 biased;
                 (name, code) = signals.received() => End::Signal(name, code),
                 limit = elapsed(self.arguments.timeout) => End::TimedOut(limit),
-                result = work => result.map_or_else(|error| End::Failed(error.into()), End::Work),
+                result = work => result.map_or_else(End::Failed, End::Work),
             }
         };
         // Only an answer, or what there is when turns or time are over; nothing after a signal or an error.
         let has_answer = matches!(end, End::Work(_) | End::TimedOut(_));
-        let answer = if has_answer { self.redactor.clean(session.answer()) } else { String::new() };
-        Ok((end, session.tally(), answer))
+        let mut answer = if has_answer { session.take_answer() } else { String::new() };
+        if prompts.are_many() && !answer.is_empty() {
+            answer.push('\n');
+        }
+        Ok((end, session.tally(), self.redactor.clean(&answer)))
     }
 
-    fn start_event(&self, model: &ModelClient, tools: &Registry, workspace: &Workspace) -> Event {
-        let prompt = self.profile.system_prompt();
+    /// Puts the prompts one after the other. Where there may be many, each answer is printed as soon as it is there.
+    async fn work_on(&self, session: &mut Session<'_>, prompts: &mut Prompts) -> Result<Ending> {
+        let (mut number, mut last) = (0, None);
+        while let Some(prompt) = prompts.next().await? {
+            number += 1;
+            let ending = session.work(&prompt, self.arguments.max_turns).await?;
+            last = Some(ending);
+            if prompts.are_many() {
+                self.answer(session, number)?;
+            }
+            if !matches!(ending, Ending::Answered | Ending::TurnsUsedUp) {
+                break;
+            }
+        }
+        last.ok_or(Error::NoPrompt)
+    }
+
+    /// Prints the answer to one of several prompts, and what it cost.
+    fn answer(&self, session: &mut Session<'_>, number: u32) -> Result<()> {
+        let cost = 0.0;
+        session.note_prompt_end(number, cost);
+        let answer = self.redactor.clean(&session.take_answer());
+        let mut stdout = io::stdout().lock();
+        let written = writeln!(stdout, "{answer}").and_then(|()| stdout.flush());
+        written.map_err(|source| output_error("answer", Some("/dev/stdout".into()), source))?;
+        self.progress.data(&format!("{{\"turn\":{number},\"cost_usd\":{cost:.6}}}"));
+        Ok(())
+    }
+
+    /// Offers the skills that can be used, and tells what is wrong with others.
+    fn offer(&self, skills: Arc<Skills>, tools: &mut Registry) -> Arc<Skills> {
+        let mut skills = Arc::unwrap_or_clone(skills);
+        skills.check_tools(&tools.names());
+        for problem in &skills.problems {
+            self.progress.full_line(&format!("warning: {problem}"));
+        }
+        let skills = Arc::new(skills);
+        if !skills.found.is_empty() {
+            tools.add(SkillTool::new(Arc::clone(&skills)));
+        }
+        self.progress.full_line(&format!("loaded {} skill(s)", skills.found.len()));
+        skills
+    }
+
+    fn note_skills(&self, transcript: &Transcript, skills: &Skills) {
+        let directory = self.arguments.skills_dir.clone().unwrap_or_default();
+        self.note(
+            transcript,
+            Event::Skills {
+                directory: directory.display().to_string(),
+                skills: skills.found.clone(),
+                problems: skills.problems.clone(),
+            },
+        );
+    }
+
+    fn start_event(
+        &self,
+        model: &ModelClient,
+        tools: &Registry,
+        workspace: &Workspace,
+        prompt: &SystemPrompt,
+    ) -> Event {
         Event::Start {
             schema: SCHEMA,
             agent_version: VERSION.into(),
             model: self.profile.model.clone(),
             base_url: model.shown_url().to_owned(),
-            prompt: prompt.name.to_owned(),
+            prompt: prompt.name.to_string(),
             prompt_sha256: prompt.sha256(),
+            prompt_version: prompt.version,
+            multi_turn: self.arguments.multi_turn,
+            trace: self.arguments.trace.clone(),
             cwd: workspace.cwd.display().to_string(),
             max_turns: self.arguments.max_turns,
             timeout_s: self.arguments.timeout.map(|limit| limit.as_secs_f64()),
@@ -282,22 +390,12 @@ impl Run {
     }
 }
 
-fn output_error(what: &'static str, path: Option<PathBuf>, source: std::io::Error) -> Error {
+fn output_error(what: &'static str, path: Option<PathBuf>, source: io::Error) -> Error {
     Error::Output { what, path: path.unwrap_or_default(), source }
 }
 
-/// The prompt of the flag, else all of stdin.
-fn prompt(arguments: &Arguments) -> Result<String> {
-    let text = match &arguments.prompt {
-        Some(prompt) => prompt.clone(),
-        None if std::io::stdin().is_terminal() => String::new(),
-        None => {
-            let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::Stdin)?;
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
-    };
-    if text.trim().is_empty() { Err(Error::NoPrompt) } else { Ok(text) }
+fn input_error(what: &'static str, path: &std::path::Path, source: io::Error) -> Error {
+    Error::Input { what, path: path.to_owned(), source }
 }
 
 /// Makes `cwd` the working directory of this process.

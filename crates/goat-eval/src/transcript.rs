@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock,
-    model::{ToolCall, Usage},
+    model::{ToolCall, ToolDefinition, Usage},
     secret::Redactor,
+    skills::{Problem, Skill},
     summary::Outcome,
+    trace::Trace,
 };
 
 /// A line's content; `event` tells which it is.
@@ -44,8 +46,43 @@ pub enum Event {
         max_turns: u32,
         /// Seconds for the whole run.
         timeout_s: Option<f64>,
-        /// The tools that the model is offered.
+        /// The tools that the model is offered; [`Event::Tools`] has them in full.
         tools: Vec<String>,
+        /// Version of the built-in system prompt; none for a user's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt_version: Option<u32>,
+        /// Whether prompts come one after the other.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        multi_turn: bool,
+        /// What every call of the model carries for traces.
+        #[serde(default, skip_serializing_if = "Trace::is_empty")]
+        trace: Trace,
+    },
+    /// The skills of `--skills-dir`, and what is wrong with others. A skill's text is the result of its call.
+    Skills {
+        /// The directory as it was given.
+        directory: String,
+        /// Those that are offered.
+        skills: Vec<Skill>,
+        /// What is wrong with others.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        problems: Vec<Problem>,
+    },
+    /// The tools that the model is offered from the next request on, as they are sent.
+    Tools {
+        /// The last turn before; 0 before the first request.
+        turn: u32,
+        /// All of them, in order.
+        tools: Vec<ToolDefinition>,
+    },
+    /// A skill goes on in a conversation of its own: what follows, up to the call's result, belongs to it.
+    Fork {
+        /// The turn of the call.
+        turn: u32,
+        /// The call's id.
+        id: String,
+        /// The skill.
+        skill: String,
     },
     /// The model is asked, with all messages so far.
     Request {
@@ -119,6 +156,15 @@ pub enum Event {
         /// The tokens.
         #[serde(flatten)]
         usage: Usage,
+    },
+    /// A prompt of several has been worked on.
+    PromptEnd {
+        /// Which one, from 1.
+        prompt: u32,
+        /// Calls of the model that were answered so far.
+        turns: u32,
+        /// What the model cost so far, where it is known.
+        cost_usd: f64,
     },
     /// The last line.
     End {

@@ -22,8 +22,12 @@ impl Session<'_> {
         let turn = self.tally.turns;
         for group in groups(calls, |call| self.parts.tools.is_read_only(&call.function.name)) {
             self.tally.tool_calls += u32::try_from(group.len()).unwrap_or(u32::MAX);
-            let outputs =
-                futures::future::join_all(group.iter().map(|call| self.run(turn, call))).await;
+            let outputs = match group {
+                [call] if self.forks(call).is_some() => vec![self.run_fork(turn, call).await],
+                group => {
+                    futures::future::join_all(group.iter().map(|call| self.run(turn, call))).await
+                }
+            };
             for (call, output) in group.iter().zip(outputs) {
                 self.messages
                     .push(Message::Tool { tool_call_id: call.id.clone(), content: output.text });
@@ -32,36 +36,47 @@ impl Session<'_> {
     }
 
     async fn run(&self, turn: u32, call: &ToolCall) -> ToolOutput {
-        let (id, function) = (call.id.clone(), call.function.clone());
+        self.note_call(turn, call);
+        let start = Instant::now();
+        let output = self.parts.tools.call(&call.function.name, &call.function.arguments).await;
+        self.note_result(turn, call, &output, start);
+        output
+    }
+
+    pub(super) fn note_call(&self, turn: u32, call: &ToolCall) {
+        let function = &call.function;
         let gist = Arguments::parse(&function.arguments)
             .map_or_else(|_| function.arguments.clone(), |it| it.gist());
         self.parts.progress.line(&format!("[{turn}] {} {}", function.name, shorten(&gist, 100)));
         self.note(Event::ToolCall {
             turn,
-            id: id.clone(),
+            id: call.id.clone(),
             name: function.name.clone(),
             arguments: function.arguments.clone(),
         });
-        let start = Instant::now();
-        let output = self.parts.tools.call(&function.name, &function.arguments).await;
+    }
+
+    pub(super) fn note_result(
+        &self,
+        turn: u32,
+        call: &ToolCall,
+        output: &ToolOutput,
+        start: Instant,
+    ) {
+        let name = call.function.name.clone();
         if output.is_error {
             let last = output.text.trim_end().lines().last().unwrap_or_default();
-            self.parts.progress.line(&format!(
-                "[{turn}] {} failed: {}",
-                function.name,
-                shorten(last, 100)
-            ));
+            let failure = format!("[{turn}] {name} failed: {}", shorten(last, 100));
+            self.parts.progress.line(&failure);
         }
-        let (text, is_error) = (output.text.clone(), output.is_error);
         self.note(Event::ToolResult {
             turn,
-            id,
-            name: function.name,
-            output: text,
-            is_error,
+            id: call.id.clone(),
+            name,
+            output: output.text.clone(),
+            is_error: output.is_error,
             elapsed_ms: millis(start.elapsed()),
         });
-        output
     }
 }
 

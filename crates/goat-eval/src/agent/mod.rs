@@ -1,6 +1,7 @@
 //! The conversation: ask the model, run the tools it calls, tell it the results, until it answers.
 
 mod dispatch;
+mod fork;
 
 use std::time::Instant;
 
@@ -10,7 +11,9 @@ use crate::{
         profile::Profile,
     },
     progress::{Progress, shorten},
+    skills::Skills,
     tool::{Arguments, Registry},
+    trace::Trace,
     transcript::{Event, Transcript},
 };
 
@@ -18,6 +21,7 @@ use crate::{
 const NUDGE: &str = "Your last message was empty. Go on with the task, or give your final answer.";
 
 /// What a session works with.
+#[derive(Clone, Copy)]
 pub struct Parts<'a> {
     /// The model.
     pub model: &'a ModelClient,
@@ -25,6 +29,10 @@ pub struct Parts<'a> {
     pub profile: &'a Profile,
     /// What it can do.
     pub tools: &'a Registry,
+    /// The skills that it may use.
+    pub skills: Option<&'a Skills>,
+    /// What every call of the model carries for traces.
+    pub trace: &'a Trace,
     /// Where everything is written down.
     pub transcript: &'a Transcript,
     /// Where a person can watch.
@@ -57,23 +65,39 @@ pub struct Session<'a> {
     definitions: Vec<ToolDefinition>,
     messages: Vec<Message>,
     tally: Tally,
+    /// The count of turns at which the work on the present prompt ends.
+    turn_limit: u32,
     answer: String,
 }
 
 impl<'a> Session<'a> {
     /// A conversation that begins with instructions.
     pub fn new(parts: Parts<'a>, instructions: String) -> Self {
+        Session::with_tally(parts, instructions, Tally::default())
+    }
+
+    fn with_tally(parts: Parts<'a>, instructions: String, tally: Tally) -> Self {
         let definitions = parts.tools.definitions(parts.profile.brief);
         let mut session = Session {
             parts,
             definitions,
             messages: Vec::new(),
-            tally: Tally::default(),
+            tally,
+            turn_limit: 0,
             answer: String::new(),
         };
+        session.note(Event::Tools { turn: tally.turns, tools: session.definitions.clone() });
         session.note_message("system", &instructions);
         session.messages.push(Message::System { content: instructions });
         session
+    }
+
+    /// What the conversation begins with.
+    fn instructions(&self) -> &str {
+        match self.messages.first() {
+            Some(Message::System { content }) => content,
+            _ => "",
+        }
     }
 
     /// Counts so far.
@@ -86,11 +110,18 @@ impl<'a> Session<'a> {
         &self.answer
     }
 
+    /// Takes the answer, so that it is given once.
+    pub fn take_answer(&mut self) -> String {
+        std::mem::take(&mut self.answer)
+    }
+
     /// Works on a prompt with at most `max_turns` requests. May be dropped at any point.
     pub async fn work(&mut self, prompt: &str, max_turns: u32) -> Result<Ending, ModelError> {
         self.say(prompt);
+        self.answer.clear();
+        self.turn_limit = self.tally.turns.saturating_add(max_turns);
         let mut nudged = false;
-        for _ in 0..max_turns {
+        while self.tally.turns < self.turn_limit {
             let calls = self.turn().await?;
             if !calls.is_empty() {
                 self.run_tools(&calls).await;
@@ -119,7 +150,8 @@ impl<'a> Session<'a> {
         let turn = self.tally.turns + 1;
         self.note(Event::Request { turn, messages: self.messages.len() });
         let start = Instant::now();
-        let request = ChatRequest::new(self.parts.profile, &self.messages, &self.definitions);
+        let request = ChatRequest::new(self.parts.profile, &self.messages, &self.definitions)
+            .with_metadata(self.parts.trace.metadata());
         let completion = self.parts.model.complete(&request, |retried| {
             self.parts
                 .progress
@@ -172,6 +204,11 @@ impl<'a> Session<'a> {
     fn last_was_empty(&self) -> bool {
         let Some(Message::Assistant { content, .. }) = self.messages.last() else { return false };
         content.as_deref().is_none_or(|text| text.trim().is_empty())
+    }
+
+    /// Writes down that one of several prompts has been worked on.
+    pub fn note_prompt_end(&self, prompt: u32, cost_usd: f64) {
+        self.note(Event::PromptEnd { prompt, turns: self.tally.turns, cost_usd });
     }
 
     fn note_message(&self, role: &str, content: &str) {

@@ -16,7 +16,7 @@ use super::{
     retry::{self, ATTEMPTS},
     sse::EventReader,
 };
-use crate::{error::one_line, secret::Redactor, settings::Endpoint};
+use crate::{error::one_line, secret::Redactor, settings::Endpoint, trace::Trace};
 
 /// Time to get a connection. A server that takes longer is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,7 +68,8 @@ impl Failure {
 
 impl ModelClient {
     /// Prepares to ask `endpoint`; nothing is sent yet. What errors quote is cleaned by `redactor`.
-    pub fn new(endpoint: &Endpoint, redactor: Redactor) -> Result<Self, ModelError> {
+    /// Each request carries the header of `trace`.
+    pub fn new(endpoint: &Endpoint, trace: &Trace, redactor: Redactor) -> Result<Self, ModelError> {
         let (completions, shown) = addresses(&endpoint.base_url)?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", endpoint.api_key.expose()))
             .map_err(|_| ModelError::CannotAsk {
@@ -78,7 +79,7 @@ impl ModelClient {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls_config::client_config())
             .dns_resolver(Hosts::default())
-            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+            .default_headers(headers(bearer, trace))
             .user_agent(concat!("goat-eval/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE)
@@ -237,6 +238,15 @@ impl ModelClient {
             error => self.broke_off(error, attempts),
         }
     }
+}
+
+fn headers(bearer: HeaderValue, trace: &Trace) -> HeaderMap {
+    let mut headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
+    let parent = trace.parent.as_deref().and_then(|parent| HeaderValue::from_str(parent).ok());
+    if let Some(parent) = parent {
+        headers.insert("traceparent", parent);
+    }
+    headers
 }
 
 /// The address that requests go to, and the base address as it may be shown.

@@ -1,6 +1,6 @@
 //! What is sent to the model.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Message, profile::Profile};
@@ -9,7 +9,7 @@ use super::{Message, profile::Profile};
 pub const MAX_TOKENS: u32 = 16_384;
 
 /// A tool as the model sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolDefinition {
     /// The name it is called by.
     pub name: String,
@@ -33,6 +33,8 @@ pub struct ChatRequest<'a> {
     max_tokens: u32,
     stream: bool,
     stream_options: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Value>,
 }
 
 impl<'a> ChatRequest<'a> {
@@ -48,7 +50,14 @@ impl<'a> ChatRequest<'a> {
             max_tokens: MAX_TOKENS,
             stream: true,
             stream_options: json!({"include_usage": true}),
+            metadata: None,
         }
+    }
+
+    /// The same with what traces need; see [`crate::trace`].
+    pub fn with_metadata(mut self, metadata: Option<Value>) -> Self {
+        self.metadata = metadata;
+        self
     }
 
     /// The model that is asked.

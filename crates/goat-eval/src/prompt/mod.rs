@@ -1,27 +1,47 @@
 //! What the model is told about its work: files of this directory, identified by hash in every transcript.
 
+use std::{borrow::Cow, io, path::Path};
+
 use sha2::{Digest, Sha256};
 
+/// Counts the versions of this directory's files: one more with every change of their text.
+pub const VERSION: u32 = 2;
+
 /// Instructions for a model.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SystemPrompt {
-    /// The file's name.
-    pub name: &'static str,
+    /// The file's name, or the path of a user's own.
+    pub name: Cow<'static, str>,
+    /// [`VERSION`]; none for a user's own.
+    pub version: Option<u32>,
     /// The file's text.
-    pub text: &'static str,
+    pub text: Cow<'static, str>,
 }
 
 /// The usual one.
-pub const SYSTEM: SystemPrompt =
-    SystemPrompt { name: "system.md", text: include_str!("system.md") };
+pub const SYSTEM: SystemPrompt = built_in("system.md", include_str!("system.md"));
 
 /// A few lines, for small models that lose the thread in long instructions.
-pub const BRIEF: SystemPrompt = SystemPrompt { name: "brief.md", text: include_str!("brief.md") };
+pub const BRIEF: SystemPrompt = built_in("brief.md", include_str!("brief.md"));
+
+const fn built_in(name: &'static str, text: &'static str) -> SystemPrompt {
+    SystemPrompt { name: Cow::Borrowed(name), version: Some(VERSION), text: Cow::Borrowed(text) }
+}
 
 impl SystemPrompt {
+    /// A user's own, from a file.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = std::fs::read_to_string(path)?;
+        Ok(SystemPrompt {
+            name: path.display().to_string().into(),
+            version: None,
+            text: text.into(),
+        })
+    }
+
     /// SHA-256 of the file in hex.
     pub fn sha256(&self) -> String {
-        Sha256::digest(self.text).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What is sent: the file, then where the work takes place.
@@ -40,5 +60,12 @@ mod tests {
         assert_ne!(SYSTEM.sha256(), BRIEF.sha256());
         assert!(BRIEF.text.len() < SYSTEM.text.len() / 2);
         assert!(SYSTEM.render("/w").ends_with("\n\nWorking directory: /w\n"));
+    }
+
+    #[test]
+    fn a_changed_text_has_a_new_version() {
+        let hashes = [SYSTEM.sha256(), BRIEF.sha256()].map(|hash| hash[..16].to_owned());
+        let known = (2, ["a93556c59ab8f29e", "f0991adda4fa7a2b"].map(String::from));
+        assert_eq!((VERSION, hashes), known, "count VERSION up when a text changes");
     }
 }

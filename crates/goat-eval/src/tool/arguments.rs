@@ -23,6 +23,11 @@ impl Arguments {
         }
     }
 
+    /// All of them, for tools whose schema is another program's.
+    pub fn into_map(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// The argument, if it was given; null counts as not given.
     fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
@@ -74,8 +79,9 @@ impl Arguments {
 
     /// The argument that tells a person most about the call, for a line of progress.
     pub fn gist(&self) -> String {
-        let telling =
-            ["command", "file_path", "pattern"].iter().find_map(|name| self.get(name)?.as_str());
+        let telling = ["command", "file_path", "pattern", "skill"]
+            .iter()
+            .find_map(|name| self.get(name)?.as_str());
         telling.map_or_else(|| Value::Object(self.0.clone()).to_string(), str::to_owned)
     }
 }

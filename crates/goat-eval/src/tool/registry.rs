@@ -1,6 +1,6 @@
 //! The tools of a run.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     Arguments, Tool, ToolError, ToolOutput, ToolSpec, Workspace, bash::Bash, bash::Processes,
@@ -8,10 +8,25 @@ use super::{
 };
 use crate::model::ToolDefinition;
 
-/// The tools that a run offers, in the order in which the model sees them.
+/// The tools that a run offers, in the order in which the model sees them. Those of an MCP server may change while
+/// it runs.
 #[derive(Default)]
 pub struct Registry {
-    tools: Vec<(ToolSpec, Arc<dyn Tool>)>,
+    tools: RwLock<Vec<Entry>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    spec: ToolSpec,
+    tool: Arc<dyn Tool>,
+    /// Whose tool it is: a server's name, or nothing.
+    group: String,
+}
+
+impl Entry {
+    fn new(tool: Arc<dyn Tool>, group: &str) -> Self {
+        Entry { spec: tool.spec(), tool, group: group.to_owned() }
+    }
 }
 
 impl Registry {
@@ -29,24 +44,41 @@ impl Registry {
 
     /// Offers another tool; one of the same name is replaced.
     pub fn add(&mut self, tool: impl Tool + 'static) {
-        let spec = tool.spec();
-        self.tools.retain(|(known, _)| known.name != spec.name);
-        self.tools.push((spec, Arc::new(tool)));
+        let entry = Entry::new(Arc::new(tool), "");
+        let mut tools = self.write();
+        tools.retain(|known| known.spec.name != entry.spec.name);
+        tools.push(entry);
+    }
+
+    /// Makes these the tools of a group, in the place of its earlier ones; others keep theirs, and their names.
+    pub fn replace_group(&self, group: &str, tools: Vec<Arc<dyn Tool>>) {
+        let mut known = self.write();
+        let place = known.iter().position(|entry| entry.group == group).unwrap_or(known.len());
+        known.retain(|entry| entry.group != group);
+        let mut new: Vec<Entry> = tools.into_iter().map(|tool| Entry::new(tool, group)).collect();
+        new.retain(|entry| known.iter().all(|it| it.spec.name != entry.spec.name));
+        known.splice(place..place, new);
+    }
+
+    /// The tools that `keep` wants, by their names.
+    pub fn subset(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let kept = self.read().iter().filter(|entry| keep(&entry.spec.name)).cloned().collect();
+        Registry { tools: RwLock::new(kept) }
     }
 
     /// The names, in order.
     pub fn names(&self) -> Vec<String> {
-        self.tools.iter().map(|(spec, _)| spec.name.clone()).collect()
+        self.read().iter().map(|entry| entry.spec.name.clone()).collect()
     }
 
     /// What is sent to the model.
     pub fn definitions(&self, brief: bool) -> Vec<ToolDefinition> {
-        self.tools.iter().map(|(spec, _)| spec.definition(brief)).collect()
+        self.read().iter().map(|entry| entry.spec.definition(brief)).collect()
     }
 
     /// Whether calls of this tool may run beside others.
     pub fn is_read_only(&self, name: &str) -> bool {
-        self.find(name).is_some_and(|(spec, _)| spec.read_only)
+        self.find(name).is_some_and(|entry| entry.spec.read_only)
     }
 
     /// Calls a tool with arguments as the model wrote them. Every failure becomes text for the model.
@@ -57,12 +89,20 @@ impl Registry {
     }
 
     async fn try_call(&self, name: &str, arguments: &str) -> Result<ToolOutput, ToolError> {
-        let (_, tool) = self.find(name).ok_or_else(|| self.no_such_tool(name))?;
-        tool.call(Arguments::parse(arguments)?).await
+        let entry = self.find(name).ok_or_else(|| self.no_such_tool(name))?;
+        entry.tool.call(Arguments::parse(arguments)?).await
     }
 
-    fn find(&self, name: &str) -> Option<&(ToolSpec, Arc<dyn Tool>)> {
-        self.tools.iter().find(|(spec, _)| spec.name == name)
+    fn find(&self, name: &str) -> Option<Entry> {
+        self.read().iter().find(|entry| entry.spec.name == name).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Entry>> {
+        self.tools.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Entry>> {
+        self.tools.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn no_such_tool(&self, name: &str) -> ToolError {

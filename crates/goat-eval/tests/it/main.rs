@@ -4,5 +4,7 @@
 mod conversation;
 mod endings;
 mod failures;
+mod multi_turn;
 mod secrets;
+mod skills;
 mod support;

@@ -336,6 +336,10 @@ impl Finished {
                 let fields = fields.iter().map(|(name, value)| match name.as_str() {
                     "time" | "elapsed_ms" | "elapsed_s" | "delay_ms" | "base_url"
                     | "prompt_sha256" => (name.clone(), Value::from(format!("[{name}]"))),
+                    // Their own snapshot has them.
+                    "parameters" | "description" => {
+                        (name.clone(), Value::from(format!("[{name}]")))
+                    }
                     _ => (name.clone(), self.stable(value)),
                 });
                 Value::Object(fields.collect())
