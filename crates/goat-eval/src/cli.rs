@@ -51,6 +51,7 @@ Examples:
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 pub enum Command {
     /// Work on a prompt.
     Run(Arguments),
