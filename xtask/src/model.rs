@@ -84,8 +84,11 @@ impl Model {
             );
         }
         let recordings = context.workspace.path(RECORDINGS);
-        let replay = ReplayServer::start(ReplayConfig::new(vec![recordings])).await?;
-        let upstream = Upstream::new(&replay.url(), None)?;
+        let key = Secret::random("sk-replay-")?;
+        let mut config = ReplayConfig::new(vec![recordings]);
+        config.key = Some(key.expose().to_owned());
+        let replay = ReplayServer::start(config).await?;
+        let upstream = Upstream::new(&replay.url(), Some(key))?;
         let answered_by = format!("recordings in {RECORDINGS}");
         let source = ModelSource::Replay;
         Ok(Self { upstream, source, answered_by, replay: Some(replay) })

@@ -15,6 +15,7 @@
 //! system prompt, the tool definitions, sampling settings, the model's name (unless the recording
 //! names one) and what a tool answered, unless the recording holds a pattern for it.
 
+mod access;
 mod error;
 mod matching;
 mod openai;

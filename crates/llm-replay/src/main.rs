@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use llm_replay::{RecordConfig, RecordServer, ReplayConfig, ReplayServer};
 use url::Url;
+use zeroize::Zeroizing;
 
 /// Record conversations with an OpenAI-compatible model, and replay them without it.
 ///
@@ -48,6 +49,9 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GOAT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,29 +66,40 @@ type Failure = Box<dyn std::error::Error>;
 async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Replay { recordings, listen } => {
-            let config = ReplayConfig { listen, ..ReplayConfig::new(recordings) };
+            let token = token()?;
+            let key = Some(token.to_string());
+            let config = ReplayConfig { listen, key, ..ReplayConfig::new(recordings) };
             let server = ReplayServer::start(config).await?;
-            serve(&server.url()).await
+            serve(&server.url(), &token).await
         }
         Command::Record { upstream, key_env, into, listen } => {
             let key = key_env.map(|name| key_from(&name)).transpose()?;
-            let config = RecordConfig { upstream, key, directory: into, listen };
+            let token = token()?;
+            let own = Some(token.clone());
+            let config = RecordConfig { upstream, key, token: own, directory: into, listen };
             let server = RecordServer::start(config).await?;
-            serve(&server.url()).await
+            serve(&server.url(), &token).await
         }
     }
 }
 
-fn key_from(name: &str) -> Result<zeroize::Zeroizing<String>, Failure> {
+fn key_from(name: &str) -> Result<Zeroizing<String>, Failure> {
     let value = std::env::var(name).map_err(|_| {
         format!("environment variable `{name}` is not set; it names the upstream's key")
     })?;
     Ok(value.into())
 }
 
-#[expect(clippy::print_stdout, reason = "the address is this program's output")]
-async fn serve(url: &str) -> Result<(), Failure> {
-    println!("OPENAI_BASE_URL={url}");
+/// A random token for clients: others on this machine are kept out.
+fn token() -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = Zeroizing::new([0; 16]);
+    getrandom::fill(&mut *bytes)?;
+    Ok(format!("sk-replay-{}", hex::encode(*bytes)).into())
+}
+
+#[expect(clippy::print_stdout, reason = "address and token are this program's output")]
+async fn serve(url: &str, token: &str) -> Result<(), Failure> {
+    println!("export OPENAI_BASE_URL={url}\nexport OPENAI_API_KEY={token}");
     tokio::signal::ctrl_c().await?;
     Ok(())
 }

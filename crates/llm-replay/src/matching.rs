@@ -132,11 +132,9 @@ fn compare(
     recording: &Recording,
     request: &ChatRequest,
 ) -> Result<(usize, Captures), Difference> {
-    let differ = |agreed: usize, recorded: String, requested: String| Difference {
-        recording: name.to_owned(),
-        agreed,
-        recorded: shorten(&recorded),
-        requested: shorten(&requested),
+    let differ = |agreed: usize, recorded: String, requested: String| {
+        let (recorded, requested) = contrast(&recorded, &requested);
+        Difference { recording: name.to_owned(), agreed, recorded, requested }
     };
     if recording.model.as_ref().is_some_and(|model| *model != request.model) {
         let model = recording.model.clone().unwrap_or_default();
@@ -216,11 +214,34 @@ fn describe_assistant(text: &str, calls: &[ToolCall]) -> String {
     }
 }
 
-fn shorten(text: &str) -> String {
+/// Two texts, short enough for a message, from a little before they part.
+fn contrast(recorded: &str, requested: &str) -> (String, String) {
+    const BEFORE: usize = 40;
+    let (recorded, requested) = (template::normalise(recorded), template::normalise(requested));
+    let shared = likeness(&recorded, &requested);
+    let start = if shared > 2 * BEFORE { shared - BEFORE } else { 0 };
+    (excerpt(&recorded, start), excerpt(&requested, start))
+}
+
+/// At most 300 characters of the text from one on, with marks where some are left out.
+fn excerpt(text: &str, start: usize) -> String {
     const MOST: usize = 300;
-    let text = template::normalise(text);
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+    let rest: String = text.chars().skip(start).take(MOST).collect();
+    let before = if start > 0 { "…" } else { "" };
+    let after = if text.chars().nth(start + MOST).is_some() { "…" } else { "" };
+    format!("{before}{rest}{after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_far_inside_is_shown() {
+        let (recorded, requested) = ("x ".repeat(200) + "goat", "x ".repeat(200) + "sheep");
+        let (recorded, requested) = contrast(&recorded, &requested);
+        assert!(recorded.starts_with('…') && recorded.ends_with("x goat"), "{recorded}");
+        assert!(requested.ends_with("x sheep"), "{requested}");
+        assert_eq!(contrast("a", "b"), ("a".to_owned(), "b".to_owned()));
     }
 }

@@ -12,6 +12,7 @@ use axum::{
     body::{Body, Bytes},
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -19,13 +20,14 @@ use futures::StreamExt as _;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, Redactor, Result,
+    Error, Redactor, Result, access,
     openai::{self, ChatRequest},
-    recording::{Answer, Entry, Origin, OriginKind, Recording, ToolResult, Usage},
+    recording::{Answer, Entry, Origin, OriginKind, Recording, ToolCall, ToolResult, Usage},
+    template,
 };
 
 /// What to record, and where to.
@@ -33,8 +35,11 @@ use crate::{
 pub struct RecordConfig {
     /// The upstream's base URL, with its `/v1`.
     pub upstream: Url,
-    /// The upstream's key; clients of the recorder need none.
+    /// The upstream's key, which the recorder adds.
     pub key: Option<Zeroizing<String>>,
+    /// Where set, requests must carry it as bearer token. Without one, whoever reaches the address
+    /// uses the upstream's key.
+    pub token: Option<Zeroizing<String>>,
     /// Where recordings are written, one file a conversation.
     pub directory: PathBuf,
     /// The address to listen on.
@@ -61,22 +66,21 @@ pub struct RecordServer {
 impl RecordServer {
     /// Listens and forwards.
     pub async fn start(config: RecordConfig) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls_config::client_config())
-            .build()
-            .map_err(|error| Error::HttpClient(error.into()))?;
+        let http = http_client(&config.upstream)?;
         std::fs::create_dir_all(&config.directory)
             .map_err(|source| Error::Io { path: config.directory.clone(), source })?;
         let listen = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let redactor = Redactor::new(config.key.iter().map(|key| key.to_string()));
+        let token = config.token.clone();
         let state = Arc::new(Recorder { http, config, redactor, writing: Mutex::new(()) });
         let routes = Router::new()
             .route("/v1/chat/completions", post(chat))
             .route("/v1/models", get(models))
             .layer(axum::extract::DefaultBodyLimit::max(64 << 20))
-            .with_state(state);
+            .with_state(state)
+            .layer(middleware::from_fn_with_state(token, access::check));
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
                 tracing::error!(%error, "the recorder stopped");
@@ -89,6 +93,19 @@ impl RecordServer {
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
+}
+
+fn http_client(upstream: &Url) -> Result<reqwest::Client> {
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls_config::client_config());
+    let is_local = match upstream.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    // A proxy of the environment is for the outside.
+    let client = if is_local { client.no_proxy() } else { client };
+    client.build().map_err(|error| Error::HttpClient(error.into()))
 }
 
 impl Drop for RecordServer {
@@ -146,7 +163,10 @@ impl Recorder {
             tracing::warn!("an answer was not complete and is not recorded");
             return;
         };
-        let recording = self.recording(asked, answer);
+        let Some(recording) = self.recording(asked, answer) else {
+            tracing::error!("a conversation is not recorded: keys could not be cut out of it");
+            return;
+        };
         let _writing = self.writing.lock().await;
         match store(&self.config.directory, &recording) {
             Ok(path) => tracing::info!(path = %path.display(), "recorded"),
@@ -154,7 +174,8 @@ impl Recorder {
         }
     }
 
-    fn recording(&self, asked: &ChatRequest, answer: Answer) -> Recording {
+    /// What was said, keys cut out, in a form that stands for itself alone.
+    fn recording(&self, asked: &ChatRequest, answer: Answer) -> Option<Recording> {
         let mut recording = Recording::new(Origin {
             kind: OriginKind::Recorded,
             note: None,
@@ -164,23 +185,33 @@ impl Recorder {
         for message in asked.conversation() {
             let text = self.redactor.text(&message.text());
             recording.conversation.push(match message.role.as_str() {
-                "user" => Entry::User(text),
+                "user" => Entry::User(template::escape(&text)),
                 "tool" => Entry::Tool(ToolResult { matches: None, recorded: Some(text) }),
-                _ => Entry::Assistant(Answer {
+                _ => Entry::Assistant(escape(Answer {
                     text,
                     tool_calls: message.tool_calls(),
                     ..Answer::default()
-                }),
+                })),
             });
         }
-        recording.conversation.push(Entry::Assistant(answer));
+        recording.conversation.push(Entry::Assistant(escape(answer)));
         redact(recording, &self.redactor)
     }
 }
 
-fn redact(recording: Recording, redactor: &Redactor) -> Recording {
+/// The recording without keys; none where that can't be made.
+fn redact(recording: Recording, redactor: &Redactor) -> Option<Recording> {
     let redacted = serde_json::to_value(&recording).map(|value| redactor.json(&value));
-    redacted.and_then(serde_json::from_value).unwrap_or(recording)
+    redacted.and_then(serde_json::from_value).ok()
+}
+
+/// The answer as a recording holds it: no text of it is a template.
+fn escape(answer: Answer) -> Answer {
+    let calls = answer.tool_calls.into_iter().map(|call| ToolCall {
+        name: call.name,
+        arguments: template::escape_json(&call.arguments),
+    });
+    Answer { text: template::escape(&answer.text), tool_calls: calls.collect(), ..answer }
 }
 
 /// Passes the answer on as it comes and keeps it once it is complete.

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, template};
+use crate::{Error, Result};
 
 /// The format that this version reads and writes.
 pub(crate) const FORMAT: &str = "llm-replay/1";
@@ -173,8 +173,6 @@ impl Recording {
                 Entry::Tool(ToolResult { matches: Some(pattern), .. }) => {
                     regex::Regex::new(pattern).err().map(|error| error.to_string())
                 }
-                Entry::User(text) => template::problem(text),
-                Entry::Assistant(answer) => template::problem(&answer.text),
                 _ => None,
             };
             if let Some(problem) = problem {

@@ -16,18 +16,18 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures::stream;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 use tokio::{net::TcpListener, task::JoinHandle};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, Library, Result,
+    Error, Library, Result, access,
     matching::Hit,
     openai::{self, ChatRequest, Reply},
     recording::{Answer, Entry, Failure},
@@ -37,7 +37,7 @@ use crate::{
 const MAX_REQUEST: usize = 64 << 20;
 
 /// What to replay, and where.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ReplayConfig {
     /// Files, or directories of `*.json`.
     pub recordings: Vec<PathBuf>,
@@ -47,6 +47,16 @@ pub struct ReplayConfig {
     pub key: Option<String>,
     /// Names for `/v1/models`; any name is answered.
     pub models: Vec<String>,
+}
+
+impl std::fmt::Debug for ReplayConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplayConfig")
+            .field("recordings", &self.recordings)
+            .field("listen", &self.listen)
+            .field("models", &self.models)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ReplayConfig {
@@ -80,9 +90,9 @@ impl ReplayServer {
         let listen = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let key = config.key.map(Zeroizing::new);
         let state = Arc::new(Replay {
             library,
-            key: config.key.map(Zeroizing::new),
             models: config.models,
             count: AtomicU64::new(0),
             failures: Mutex::default(),
@@ -90,9 +100,10 @@ impl ReplayServer {
         let routes = Router::new()
             .route("/v1/chat/completions", post(chat))
             .route("/v1/models", get(models))
-            .route("/health", get(async || "ok"))
             .layer(axum::extract::DefaultBodyLimit::max(MAX_REQUEST))
-            .with_state(state);
+            .with_state(state)
+            .layer(middleware::from_fn_with_state(key, access::check))
+            .route("/health", get(async || "ok"));
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, routes).await {
                 tracing::error!(%error, "the replay server stopped");
@@ -120,17 +131,13 @@ impl Drop for ReplayServer {
 
 struct Replay {
     library: Library,
-    key: Option<Zeroizing<String>>,
     models: Vec<String>,
     count: AtomicU64,
     /// How often each recorded failure (recording, position) was already answered.
     failures: Mutex<HashMap<(usize, usize), u32>>,
 }
 
-async fn models(State(replay): State<Arc<Replay>>, headers: HeaderMap) -> Response {
-    if !replay.allows(&headers) {
-        return unauthorized();
-    }
+async fn models(State(replay): State<Arc<Replay>>) -> Response {
     let models: Vec<Value> = replay
         .models
         .iter()
@@ -139,10 +146,7 @@ async fn models(State(replay): State<Arc<Replay>>, headers: HeaderMap) -> Respon
     Json(json!({"object": "list", "data": models})).into_response()
 }
 
-async fn chat(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Bytes) -> Response {
-    if !replay.allows(&headers) {
-        return unauthorized();
-    }
+async fn chat(State(replay): State<Arc<Replay>>, body: Bytes) -> Response {
     let request: ChatRequest = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => {
@@ -157,13 +161,6 @@ async fn chat(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Bytes
 }
 
 impl Replay {
-    fn allows(&self, headers: &HeaderMap) -> bool {
-        let Some(key) = &self.key else { return true };
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        given.as_bytes().ct_eq(key.as_bytes()).into()
-    }
-
     fn answer(&self, hit: &Hit<'_>, request: &ChatRequest) -> Response {
         for (offset, entry) in hit.entries.iter().enumerate() {
             match entry {
@@ -209,10 +206,6 @@ fn fail_as_recorded(failure: &Failure) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
-}
-
-fn unauthorized() -> Response {
-    failed(StatusCode::UNAUTHORIZED, "wrong or missing API key", "invalid_api_key")
 }
 
 fn failed(status: StatusCode, message: &str, kind: &str) -> Response {

@@ -1,6 +1,12 @@
 //! `{{name}}` in recordings: matches any text in a user's message, inserts a value in an answer.
+//!
+//! A name is a letter or `_`, then letters, digits and `_`; anything else between braces is ordinary text.
+//! `\{{name}}` is the text `{{name}}` itself: so the recorder writes what was really said.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use regex::Regex;
 use serde_json::Value;
@@ -8,10 +14,11 @@ use serde_json::Value;
 /// Values remembered while a conversation was matched.
 pub(crate) type Captures = BTreeMap<String, String>;
 
-/// What is wrong with a text as a template, if anything.
-pub(crate) fn problem(text: &str) -> Option<String> {
-    pattern(text).err().map(|error| error.to_string())
-}
+/// A placeholder, with the backslash before it that makes it ordinary text.
+static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?<escape>\\)?\{\{(?<name>[A-Za-z_][A-Za-z0-9_]*)\}\}")
+        .expect("a constant pattern that tests compile")
+});
 
 /// Matches `text` against `template`, white space aside, adding what the names stood for.
 pub(crate) fn matches(template: &str, text: &str, captures: &mut Captures) -> bool {
@@ -27,8 +34,9 @@ pub(crate) fn remember(
     found: &regex::Captures<'_>,
     captures: &mut Captures,
 ) -> bool {
-    for name in pattern.capture_names().flatten() {
-        let Some(value) = found.name(name) else { continue };
+    for group in pattern.capture_names().flatten() {
+        let Some(value) = found.name(group) else { continue };
+        let name = group.split_once(AGAIN).map_or(group, |(name, _)| name);
         let known = captures.entry(name.to_owned()).or_insert_with(|| value.as_str().to_owned());
         if known != value.as_str() {
             return false;
@@ -39,23 +47,42 @@ pub(crate) fn remember(
 
 /// `text` with every `{{name}}` replaced by its value; an unknown name stays as it is.
 pub(crate) fn insert(text: &str, captures: &Captures) -> String {
-    let mut result = text.to_owned();
-    for (name, value) in captures {
-        result = result.replace(&format!("{{{{{name}}}}}"), value);
-    }
-    result
+    let value = |found: &regex::Captures<'_>| {
+        let whole = &found[0];
+        match captures.get(&found["name"]) {
+            _ if found.name("escape").is_some() => whole[1..].to_owned(),
+            Some(value) => value.clone(),
+            None => whole.to_owned(),
+        }
+    };
+    PLACEHOLDER.replace_all(text, value).into_owned()
 }
 
 /// [`insert`] in every string of a JSON value.
 pub(crate) fn insert_json(value: &Value, captures: &Captures) -> Value {
+    each_text(value, &|text| insert(text, captures))
+}
+
+/// `text` as a template that stands for itself alone.
+pub(crate) fn escape(text: &str) -> String {
+    PLACEHOLDER.replace_all(text, r"\$0").into_owned()
+}
+
+/// [`escape`] in every string of a JSON value.
+pub(crate) fn escape_json(value: &Value) -> Value {
+    each_text(value, &escape)
+}
+
+fn each_text(value: &Value, change: &dyn Fn(&str) -> String) -> Value {
     match value {
-        Value::String(text) => Value::String(insert(text, captures)),
+        Value::String(text) => Value::String(change(text)),
         Value::Array(items) => {
-            Value::Array(items.iter().map(|item| insert_json(item, captures)).collect())
+            Value::Array(items.iter().map(|item| each_text(item, change)).collect())
         }
-        Value::Object(fields) => Value::Object(
-            fields.iter().map(|(key, item)| (key.clone(), insert_json(item, captures))).collect(),
-        ),
+        Value::Object(fields) => {
+            let changed = |(key, item): (&String, &Value)| (key.clone(), each_text(item, change));
+            Value::Object(fields.iter().map(changed).collect())
+        }
         other => other.clone(),
     }
 }
@@ -65,17 +92,28 @@ pub(crate) fn normalise(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Stands in the group of a name that was there before: a pattern can't have a group twice. No name
+/// has two of its characters, which a group may have.
+const AGAIN: &str = "..";
+
 fn pattern(template: &str) -> Result<Regex, regex::Error> {
     let template = normalise(template);
     let mut source = String::from("(?s)^");
-    let mut rest = template.as_str();
-    while let Some((before, after)) = rest.split_once("{{") {
-        let Some((name, tail)) = after.split_once("}}") else { break };
-        source.push_str(&regex::escape(before));
-        source.push_str(&format!("(?P<{name}>.+?)"));
-        rest = tail;
+    let mut seen = BTreeSet::new();
+    let mut end = 0;
+    for found in PLACEHOLDER.captures_iter(&template) {
+        let (Some(whole), name) = (found.get(0), &found["name"]) else { continue };
+        source.push_str(&regex::escape(&template[end..whole.start()]));
+        end = whole.end();
+        if found.name("escape").is_some() {
+            source.push_str(&regex::escape(&whole.as_str()[1..]));
+        } else if seen.insert(name.to_owned()) {
+            source.push_str(&format!("(?P<{name}>.+?)"));
+        } else {
+            source.push_str(&format!("(?P<{name}{AGAIN}{end}>.+?)"));
+        }
     }
-    source.push_str(&regex::escape(rest));
+    source.push_str(&regex::escape(&template[end..]));
     source.push('$');
     Regex::new(&source)
 }
@@ -107,7 +145,27 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_identifier_is_reported() {
-        assert!(problem("{{not a name}}").is_some());
+    fn a_name_may_stand_twice_in_a_message() {
+        let template = "{{word}} or not {{word}}";
+        assert!(matches(template, "goat or not goat", &mut Captures::new()));
+        assert!(!matches(template, "goat or not sheep", &mut Captures::new()));
+    }
+
+    #[test]
+    fn what_is_no_name_or_is_escaped_stands_for_itself() {
+        let text = r"run ${{ github.ref }} and {{x}} and \{{y}}";
+        let template = escape(text);
+        assert!(matches(&template, text, &mut Captures::new()));
+        assert!(!matches(&template, &text.replace("{{x}}", "it"), &mut Captures::new()));
+        assert_eq!(insert(&template, &Captures::from([("x".to_owned(), "it".to_owned())])), text);
+    }
+
+    #[test]
+    fn an_inserted_value_is_not_a_template_itself() {
+        let captures = Captures::from([
+            ("a".to_owned(), "{{b}}".to_owned()),
+            ("b".to_owned(), "no".to_owned()),
+        ]);
+        assert_eq!(insert("{{a}}", &captures), "{{b}}");
     }
 }

@@ -137,6 +137,51 @@ async fn a_key_is_asked_for_where_one_is_set() {
     assert_eq!(ask(&server.url(), &first_turn()).await.0, 401);
 }
 
+/// What was said is no template, whatever it looks like.
+#[tokio::test]
+async fn braces_of_a_conversation_are_recorded_as_they_are() {
+    let said = "What is ${{ github.ref }} and {{x}}, {{x}}?";
+    let answer = Answer { text: r"A template: \{{x}}".into(), ..Answer::default() };
+    let upstream =
+        serve(vec![scripted(vec![Entry::User("{{said}}".into()), Entry::Assistant(answer)])]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = RecordServer::start(RecordConfig {
+        upstream: upstream.url().parse().unwrap(),
+        key: None,
+        token: None,
+        directory: directory.path().to_owned(),
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+    })
+    .await
+    .unwrap();
+    let request = json!({"model": "m", "messages": [{"role": "user", "content": said}]});
+    ask(&recorder.url(), &request).await;
+    wait_for_answers(directory.path(), 1).await;
+    let config = ReplayConfig::new([directory.path().to_owned()]);
+    let server = ReplayServer::start(config).await.unwrap();
+    let (status, body) = ask(&server.url(), &request).await;
+    assert!(status == 200 && body.contains("A template: {{x}}"), "{body}");
+    let other =
+        json!({"model": "m", "messages": [{"role": "user", "content": said.replace("x", "y")}]});
+    assert_eq!(ask(&server.url(), &other).await.0, 422);
+}
+
+#[tokio::test]
+async fn the_recorder_asks_for_its_token() {
+    let upstream = serve(vec![listing()]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = RecordServer::start(RecordConfig {
+        upstream: upstream.url().parse().unwrap(),
+        key: None,
+        token: Some("right".to_owned().into()),
+        directory: directory.path().to_owned(),
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+    })
+    .await
+    .unwrap();
+    assert_eq!(ask(&recorder.url(), &first_turn()).await.0, 401);
+}
+
 #[tokio::test]
 async fn what_is_recorded_replays_and_holds_no_key() {
     let upstream = serve(vec![listing()]).await;
@@ -144,6 +189,7 @@ async fn what_is_recorded_replays_and_holds_no_key() {
     let recorder = RecordServer::start(RecordConfig {
         upstream: upstream.url().parse().unwrap(),
         key: Some("sk-planted-4711".to_owned().into()),
+        token: None,
         directory: directory.path().to_owned(),
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
     })
