@@ -1,6 +1,6 @@
 //! What is printed when a run is over.
 
-use eval_types::{Outcome, Run, TokenUsage, Trial};
+use eval_types::{ModelSource, Outcome, Run, TokenUsage, Trial};
 use results_store::format::SummaryFile;
 use sandbox_runner::Report;
 
@@ -21,6 +21,9 @@ pub(crate) fn show(context: &Context, done: &Done) -> anyhow::Result<()> {
     } else {
         context.printer.text(&text)
     };
+    if run.model_source == ModelSource::Replay && has_model_error(report) {
+        context.printer.warn(UNRECORDED);
+    }
     for failure in &report.failures {
         context.printer.warn(&sandbox_runner::chain(&**failure));
     }
@@ -32,6 +35,14 @@ pub(crate) fn show(context: &Context, done: &Done) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What to do about a prompt that no recording answers.
+const UNRECORDED: &str = "without a model only recorded prompts have answers, as those of \
+     fixtures/benchmarks/smoke.json; for any other give --api-url URL, with the key in OPENAI_API_KEY";
+
+fn has_model_error(report: &Report) -> bool {
+    report.trials.iter().any(|trial| trial.outcome == Outcome::ModelError)
 }
 
 /// The table at the end of a run.

@@ -60,6 +60,7 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
                         | Runner::BadTask { .. }
                         | Runner::DuplicateTrial { .. }
                         | Runner::ModelUrl { .. }
+                        | Runner::ModelUrlParts { .. }
                         | Runner::KeyCharacters
                         | Runner::BadAgent { .. }
                         | Runner::ReadFile { .. }

@@ -28,7 +28,12 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
 
-use crate::{cli::Cli, context::Context, exit::Exit, printer::Printer};
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    exit::Exit,
+    printer::Printer,
+};
 
 fn main() -> ExitCode {
     // Sandboxes are made by this binary, started again: it must know so before anything else.
@@ -49,6 +54,12 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
     init_tracing(cli.global.verbose);
+    // These need neither a target nor a place for results.
+    match cli.command {
+        Command::Ci(args) => return cmd::ci::run(&args, &printer),
+        Command::Completions(args) => return cmd::completions::run(args, &printer),
+        _ => {}
+    }
     let context = Context::new(cli.global, printer)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(cmd::run(cli.command, &context));

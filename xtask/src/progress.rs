@@ -9,7 +9,7 @@ use sandbox_runner::{BoxError, Descriptor, Event, Subscriber};
 
 use crate::{
     printer::{Printer, printable},
-    table::{seconds, short},
+    table::{ends, seconds, short},
 };
 
 /// Draws events.
@@ -28,16 +28,12 @@ struct Bars {
 
 impl Progress {
     pub(crate) fn new(printer: &Printer, trials: usize, single: bool) -> Self {
-        let bars = (printer.has_bars() && !single).then(|| Bars::new(trials));
+        let bars = printer.has_bars().then(|| Bars::new(printer.bars().clone(), trials, single));
         Self { printer: printer.clone(), single, bars }
     }
 
     fn line(&self, line: &str) {
-        match &self.bars {
-            // An interrupted terminal is no reason to fail.
-            Some(bars) => drop(bars.all.println(printable(line))),
-            None => self.printer.note(line),
-        }
+        self.printer.note(line);
     }
 
     /// The output of a build: its last line on a terminal, all of it with `-v`.
@@ -46,6 +42,16 @@ impl Progress {
             _ if self.printer.is_verbose() => self.line(line),
             Some(bars) => bars.total.set_message(short(&printable(line), 80)),
             None => {}
+        }
+    }
+
+    /// `--quiet` hides how a trial ended only where it ended well.
+    fn finished(&self, trial: &Trial) {
+        let line = finished(trial);
+        if self.printer.is_quiet() && !trial.outcome.is_success() {
+            self.printer.failure(&line);
+        } else {
+            self.line(&line);
         }
     }
 
@@ -72,21 +78,23 @@ impl Subscriber for Progress {
             Event::AttemptStarted { trial, sandbox, .. } => {
                 if let Some(bars) = &self.bars {
                     bars.total.set_message("");
-                    bars.start(trial);
+                    if !self.single {
+                        bars.start(trial);
+                    }
                 } else if !self.single {
                     self.line(&format!("[{}] started in {sandbox}", trial.task));
                 }
             }
             Event::Output { trial, descriptor, line } => self.output(trial, *descriptor, line),
             Event::Retrying { trial, attempt, reason, .. } => {
-                let reason = short(reason.as_deref().unwrap_or("the sandbox failed"), 200);
+                let reason = ends(reason.as_deref().unwrap_or("the sandbox failed"), 300);
                 self.line(&format!("[{}] {reason}; attempt {attempt} follows", trial.task));
             }
             Event::TrialFinished { trial, .. } => {
                 if let Some(bars) = &self.bars {
                     bars.finish(&trial.key);
                 }
-                self.line(&finished(trial));
+                self.finished(trial);
             }
             Event::RunFinished { .. } => {
                 if let Some(bars) = &self.bars {
@@ -99,8 +107,9 @@ impl Subscriber for Progress {
     }
 }
 
+/// How a trial ended. The cause of a failure is the last part of its reason.
 fn finished(trial: &Trial) -> String {
-    let reason = trial.reason.as_deref().map(|reason| format!(" ({})", short(reason, 200)));
+    let reason = trial.reason.as_deref().map(|reason| format!(" ({})", ends(reason, 300)));
     let (outcome, time) = (trial.outcome, seconds(trial.total_s));
     format!("[{}] {outcome} after {time}{}", trial.key.task, reason.unwrap_or_default())
 }
@@ -108,9 +117,11 @@ fn finished(trial: &Trial) -> String {
 impl Bars {
     const TICK: Duration = Duration::from_millis(120);
 
-    fn new(trials: usize) -> Self {
-        let all = MultiProgress::new();
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} trials  {elapsed}  {msg}");
+    fn new(all: MultiProgress, trials: usize, single: bool) -> Self {
+        let style = ProgressStyle::with_template(match single {
+            true => "{spinner} {elapsed}  {wide_msg}",
+            false => "{bar:24} {pos}/{len} trials  {elapsed}  {wide_msg}",
+        });
         let total = ProgressBar::new(u64::try_from(trials).unwrap_or_default());
         let total = all.add(total);
         total.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -24,8 +24,7 @@ impl State {
     pub(crate) fn new(around: &impl Surroundings) -> Result<Self, UsageError> {
         let named = around.variable("GOAT_STATE_DIR").map(PathBuf::from);
         let xdg = || around.variable("XDG_STATE_HOME").map(|xdg| Path::new(&xdg).join("goat"));
-        let home =
-            || around.variable("HOME").map(|home| Path::new(&home).join(".local/state/goat"));
+        let home = || around.home().map(|home| home.join(".local/state/goat"));
         let root = named.or_else(xdg).or_else(home);
         let root = root.ok_or_else(|| {
             UsageError("there is no home directory: set GOAT_STATE_DIR to a directory".to_owned())
@@ -51,6 +50,12 @@ impl State {
         std::fs::create_dir_all(&directory)?;
         let store = LocalFileSystem::new_with_prefix(&directory)?;
         Ok(RunFiles::new(Arc::new(store)))
+    }
+
+    /// Where this machine's copy of a run's files lies, if it does.
+    pub(crate) fn files_of(&self, run: &str) -> Option<PathBuf> {
+        // The name becomes a path: only that of a run does.
+        run.parse::<RunId>().ok().map(|run| self.root.join("results/files").join(run.as_str()))
     }
 
     /// The journal of a run.

@@ -29,6 +29,19 @@ pub(crate) fn short(text: &str, longest: usize) -> String {
     format!("{kept}…")
 }
 
+/// Both ends of a text, on one line, where it is too long: the last cause stands last.
+pub(crate) fn ends(text: &str, longest: usize) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let length = text.chars().count();
+    if length <= longest {
+        return text;
+    }
+    let half = longest.saturating_sub(3) / 2;
+    let head: String = text.chars().take(half).collect();
+    let tail: String = text.chars().skip(length - half).collect();
+    format!("{} … {}", head.trim_end(), tail.trim_start())
+}
+
 /// `1.2 s`, `2 min 5 s`.
 pub(crate) fn seconds(time: f64) -> String {
     if time < 60.0 {
@@ -56,6 +69,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_and_times_read_well() {
         assert_eq!(short("one\n two  three", 9), "one two …");
+        assert_eq!(ends("one two three four", 13), "one t … four");
         assert_eq!((seconds(1.25), seconds(125.0)), ("1.2 s".into(), "2 min 5 s".into()));
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Choice {
 pub(crate) trait Surroundings {
     /// A variable that is set and not empty.
     fn variable(&self, name: &str) -> Option<String>;
+    /// The home directory: of the environment, else of the user's account.
+    fn home(&self) -> Option<PathBuf>;
     /// Whether `~/.modal.toml` names a token, or can't be understood: then it must be looked at.
     fn has_token_file(&self) -> bool;
 }
@@ -51,11 +53,15 @@ impl Surroundings for Process {
         std::env::var(name).ok().filter(|value| !value.is_empty())
     }
 
+    fn home(&self) -> Option<PathBuf> {
+        std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
+    }
+
     fn has_token_file(&self) -> bool {
         let is_file = |home: PathBuf| home.join(".modal.toml").is_file();
         let config = || Config::from_env_and_file(&Environ::from_pairs(std::env::vars()));
         let has_token = || config().map_or(true, |config| config.has_token());
-        std::env::home_dir().is_some_and(is_file) && has_token()
+        self.home().is_some_and(is_file) && has_token()
     }
 }
 
@@ -94,6 +100,10 @@ mod tests {
     impl Surroundings for Fake {
         fn variable(&self, name: &str) -> Option<String> {
             self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        }
+
+        fn home(&self) -> Option<PathBuf> {
+            None
         }
 
         fn has_token_file(&self) -> bool {

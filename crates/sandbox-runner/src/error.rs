@@ -89,6 +89,14 @@ pub enum Error {
         /// As given.
         url: String,
     },
+    /// The model's address holds what no part of a request can be made of.
+    #[error(
+        "`{url}` must be an address alone, without user, query or fragment; a key goes into OPENAI_API_KEY"
+    )]
+    ModelUrlParts {
+        /// As given, a user left out.
+        url: String,
+    },
     /// The model's key can't be put into a request.
     #[error(
         "OPENAI_API_KEY holds a space, a line break or another character that no key has: set it again"

@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use serde::Serialize;
 
-use crate::exit::Exit;
+use crate::{exit::Exit, printer::Printer};
 
 /// Run every check that a change must pass: format, lints, documentation, all tests
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,13 @@ struct Step {
     variable: Option<(&'static str, &'static str)>,
 }
 
+/// How one group of checks ended.
+#[derive(Serialize)]
+struct Done {
+    check: &'static str,
+    passed: bool,
+}
+
 /// What tests start besides cargo: how to ask for it, and the Debian package that brings it.
 const NEEDED: &[(&[&str], &str)] = &[
     (&["cc", "--version"], "gcc"),
@@ -46,18 +54,19 @@ const NEEDED: &[(&[&str], &str)] = &[
 ];
 
 /// Runs the checks; the exit code is 1 where one failed.
-pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, printer: &Printer) -> anyhow::Result<Exit> {
     check_machine()?;
-    let mut failed = Vec::new();
+    let mut done = Vec::new();
     for step in steps().iter().filter(|step| args.only.is_none_or(|only| only == step.group)) {
-        if !run_step(step)? {
-            failed.push(step.name);
-            // Later steps of a tree that does not compile only repeat the error.
-            if step.group == Group::Lints {
-                break;
-            }
+        let passed = run_step(step)?;
+        done.push(Done { check: step.name, passed });
+        // Later steps of a tree that does not compile only repeat the error.
+        if !passed && step.group == Group::Lints {
+            break;
         }
     }
+    printer.json(&done)?;
+    let failed: Vec<_> = done.iter().filter(|it| !it.passed).map(|it| it.check).collect();
     if failed.is_empty() {
         return Ok(Exit::Ok);
     }

@@ -3,7 +3,9 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{cli::Cli, context::Context, exit::Exit};
+use serde_json::json;
+
+use crate::{cli::Cli, exit::Exit, printer::Printer};
 
 /// Print a completion script for a shell
 ///
@@ -22,9 +24,11 @@ pub(crate) struct Args {
     name: String,
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Args, printer: &Printer) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), args.name, &mut script);
-    context.printer.text(String::from_utf8(script)?.trim_end());
+    let script = String::from_utf8(script)?;
+    printer.json(&json!({"shell": args.shell.to_string(), "script": script}))?;
+    printer.text(script.trim_end());
     Ok(Exit::Ok)
 }

@@ -1,5 +1,6 @@
 //! `infra-test`: does the whole thing work, phase by phase?
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use sandbox_runner::agent::AgentBinary;
 use serde::Serialize;
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Phase
     #[arg(value_enum, default_value_t = Phase::All)]
     phase: Phase,
+    /// Don't ask before what costs money
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -134,16 +138,25 @@ async fn run_phase(phase: Phase, args: &Args, context: &Context) -> Vec<Check> {
                 check("a server answers", server(context).await),
                 check("the agent is a Linux program", described(&agent)),
                 check("the agent needs nothing of an image", empty_root(&agent, context).await),
+                check("python3 answers (for tests and the official SDK)", python().await),
+                not_built_yet(phase, ".env holds what setup needs"),
             ]
         }
         Phase::Phase5 => vec![check("2 + 2 in a sandbox", evaluation(args, context).await)],
-        _ => vec![Check {
-            phase: phase.title(),
-            check: String::new(),
-            status: Status::NotBuiltYet,
-            answer: String::new(),
-        }],
+        _ => vec![not_built_yet(phase, "")],
     }
+}
+
+fn not_built_yet(phase: Phase, check: &str) -> Check {
+    let (phase, check, answer) = (phase.title(), check.to_owned(), String::new());
+    Check { phase, check, status: Status::NotBuiltYet, answer }
+}
+
+async fn python() -> anyhow::Result<String> {
+    let asked = tokio::process::Command::new("python3").arg("--version").output().await;
+    let answer = asked.context("can't run python3; on Debian: apt-get install python3-venv")?;
+    anyhow::ensure!(answer.status.success(), "python3 does not work: {}", answer.status);
+    Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned())
 }
 
 async fn server(context: &Context) -> anyhow::Result<String> {
@@ -184,7 +197,7 @@ async fn evaluation(args: &Args, context: &Context) -> anyhow::Result<String> {
         timeout: 120,
         model: args.model.clone(),
         sandbox: args.sandbox.clone(),
-        yes: true,
+        yes: args.yes,
         streams: false,
     };
     let done = eval::evaluate(&eval, context).await?;
@@ -194,9 +207,27 @@ async fn evaluation(args: &Args, context: &Context) -> anyhow::Result<String> {
     if eval::exit(&done.report) != Exit::Ok {
         anyhow::bail!("{} {reason}", trial.outcome);
     }
-    if !trial.output.contains('4') {
+    if !says_four(&trial.output) {
         anyhow::bail!("the answer was `{}`", trial.output);
     }
     let (source, by) = (done.run.model_source, &done.run.answered_by);
     Ok(format!("`{}`, by {source} ({by}), run {}", trial.output, done.run.id))
+}
+
+/// Whether the answer's only number is 4.
+fn says_four(answer: &str) -> bool {
+    let numbers = answer.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
+    let mut numbers = numbers.map(|number| number.trim_matches('.')).filter(|it| !it.is_empty());
+    numbers.next() == Some("4") && numbers.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_only_holds_the_digit_is_wrong() {
+        assert!(says_four("4") && says_four("It is 4.\n") && says_four("**4**"));
+        assert!(!says_four("44") && !says_four("5, not 4") && !says_four("0.4") && !says_four(""));
+    }
 }

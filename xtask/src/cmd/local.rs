@@ -20,14 +20,22 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     /// Start it, where none runs, and say where it listens
+    #[command(after_help = "Example:\n  cargo xtask local serve --foreground --port 8123 -v")]
     Serve(Serve),
     /// Say what it does and what it can do on this machine
+    #[command(after_help = "Example:\n  cargo xtask local status --output json | jq -r .url")]
     Status,
     /// End it with everything that runs on it
+    #[command(after_help = "Example:\n  cargo xtask local stop")]
     Stop,
     /// Remove what nothing needs any more: contents, directories, cached image layers
+    #[command(after_help = "Example:\n  cargo xtask local gc --output json")]
     Gc,
     /// Print `export` lines that point any official Modal SDK at it, starting it where none runs
+    #[command(after_help = "\
+Examples:
+  eval \"$(cargo xtask local env)\" && modal volume list
+  cargo xtask local env --output json")]
     Env,
 }
 
@@ -109,7 +117,13 @@ mod linux {
         let idle_exit = args.detached.then_some(IDLE);
         let options = ServeOptions { detach: args.detached, idle_exit };
         let printer = context.printer.clone();
-        daemon::serve(config, options, move |server| printer.text(server.url())).await?;
+        let said = move |server: &modal_local::Server| {
+            printer.text(server.url());
+            if let Err(error) = printer.json(&json!({"url": server.url()})) {
+                tracing::error!(%error, "can't say where the server listens");
+            }
+        };
+        daemon::serve(config, options, said).await?;
         Ok(Exit::Ok)
     }
 

@@ -22,7 +22,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::InfraTest(args) => infra_test::run(args, context).await,
         Command::Selfbench(args) => selfbench::run(args, context).await,
         Command::Soak(args) => soak::run(args, context).await,
-        Command::Ci(args) => ci::run(&args),
-        Command::Completions(args) => completions::run(args, context).await,
+        Command::Ci(args) => ci::run(&args, &context.printer),
+        Command::Completions(args) => completions::run(args, &context.printer),
     }
 }

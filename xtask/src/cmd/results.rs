@@ -49,7 +49,10 @@ async fn list(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let rows = context.state.index().await?.runs(args.limit).await?;
     context.printer.json(&rows)?;
     if rows.is_empty() {
-        context.printer.text("no runs yet; the first: cargo xtask eval --prompt 'What is 2 + 2?'");
+        context.printer.text(
+            "no runs yet; the first: cargo xtask eval --target local --batch \
+             fixtures/benchmarks/smoke.json",
+        );
     } else {
         context.printer.text(&list_text(&rows));
     }
@@ -91,7 +94,11 @@ fn counts<'c>(counts: impl Iterator<Item = (&'c String, &'c usize)>) -> String {
 
 async fn list_volume(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     context.announce_target();
-    let files = backend::volume_files(context).await?;
+    let Some(files) = volume_files(context).await? else {
+        context.printer.json(&[(); 0])?;
+        context.printer.text("the volume goat-results holds no run yet");
+        return Ok(Exit::Ok);
+    };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut summaries = Vec::new();
     for run in files.runs().await?.into_iter().take(limit) {
@@ -121,6 +128,10 @@ async fn show(run: &str, args: &Args, context: &Context) -> anyhow::Result<Exit>
     let stored = find(run, args, context).await?;
     context.printer.json(&stored.summary)?;
     context.printer.text(&run_text(&stored, args.full));
+    if let Some(path) = context.state.files_of(run).filter(|path| path.is_dir()) {
+        let shown = path.display();
+        context.printer.text(&format!("\ntranscripts  {shown}/<task>-<variant>/transcript.jsonl"));
+    }
     for error in &stored.unreadable {
         context.printer.warn(&sandbox_runner::chain(error));
     }
@@ -143,15 +154,25 @@ async fn find(run: &str, args: &Args, context: &Context) -> anyhow::Result<Store
             return Ok(StoredRun { summary, complete: false, unreadable: Vec::new() });
         }
     }
+    let none = || UsageError(format!("no run `{id}`; `cargo xtask results` lists those there are"));
     context.announce_target();
-    let found = backend::volume_files(context).await?.run(id.as_str()).await;
-    match found {
-        Err(error) if error.is_not_found() => {
-            let text = format!("no run `{id}`; `cargo xtask results` lists those there are");
-            Err(UsageError(text).into())
-        }
+    let volume = volume_files(context).await?.ok_or_else(none)?;
+    match volume.run(id.as_str()).await {
+        Err(error) if error.is_not_found() => Err(none().into()),
         found => Ok(found?),
     }
+}
+
+/// The volume of results; none where no run has made it yet.
+async fn volume_files(context: &Context) -> anyhow::Result<Option<RunFiles>> {
+    match backend::volume_files(context).await {
+        Err(error) if is_not_found(&error) => Ok(None),
+        files => files.map(Some),
+    }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<modal_client::Error>().is_some_and(modal_client::Error::is_not_found)
 }
 
 fn run_text(stored: &StoredRun, full: bool) -> String {
@@ -195,6 +216,7 @@ fn trial_text(trial: &TrialFile, full: bool) -> String {
         }
     };
     add("reason", trial.reason.as_deref().unwrap_or_default());
+    add("used", &used(trial));
     add("prompt", &cut(&trial.prompt, 100));
     add("output", &cut(&trial.output, 400));
     add("stderr", &cut(&trial.stderr, 200));
@@ -208,6 +230,14 @@ fn trial_text(trial: &TrialFile, full: bool) -> String {
         add("attempts", &ends.collect::<Vec<_>>().join(", then "));
     }
     text
+}
+
+/// `2 turns, 1121 tokens, exit code 0`, as far as it is known.
+fn used(trial: &TrialFile) -> String {
+    let turns = trial.turns.map(|turns| format!("{turns} turns"));
+    let tokens = trial.usage.map(|usage| format!("{} tokens", usage.total()));
+    let code = (trial.exit_code >= 0).then(|| format!("exit code {}", trial.exit_code));
+    [turns, tokens, code].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

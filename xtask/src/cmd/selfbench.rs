@@ -97,9 +97,6 @@ const BENCHMARKS: &[Benchmark] = &[Benchmark {
 }];
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    if cfg!(debug_assertions) {
-        return in_release(context).await;
-    }
     let wanted: Vec<_> = BENCHMARKS
         .iter()
         .filter(|benchmark| args.name.as_ref().is_none_or(|name| name == benchmark.name))
@@ -108,6 +105,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         let known = BENCHMARKS.iter().map(|it| format!("\n  {}  {}", it.name, it.what));
         let known: String = known.collect();
         return Err(UsageError(format!("no benchmark of that name; there are:{known}")).into());
+    }
+    if cfg!(debug_assertions) {
+        return in_release(context).await;
     }
     let mut measurements = Vec::new();
     for benchmark in wanted {

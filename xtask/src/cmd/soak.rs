@@ -2,6 +2,8 @@
 
 use std::{pin::Pin, time::Duration};
 
+use serde_json::json;
+
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
@@ -61,7 +63,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     context.printer.note(&format!("{}: {}", soak.name, soak.what));
     let soaking = Soaking { time: Duration::from_secs(60 * args.minutes), seed: args.seed };
     let figures = (soak.run)(context, soaking).await?;
-    context.printer.json(&figures)?;
+    context.printer.json(&json!({"soak": soak.name, "seed": args.seed, "figures": figures}))?;
     context.printer.text(&figures);
     Ok(Exit::Ok)
 }

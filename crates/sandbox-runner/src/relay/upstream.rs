@@ -55,7 +55,11 @@ impl Upstream {
             return Err(Error::KeyCharacters);
         }
         let parsed = Url::parse(url.trim()).map_err(|_| bad())?;
-        if !matches!(parsed.scheme(), "http" | "https") || !parsed.username().is_empty() {
+        let has_password = !parsed.username().is_empty() || parsed.password().is_some();
+        if has_password || parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(Error::ModelUrlParts { url: without_credentials(url) });
+        }
+        if !matches!(parsed.scheme(), "http" | "https") {
             return Err(bad());
         }
         let host = parsed.host_str().ok_or_else(bad)?.to_owned();
@@ -111,7 +115,7 @@ impl Upstream {
         let url = || self.base.clone();
         let unreachable = |source: reqwest::Error| Error::ModelUnreachable {
             url: url(),
-            source: source.without_url().into(),
+            source: root_cause(&source).into(),
         };
         let client = self.client().map_err(unreachable)?;
         let mut request = client.get(format!("{}/models", self.base)).timeout(LIST);
@@ -148,19 +152,30 @@ impl Found {
     }
 }
 
+/// What the system said: the layers above it only name each other.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
 /// Whether a key can be sent: a line break, as of a file read whole, can't.
 fn fits_header(key: &Secret) -> bool {
     key.expose().bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// For a message: whatever stands before an `@` may be a password.
+/// For a message: whatever stands before an `@` may be a password, and a query may hold a key.
 fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
+    let (url, query) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?****"));
+    let url = match (url.find("://"), url.rfind('@')) {
         (Some(start), Some(at)) if start + 3 <= at => {
             format!("{}://****{}", &url[..start], &url[at..])
         }
         _ => url.to_owned(),
-    }
+    };
+    url + query
 }
 
 #[cfg(test)]
@@ -183,7 +198,14 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_without_its_password() {
-        for url in ["", "localhost:4000", "ftp://x/", "https://user:hunter2@x/v1"] {
+        let bad = [
+            "",
+            "localhost:4000",
+            "ftp://x/",
+            "https://user:hunter2@x/v1",
+            "https://x/v1?api-key=hunter2",
+        ];
+        for url in bad {
             let error = Upstream::new(url, None).unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
