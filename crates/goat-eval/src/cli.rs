@@ -4,6 +4,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use crate::model::{price::Price, profile::Overrides};
 use crate::trace::{Trace, is_traceparent};
 
 /// Turns that a run may take where nothing else is said.
@@ -21,6 +22,8 @@ Flags (one dash or two):
   --cwd DIR          Directory to work in [default: the current one]
   --max-turns N      Calls of the model at most [default: 100]
   --timeout SECONDS  Time for the whole run [default: no limit]
+  --max-tokens N     Tokens of all requests and answers together [default: no limit]
+  --max-cost USD     Cost of all requests and answers together; needs a price [default: no limit]
   --model NAME       Model to ask [default: EVAL_MODEL]
   --system-prompt FILE  Instructions in place of the built-in ones
   --skills-dir DIR   Skills to offer: DIR/.claude/skills/NAME/SKILL.md or DIR/NAME/SKILL.md
@@ -35,6 +38,14 @@ Flags for traces, sent with every call of the model where given:
   --version          Print the version
   --help             Print this
 
+Flags about the model, where its table has nothing or something else:
+  --temperature X    Sampling temperature, or `default` to send none
+  --top-p X          Nucleus sampling, or `default` to send none
+  --context-tokens N       Size of its context window
+  --max-output-tokens N    Tokens of one answer at most [default: 16384, or less]
+  --price IN,OUT[,CACHED]  USD for a million tokens [default: EVAL_PRICE]
+  --prices FILE      JSON: prices and sizes by model, as LiteLLM writes them [default: EVAL_PRICES]
+
 Environment:
   OPENAI_BASE_URL    An OpenAI-compatible endpoint [default: http://localhost:13131/v1]
   OPENAI_API_KEY     Its key [default: inspect]; commands of the agent never see it
@@ -42,7 +53,8 @@ Environment:
 
 Exit codes:
   0 answered, 1 no prompt or unusable file or directory, 2 bad flag, 3 turns used up,
-  4 model error, 5 time-out, 130 and 143 ended by SIGINT and SIGTERM
+  4 model error, 5 time-out, 6 tokens used up, 7 money used up,
+  130 and 143 ended by SIGINT and SIGTERM
 
 Examples:
   goat-eval --cwd /workspace --max-turns 10 --prompt 'Make the tests pass'
@@ -72,8 +84,18 @@ pub struct Arguments {
     pub max_turns: u32,
     /// `--timeout`.
     pub timeout: Option<Duration>,
+    /// `--max-tokens`.
+    pub max_tokens: Option<u64>,
+    /// `--max-cost`, in USD.
+    pub max_cost: Option<f64>,
     /// `--model`.
     pub model: Option<String>,
+    /// `--temperature`, `--top-p`, `--context-tokens`, `--max-output-tokens`.
+    pub overrides: Overrides,
+    /// `--price`.
+    pub price: Option<Price>,
+    /// `--prices`.
+    pub prices: Option<PathBuf>,
     /// `--transcript`.
     pub transcript: Option<PathBuf>,
     /// `--summary`.
@@ -99,7 +121,12 @@ impl Default for Arguments {
             cwd: None,
             max_turns: DEFAULT_MAX_TURNS,
             timeout: None,
+            max_tokens: None,
+            max_cost: None,
             model: None,
+            overrides: Overrides::default(),
+            price: None,
+            prices: None,
             transcript: None,
             summary: None,
             multi_turn: false,
@@ -177,6 +204,14 @@ fn is_flag(name: &str) -> bool {
         "trace-session",
         "trace-name",
         "trace-tag",
+        "max-tokens",
+        "max-cost",
+        "temperature",
+        "top-p",
+        "context-tokens",
+        "max-output-tokens",
+        "price",
+        "prices",
     ];
     NAMES.contains(&name)
 }
@@ -195,6 +230,10 @@ fn split_flag(argument: &OsString) -> Result<(String, Option<OsString>), FlagErr
 
 fn set(arguments: &mut Arguments, flag: &str, value: OsString) -> Result<(), FlagError> {
     let text = value.to_string_lossy().into_owned();
+    let wrong = |expected| bad(flag, text.clone(), expected);
+    let positive = || count(&text).ok_or_else(|| wrong("a number of at least 1"));
+    let sampled =
+        |most| sampling(&text, most).ok_or_else(|| wrong("a number from 0 on, or `default`"));
     match flag {
         "prompt" => arguments.prompt = Some(text),
         "model" => arguments.model = Some(text),
@@ -214,13 +253,25 @@ fn set(arguments: &mut Arguments, flag: &str, value: OsString) -> Result<(), Fla
         "trace-session" => arguments.trace.session = Some(text),
         "trace-name" => arguments.trace.name = Some(text),
         "trace-tag" => arguments.trace.tags.push(text),
+        "prices" => arguments.prices = Some(value.into()),
         "max-turns" => {
-            arguments.max_turns =
-                turns(&text).ok_or_else(|| bad(flag, text, "a number of at least 1"))?
+            arguments.max_turns = u32::try_from(positive()?).unwrap_or(u32::MAX);
+        }
+        "max-tokens" => arguments.max_tokens = Some(positive()?),
+        "context-tokens" => arguments.overrides.context = Some(positive()?),
+        "max-output-tokens" => arguments.overrides.max_output = Some(positive()?),
+        "temperature" => arguments.overrides.temperature = Some(sampled(2.0)?),
+        "top-p" => arguments.overrides.top_p = Some(sampled(1.0)?),
+        "max-cost" => {
+            arguments.max_cost = Some(amount(&text).ok_or_else(|| wrong("a sum in USD above 0"))?);
+        }
+        "price" => {
+            let price = text.parse().map_err(|_| wrong("IN,OUT or IN,OUT,CACHED in USD"))?;
+            arguments.price = Some(price);
         }
         _ => {
-            arguments.timeout =
-                Some(seconds(&text).ok_or_else(|| bad(flag, text, "a number of seconds above 0"))?)
+            let time = seconds(&text).ok_or_else(|| wrong("a number of seconds above 0"))?;
+            arguments.timeout = Some(time);
         }
     }
     Ok(())
@@ -244,8 +295,21 @@ fn names(text: &str) -> impl Iterator<Item = String> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-fn turns(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|turns| *turns > 0)
+fn count(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|count| *count > 0)
+}
+
+fn amount(text: &str) -> Option<f64> {
+    let text = text.strip_prefix('$').unwrap_or(text);
+    text.parse().ok().filter(|sum: &f64| sum.is_finite() && *sum > 0.0)
+}
+
+/// A setting of sampling: a number up to `most`, or nothing to be sent.
+fn sampling(text: &str, most: f64) -> Option<Option<f64>> {
+    if text == "default" {
+        return Some(None);
+    }
+    text.parse().ok().filter(|it| (0.0..=most).contains(it)).map(Some)
 }
 
 fn seconds(text: &str) -> Option<Duration> {
@@ -283,7 +347,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let cases: [&[&str]; 8] = [
+        let cases: [&[&str]; 12] = [
             &["--promt", "x"],
             &["hello"],
             &["--prompt"],
@@ -292,6 +356,10 @@ mod tests {
             &["--timeout", "soon"],
             &["--multi-turn=maybe"],
             &["--traceparent", "00-0-0-0"],
+            &["--max-tokens", "0"],
+            &["--max-cost", "-1"],
+            &["--temperature", "hot"],
+            &["--price", "1"],
         ];
         let messages: Vec<String> =
             cases.iter().map(|case| parsed(case).unwrap_err().to_string()).collect();
@@ -304,6 +372,10 @@ mod tests {
         flag `--timeout`: `soon` is not a number of seconds above 0
         flag `--multi-turn`: `maybe` is not `true` or `false`
         flag `--traceparent`: `00-0-0-0` is not a W3C traceparent
+        flag `--max-tokens`: `0` is not a number of at least 1
+        flag `--max-cost`: `-1` is not a sum in USD above 0
+        flag `--temperature`: `hot` is not a number from 0 on, or `default`
+        flag `--price`: `1` is not IN,OUT or IN,OUT,CACHED in USD
         ");
     }
 

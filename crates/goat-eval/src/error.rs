@@ -28,6 +28,22 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The file of `--prices` can't be used.
+    #[error("cannot read prices and sizes of models from `{}`", path.display())]
+    Prices {
+        /// The file as it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// A limit in money without a price.
+    #[error(
+        "`--max-cost` needs the price of model `{model}`: give `--price IN,OUT`, or `--prices FILE` that names it"
+    )]
+    NoPrice {
+        /// The model that is asked.
+        model: String,
+    },
     /// The transcript or the summary can't be written where it was asked for.
     #[error("cannot write the {what} `{}`", path.display())]
     Output {

@@ -12,6 +12,10 @@ pub const TURNS_USED_UP: u8 = 3;
 pub const MODEL_ERROR: u8 = 4;
 /// The seconds of `--timeout` are over.
 pub const TIMED_OUT: u8 = 5;
+/// The tokens of `--max-tokens` are used up.
+pub const TOKENS_USED_UP: u8 = 6;
+/// The money of `--max-cost` is used up.
+pub const COST_USED_UP: u8 = 7;
 /// Ended by SIGINT.
 pub const INTERRUPTED: u8 = 130;
 /// Ended by SIGTERM.

@@ -12,7 +12,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    agent::{Ending, Parts, Session, Tally},
+    agent::{Ending, Limits, Parts, Session, Tally},
     cli::{self, Arguments, Command, FlagError},
     error::{Error, Result, one_line},
     exit_code,
@@ -22,7 +22,7 @@ use crate::{
     prompt::SystemPrompt,
     prompts::Prompts,
     secret::Redactor,
-    settings::Endpoint,
+    settings::{self, Endpoint},
     skills::{SkillTool, Skills},
     summary::{Outcome, SCHEMA, Summary},
     tool::{Registry, Workspace, bash::Processes},
@@ -81,6 +81,8 @@ impl End {
         match self {
             End::Work(Ending::Answered) => exit_code::ANSWERED,
             End::Work(Ending::TurnsUsedUp) => exit_code::TURNS_USED_UP,
+            End::Work(Ending::TokensUsedUp) => exit_code::TOKENS_USED_UP,
+            End::Work(Ending::CostUsedUp) => exit_code::COST_USED_UP,
             End::Failed(error) => error.exit_code(),
             End::TimedOut(_) => exit_code::TIMED_OUT,
             End::Signal(_, code) => *code,
@@ -93,6 +95,10 @@ impl End {
             End::Work(Ending::TurnsUsedUp) => {
                 Some(format!("no answer within {} turns", tally.turns))
             }
+            End::Work(Ending::TokensUsedUp) => {
+                Some(format!("no answer within the tokens allowed; {} used", tally.usage.total()))
+            }
+            End::Work(Ending::CostUsedUp) => Some("no answer within the cost allowed".to_owned()),
             End::Failed(error) => Some(one_line(error)),
             End::TimedOut(limit) => {
                 Some(format!("no answer within {} seconds", limit.as_secs_f64()))
@@ -114,6 +120,9 @@ struct Run {
     arguments: Arguments,
     endpoint: Endpoint,
     profile: Profile,
+    limits: Limits,
+    /// What is wrong with the settings of the model; told when the files of the run exist.
+    wrong: Option<Error>,
     processes: Arc<Processes>,
     redactor: Redactor,
     progress: Progress,
@@ -129,9 +138,15 @@ impl Run {
     ) -> Self {
         let start = Instant::now();
         let endpoint = Endpoint::new(&arguments, &environment);
-        let profile = Profile::of(&endpoint.model);
+        let (profile, price, wrong) =
+            match settings::model(&endpoint.model, &arguments, &environment) {
+                Ok((profile, price)) => (profile, price, None),
+                Err(error) => (Profile::of(&endpoint.model), None, Some(error)),
+            };
+        let (max_tokens, max_cost) = (arguments.max_tokens, arguments.max_cost);
+        let limits = Limits { max_tokens, max_cost, price };
         let processes = Arc::new(Processes::new(environment.public));
-        Run { arguments, endpoint, profile, processes, redactor, progress, start }
+        Run { arguments, endpoint, profile, limits, wrong, processes, redactor, progress, start }
     }
 
     /// Works, ends whatever still runs, completes the files, prints the answer.
@@ -171,6 +186,9 @@ impl Run {
         let path = self.arguments.transcript.clone();
         let transcript = Transcript::create(path.as_deref(), self.redactor.clone());
         let transcript = transcript.map_err(|source| output_error("transcript", path, source))?;
+        if let Some(error) = self.wrong.take() {
+            return Err(error);
+        }
         let start = Start {
             prompts: Prompts::of(&self.arguments)?,
             system_prompt: self.system_prompt()?,
@@ -235,6 +253,7 @@ impl Run {
             tools: &tools,
             skills: skills.as_deref(),
             trace,
+            limits: self.limits,
             transcript,
             progress: &self.progress,
         };
@@ -276,7 +295,7 @@ impl Run {
 
     /// Prints the answer to one of several prompts, and what it cost.
     fn answer(&self, session: &mut Session<'_>, number: u32) -> Result<()> {
-        let cost = 0.0;
+        let cost = self.limits.price.map_or(0.0, |price| price.of(session.tally().usage));
         session.note_prompt_end(number, cost);
         let answer = self.redactor.clean(&session.take_answer());
         let mut stdout = io::stdout().lock();
@@ -332,6 +351,8 @@ impl Run {
             trace: self.arguments.trace.clone(),
             cwd: workspace.cwd.display().to_string(),
             max_turns: self.arguments.max_turns,
+            max_tokens: self.limits.max_tokens,
+            max_cost_usd: self.limits.max_cost,
             timeout_s: self.arguments.timeout.map(|limit| limit.as_secs_f64()),
             tools: tools.names(),
         }
@@ -349,6 +370,7 @@ impl Run {
             turns: tally.turns,
             tool_calls: tally.tool_calls,
             usage: tally.usage,
+            cost_usd: self.limits.price.map(|price| price.of(tally.usage)),
             elapsed_s: (self.start.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0,
         }
     }
@@ -363,6 +385,7 @@ impl Run {
                 error: summary.error.clone(),
                 turns: summary.turns,
                 usage: summary.usage,
+                cost_usd: summary.cost_usd,
                 elapsed_s: summary.elapsed_s,
             },
         );

@@ -1,6 +1,17 @@
 //! What a run needs to know, from flags and environment together.
 
-use crate::{cli::Arguments, hardening::Environment, secret::Secret};
+use std::path::PathBuf;
+
+use crate::{
+    cli::Arguments,
+    error::{Error, Result},
+    hardening::Environment,
+    model::{
+        price::{ModelInfo, Price},
+        profile::Profile,
+    },
+    secret::Secret,
+};
 
 /// Where the model is, unless `OPENAI_BASE_URL` says otherwise.
 pub const DEFAULT_BASE_URL: &str = "http://localhost:13131/v1";
@@ -32,6 +43,28 @@ impl Endpoint {
             named.or_else(|| environment.get("EVAL_MODEL")).unwrap_or_else(|| DEFAULT_MODEL.into());
         Endpoint { base_url: base_of(&base_url), api_key, model }
     }
+}
+
+/// The model's profile and its price: flags before files before tables.
+pub fn model(
+    name: &str,
+    arguments: &Arguments,
+    environment: &Environment,
+) -> Result<(Profile, Option<Price>)> {
+    let profile = Profile::of(name);
+    let file = arguments.prices.clone().or(environment.get("EVAL_PRICES").map(PathBuf::from));
+    let info = match file {
+        Some(path) => ModelInfo::read(&path, &profile.model)
+            .map_err(|source| Error::Prices { path, source })?,
+        None => None,
+    };
+    let said = environment.get("EVAL_PRICE").and_then(|price| price.parse().ok());
+    let price = arguments.price.or(said).or(info.and_then(|info| info.price()));
+    let profile = profile.with(info, arguments.overrides);
+    if arguments.max_cost.is_some() && price.is_none() {
+        return Err(Error::NoPrice { model: profile.model });
+    }
+    Ok((profile, price))
 }
 
 /// The part of an address that every request shares; people paste the whole one too.

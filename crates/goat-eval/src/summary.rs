@@ -18,6 +18,10 @@ pub enum Outcome {
     Completed,
     /// The model still called tools when its turns were used up.
     TurnsUsedUp,
+    /// The tokens of the run were used up.
+    TokensUsedUp,
+    /// The money of the run was used up.
+    CostUsedUp,
     /// The model could not be used.
     ModelError,
     /// The time was over.
@@ -34,6 +38,8 @@ impl Outcome {
         match code {
             exit_code::ANSWERED => Outcome::Completed,
             exit_code::TURNS_USED_UP => Outcome::TurnsUsedUp,
+            exit_code::TOKENS_USED_UP => Outcome::TokensUsedUp,
+            exit_code::COST_USED_UP => Outcome::CostUsedUp,
             exit_code::MODEL_ERROR => Outcome::ModelError,
             exit_code::TIMED_OUT => Outcome::TimedOut,
             exit_code::INTERRUPTED | exit_code::TERMINATED => Outcome::Cancelled,
@@ -64,6 +70,9 @@ pub struct Summary {
     /// Tokens of all prompts, by the server's own count; `input_tokens`, `output_tokens`, `cached_tokens`.
     #[serde(flatten)]
     pub usage: Usage,
+    /// What that cost in USD, where a price is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
     /// Seconds from start to end.
     pub elapsed_s: f64,
 }
@@ -92,7 +101,13 @@ mod tests {
             model: "gpt-5-nano".into(),
             turns: 3,
             tool_calls: 4,
-            usage: Usage { input_tokens: 100, output_tokens: 20, cached_tokens: 50 },
+            usage: Usage {
+                input_tokens: 100,
+                output_tokens: 20,
+                cached_tokens: 50,
+                estimated: false,
+            },
+            cost_usd: Some(0.000_125),
             elapsed_s: 1.25,
         };
         insta::assert_json_snapshot!(summary, @r#"
@@ -108,6 +123,7 @@ mod tests {
           "input_tokens": 100,
           "output_tokens": 20,
           "cached_tokens": 50,
+          "cost_usd": 0.000125,
           "elapsed_s": 1.25
         }
         "#);

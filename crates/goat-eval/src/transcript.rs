@@ -11,7 +11,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+pub use crate::agent::Shortened;
 use crate::{
     clock,
     model::{ToolCall, ToolDefinition, Usage},
@@ -44,6 +46,12 @@ pub enum Event {
         cwd: String,
         /// Turns at most.
         max_turns: u32,
+        /// Tokens of the whole run at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_tokens: Option<u64>,
+        /// USD for the whole run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_cost_usd: Option<f64>,
         /// Seconds for the whole run.
         timeout_s: Option<f64>,
         /// The tools that the model is offered; [`Event::Tools`] has them in full.
@@ -90,6 +98,51 @@ pub enum Event {
         turn: u32,
         /// Messages sent.
         messages: usize,
+        /// All other fields of the body but the tools.
+        parameters: Map<String, Value>,
+        /// SHA-256 of the whole body, in hex: whoever rebuilds the request from this file can check it.
+        body_sha256: String,
+    },
+    /// The server refused the form of the request; it is asked in another one from here on.
+    Adapted {
+        /// The turn it belongs to.
+        turn: u32,
+        /// The refusal.
+        error: String,
+        /// What is done differently.
+        change: String,
+    },
+    /// The next request has one more message at its end, and its answer is a summary that the next
+    /// [`Event::Compaction`] holds.
+    Summarise {
+        /// The turn it belongs to.
+        turn: u32,
+        /// The message, of role `user`.
+        instruction: String,
+    },
+    /// The conversation was made shorter.
+    Compaction {
+        /// The turn before whose request.
+        turn: u32,
+        /// Why.
+        reason: String,
+        /// Tokens of the context window, as far as it is known by now.
+        window: u64,
+        /// Tokens of the prompt before, by the server's last count and an estimate of what came after it.
+        tokens_before: u64,
+        /// The same afterwards.
+        tokens_after: u64,
+        /// Bytes of the messages afterwards.
+        bytes_after: usize,
+        /// Results that were shortened, with what they are now.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        shortened: Vec<Shortened>,
+        /// So many messages after the first became one of the user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<usize>,
+        /// Its content: the task and a summary.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        summary: Option<String>,
     },
     /// An attempt failed and is made again.
     Retry {
@@ -110,12 +163,18 @@ pub enum Event {
         role: String,
         /// Its text.
         content: String,
+        /// What the server sent as text, where thoughts or calls were taken out of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        written: Option<String>,
         /// What the model thought aloud, where the server tells.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reasoning: String,
         /// Calls in it, exactly as the model wrote them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<ToolCall>,
+        /// Whether the calls stood in the text.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        calls_from_text: bool,
         /// Why the model stopped, in the server's word.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         finish_reason: Option<String>,
@@ -131,8 +190,11 @@ pub enum Event {
         id: String,
         /// The tool.
         name: String,
-        /// The arguments as the model wrote them.
+        /// The arguments as they are understood, and sent back in later requests if they are a JSON object.
         arguments: String,
+        /// What was mended in name and arguments; the message of this turn has what the model wrote.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        repairs: Vec<String>,
     },
     /// A tool has ended.
     ToolResult {
@@ -142,14 +204,18 @@ pub enum Event {
         id: String,
         /// The tool.
         name: String,
-        /// What the model is told.
+        /// What the model is told, exactly.
         output: String,
         /// Whether the tool failed, or its command did.
         is_error: bool,
+        /// Bytes of the result before anything was cut.
+        full_bytes: u64,
+        /// SHA-256 of it, in hex.
+        full_sha256: String,
         /// How long it took.
         elapsed_ms: u64,
     },
-    /// Tokens of one turn, by the server's count.
+    /// Tokens of one request, by the server's count, or `estimated`.
     Usage {
         /// The turn it belongs to.
         turn: u32,
@@ -179,6 +245,9 @@ pub enum Event {
         /// Tokens of the whole run.
         #[serde(flatten)]
         usage: Usage,
+        /// What they cost in USD, where a price is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd: Option<f64>,
         /// Seconds from start to end.
         elapsed_s: f64,
     },
@@ -244,6 +313,8 @@ mod tests {
             name: "Bash".into(),
             output,
             is_error: false,
+            full_bytes: 29,
+            full_sha256: String::new(),
             elapsed_ms: 5,
         };
         transcript.write(event).unwrap();
@@ -257,6 +328,6 @@ mod tests {
     #[test]
     fn without_a_file_nothing_happens() {
         let transcript = Transcript::create(None, Redactor::default()).unwrap();
-        transcript.write(Event::Request { turn: 1, messages: 2 }).unwrap();
+        transcript.write(Event::Tools { turn: 1, tools: Vec::new() }).unwrap();
     }
 }

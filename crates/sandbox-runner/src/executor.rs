@@ -35,6 +35,7 @@ mod exit {
     pub(super) const TURNS_USED_UP: i32 = 3;
     pub(super) const MODEL_ERROR: i32 = 4;
     pub(super) const TIMED_OUT: i32 = 5;
+    pub(super) const COST_USED_UP: i32 = 7;
 }
 
 /// What an agent did in one attempt.
@@ -258,7 +259,7 @@ async fn agent(
             return Err(Error::Deadline { doing, limit: limit + KILL_GRACE });
         }
     }
-    let killed = !matches!(work.exit_code, Some(0..=5));
+    let killed = !matches!(work.exit_code, Some(exit::ANSWERED..=exit::COST_USED_UP));
     work.timed_out = killed && work.elapsed >= planned.timeout;
     Ok(())
 }

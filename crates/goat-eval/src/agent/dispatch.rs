@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Session, millis};
+use super::{Session, calls::Call, millis};
 use crate::{
-    model::{Message, ToolCall},
+    model::Message,
     progress::shorten,
-    tool::{Arguments, ToolOutput},
+    skills::SKILL,
+    tool::{Arguments, ToolOutput, marked, text::cut_middle},
     transcript::Event,
 };
 
@@ -18,9 +19,9 @@ impl Session<'_> {
     ///
     /// A call that changes something runs alone, after everything before it and before everything after it, so the
     /// results are those of running the calls one by one.
-    pub(super) async fn run_tools(&mut self, calls: &[ToolCall]) {
+    pub(super) async fn run_tools(&mut self, calls: &[Call]) {
         let turn = self.tally.turns;
-        for group in groups(calls, |call| self.parts.tools.is_read_only(&call.function.name)) {
+        for group in groups(calls, |call| self.parts.tools.is_read_only(&call.name)) {
             self.tally.tool_calls += u32::try_from(group.len()).unwrap_or(u32::MAX);
             let outputs = match group {
                 [call] if self.forks(call).is_some() => vec![self.run_fork(turn, call).await],
@@ -28,60 +29,67 @@ impl Session<'_> {
                     futures::future::join_all(group.iter().map(|call| self.run(turn, call))).await
                 }
             };
-            for (call, output) in group.iter().zip(outputs) {
-                self.messages
-                    .push(Message::Tool { tool_call_id: call.id.clone(), content: output.text });
+            for (call, content) in group.iter().zip(outputs) {
+                self.messages.push(Message::Tool { tool_call_id: call.id.clone(), content });
             }
         }
     }
 
-    async fn run(&self, turn: u32, call: &ToolCall) -> ToolOutput {
+    /// Runs a call and returns what the model is told.
+    async fn run(&self, turn: u32, call: &Call) -> String {
         self.note_call(turn, call);
         let start = Instant::now();
-        let output = self.parts.tools.call(&call.function.name, &call.function.arguments).await;
-        self.note_result(turn, call, &output, start);
-        output
+        let output = self.parts.tools.call(&call.name, &call.arguments).await;
+        self.take_result(turn, call, output, start)
     }
 
-    pub(super) fn note_call(&self, turn: u32, call: &ToolCall) {
-        let function = &call.function;
-        let gist = Arguments::parse(&function.arguments)
-            .map_or_else(|_| function.arguments.clone(), |it| it.gist());
-        self.parts.progress.line(&format!("[{turn}] {} {}", function.name, shorten(&gist, 100)));
+    pub(super) fn note_call(&self, turn: u32, call: &Call) {
+        let gist = Arguments::parse(&call.arguments)
+            .map_or_else(|_| call.arguments.clone(), |it| it.gist());
+        self.parts.progress.line(&format!("[{turn}] {} {}", call.name, shorten(&gist, 100)));
         self.note(Event::ToolCall {
             turn,
             id: call.id.clone(),
-            name: function.name.clone(),
-            arguments: function.arguments.clone(),
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+            repairs: call.repairs.clone(),
         });
     }
 
-    pub(super) fn note_result(
+    /// Puts a result into the form in which the model is told, and writes it down.
+    pub(super) fn take_result(
         &self,
         turn: u32,
-        call: &ToolCall,
-        output: &ToolOutput,
+        call: &Call,
+        output: ToolOutput,
         start: Instant,
-    ) {
-        let name = call.function.name.clone();
+    ) -> String {
         if output.is_error {
             let last = output.text.trim_end().lines().last().unwrap_or_default();
-            let failure = format!("[{turn}] {name} failed: {}", shorten(last, 100));
+            let failure = format!("[{turn}] {} failed: {}", call.name, shorten(last, 100));
             self.parts.progress.line(&failure);
         }
+        let content = cut_middle(&output.text, self.context.longest_result());
+        // The text of a skill comes from the one who gives the task: it is meant to instruct.
+        let content = if call.name == SKILL { content } else { marked::as_data(&content) };
+        let ToolOutput { text, is_error, full } = output;
+        let full = full.unwrap_or_else(|| marked::Full::of(text.as_bytes()));
         self.note(Event::ToolResult {
             turn,
             id: call.id.clone(),
-            name,
-            output: output.text.clone(),
-            is_error: output.is_error,
+            name: call.name.clone(),
+            output: content.clone(),
+            is_error,
+            full_bytes: full.bytes,
+            full_sha256: full.sha256,
             elapsed_ms: millis(start.elapsed()),
         });
+        content
     }
 }
 
 /// Splits calls into groups that may run at once: neighbours that only read, and single others.
-fn groups(calls: &[ToolCall], reads: impl Fn(&ToolCall) -> bool) -> Vec<&[ToolCall]> {
+fn groups(calls: &[Call], reads: impl Fn(&Call) -> bool) -> Vec<&[Call]> {
     let runs = calls.chunk_by(|one, next| reads(one) && reads(next));
     runs.flat_map(|run| run.chunks(AT_ONCE)).collect()
 }
@@ -89,18 +97,23 @@ fn groups(calls: &[ToolCall], reads: impl Fn(&ToolCall) -> bool) -> Vec<&[ToolCa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ToolCall;
+
+    fn call(name: &str) -> Call {
+        Call::read(ToolCall::new("", name, ""), &[], false)
+    }
 
     #[test]
     fn writes_are_fences() {
-        let calls = ["r", "r", "w", "w", "r"].map(|name| ToolCall::new("", name, ""));
+        let calls = ["r", "r", "w", "w", "r"].map(call);
         let sizes: Vec<usize> =
-            groups(&calls, |it| it.function.name == "r").iter().map(|it| it.len()).collect();
+            groups(&calls, |it| it.name == "r").iter().map(|it| it.len()).collect();
         assert_eq!(sizes, [2, 1, 1, 1]);
     }
 
     #[test]
     fn many_reads_are_split() {
-        let calls = vec![ToolCall::new("", "r", ""); AT_ONCE + 1];
+        let calls = vec![call("r"); AT_ONCE + 1];
         let sizes: Vec<usize> = groups(&calls, |_| true).iter().map(|it| it.len()).collect();
         assert_eq!(sizes, [AT_ONCE, 1]);
     }

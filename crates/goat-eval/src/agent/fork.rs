@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use super::{Ending, Parts, Session};
+use super::{Ending, Parts, Session, calls::Call};
 use crate::{
-    model::{ModelError, ToolCall},
+    model::ModelError,
     skills::{self, Context, SKILL, Skill},
     tool::{Arguments, ToolOutput},
     transcript::Event,
@@ -15,31 +15,30 @@ use crate::{
 
 impl Session<'_> {
     /// The skill that this call puts into a conversation of its own, and what is given to it.
-    pub(super) fn forks(&self, call: &ToolCall) -> Option<(Skill, String)> {
-        let skills = self.parts.skills.filter(|_| call.function.name == SKILL)?;
-        let arguments = Arguments::parse(&call.function.arguments).ok()?;
+    pub(super) fn forks(&self, call: &Call) -> Option<(Skill, String)> {
+        let skills = self.parts.skills.filter(|_| call.name == SKILL)?;
+        let arguments = Arguments::parse(&call.arguments).ok()?;
         let (skill, given) = skills::wanted(skills, &arguments).ok()?;
         (skill.context == Context::Fork).then(|| (skill.clone(), given))
     }
 
-    pub(super) async fn run_fork(&mut self, turn: u32, call: &ToolCall) -> ToolOutput {
-        let Some((skill, given)) = self.forks(call) else {
-            return ToolOutput::error("Error: the skill is gone");
-        };
+    pub(super) async fn run_fork(&mut self, turn: u32, call: &Call) -> String {
         self.note_call(turn, call);
         let start = Instant::now();
-        let output = match skill.text(&given) {
-            Ok(text) => self.converse_apart(turn, call, &skill, &text).await,
-            Err(problem) => ToolOutput::error(format!("Error: {problem}")),
+        let output = match self.forks(call) {
+            Some((skill, given)) => match skill.text(&given) {
+                Ok(text) => self.converse_apart(turn, call, &skill, &text).await,
+                Err(problem) => ToolOutput::error(format!("Error: {problem}")),
+            },
+            None => ToolOutput::error("Error: the skill is gone"),
         };
-        self.note_result(turn, call, &output, start);
-        output
+        self.take_result(turn, call, output, start)
     }
 
     async fn converse_apart(
         &mut self,
         turn: u32,
-        call: &ToolCall,
+        call: &Call,
         skill: &Skill,
         text: &str,
     ) -> ToolOutput {
@@ -59,9 +58,16 @@ impl Session<'_> {
 fn output(ended: Result<Ending, ModelError>, answer: String, skill: &str) -> ToolOutput {
     match ended {
         Ok(Ending::Answered) => ToolOutput::ok(answer),
-        Ok(Ending::TurnsUsedUp) => ToolOutput::error(format!(
-            "{answer}\n[the skill `{skill}` used up the turns of the run]"
-        )),
+        Ok(limit) => {
+            let limit = match limit {
+                Ending::TokensUsedUp => "tokens",
+                Ending::CostUsedUp => "money",
+                _ => "turns",
+            };
+            ToolOutput::error(format!(
+                "{answer}\n[the skill `{skill}` used up the {limit} of the run]"
+            ))
+        }
         Err(error) => {
             ToolOutput::error(format!("Error: the skill `{skill}` got no answer: {error}"))
         }

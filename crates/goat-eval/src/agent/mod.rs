@@ -1,24 +1,38 @@
 //! The conversation: ask the model, run the tools it calls, tell it the results, until it answers.
 
+mod calls;
+mod compact;
+mod context;
 mod dispatch;
 mod fork;
+mod limits;
+mod room;
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
+
+pub use compact::Shortened;
+pub use limits::Limits;
+
+use calls::Call;
+use context::Context;
 
 use crate::{
     model::{
-        ChatRequest, Completion, Message, ModelClient, ModelError, ToolCall, ToolDefinition, Usage,
+        ChatRequest, Completion, Message, ModelClient, ModelError, Notice, ToolDefinition, Usage,
         profile::Profile,
     },
     progress::{Progress, shorten},
     skills::Skills,
-    tool::{Arguments, Registry},
+    tool::{Registry, text::cut_middle},
     trace::Trace,
     transcript::{Event, Transcript},
 };
 
 /// Said to a model that answered with nothing at all. Small models do that after a tool's result.
 const NUDGE: &str = "Your last message was empty. Go on with the task, or give your final answer.";
+
+/// Characters of a message of the model that stay in the conversation. More is a model that repeats itself.
+const LONGEST_MESSAGE: usize = 200_000;
 
 /// What a session works with.
 #[derive(Clone, Copy)]
@@ -33,6 +47,8 @@ pub struct Parts<'a> {
     pub skills: Option<&'a Skills>,
     /// What every call of the model carries for traces.
     pub trace: &'a Trace,
+    /// What it may use up.
+    pub limits: Limits,
     /// Where everything is written down.
     pub transcript: &'a Transcript,
     /// Where a person can watch.
@@ -46,12 +62,16 @@ pub enum Ending {
     Answered,
     /// It still called tools when its turns were used up. Its last calls were carried out.
     TurnsUsedUp,
+    /// The tokens of the run were used up, or would be by the next request.
+    TokensUsedUp,
+    /// The money of the run was used up, or would be by the next request.
+    CostUsedUp,
 }
 
 /// Counts of a session so far; they stay right when its work is dropped in the middle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Requests that were answered.
+    /// Requests that were answered, those for a summary not counted.
     pub turns: u32,
     /// Calls of tools that were started.
     pub tool_calls: u32,
@@ -64,6 +84,11 @@ pub struct Session<'a> {
     parts: Parts<'a>,
     definitions: Vec<ToolDefinition>,
     messages: Vec<Message>,
+    /// Where the prompt that is worked on stands in `messages`.
+    prompt: usize,
+    context: Context,
+    /// Ids of calls so far; some servers give the same one twice.
+    ids: HashSet<String>,
     tally: Tally,
     /// The count of turns at which the work on the present prompt ends.
     turn_limit: u32,
@@ -78,12 +103,16 @@ impl<'a> Session<'a> {
 
     fn with_tally(parts: Parts<'a>, instructions: String, tally: Tally) -> Self {
         let definitions = parts.tools.definitions(parts.profile.brief);
+        let context = Context::new(parts.profile, &definitions);
         let mut session = Session {
             parts,
             definitions,
             messages: Vec::new(),
             tally,
             turn_limit: 0,
+            prompt: 0,
+            context,
+            ids: HashSet::new(),
             answer: String::new(),
         };
         session.note(Event::Tools { turn: tally.turns, tools: session.definitions.clone() });
@@ -117,12 +146,16 @@ impl<'a> Session<'a> {
 
     /// Works on a prompt with at most `max_turns` requests. May be dropped at any point.
     pub async fn work(&mut self, prompt: &str, max_turns: u32) -> Result<Ending, ModelError> {
+        self.prompt = self.messages.len();
         self.say(prompt);
         self.answer.clear();
         self.turn_limit = self.tally.turns.saturating_add(max_turns);
         let mut nudged = false;
         while self.tally.turns < self.turn_limit {
-            let calls = self.turn().await?;
+            let calls = match self.turn().await? {
+                Ok(calls) => calls,
+                Err(ending) => return Ok(ending),
+            };
             if !calls.is_empty() {
                 self.run_tools(&calls).await;
                 nudged = false;
@@ -145,60 +178,99 @@ impl<'a> Session<'a> {
         self.messages.push(Message::User { content: text.to_owned() });
     }
 
-    /// Asks once and takes in the answer; returns the calls in it.
-    async fn turn(&mut self) -> Result<Vec<ToolCall>, ModelError> {
+    /// Asks once and takes in the answer; returns the calls in it, or the limit that is reached.
+    async fn turn(&mut self) -> Result<Result<Vec<Call>, Ending>, ModelError> {
+        self.make_room().await?;
         let turn = self.tally.turns + 1;
-        self.note(Event::Request { turn, messages: self.messages.len() });
         let start = Instant::now();
-        let request = ChatRequest::new(self.parts.profile, &self.messages, &self.definitions)
-            .with_metadata(self.parts.trace.metadata());
-        let completion = self.parts.model.complete(&request, |retried| {
-            self.parts
-                .progress
-                .line(&format!("attempt {} failed: {}", retried.attempt, retried.error));
-            let (attempt, error) = (retried.attempt, retried.error);
-            self.note(Event::Retry { turn, attempt, error, delay_ms: millis(retried.delay) });
-        });
-        let completion = completion.await?;
+        let completion = loop {
+            let prompt = self.context.prompt(&self.messages);
+            let room = match self.parts.limits.room(&self.tally, prompt) {
+                Ok(room) => room.min(self.context.answer_room(prompt)),
+                Err(ending) => return Ok(Err(ending)),
+            };
+            let request = self.request().with_max_output(room);
+            match self.ask(turn, &request).await {
+                Err(ModelError::TooLong { figures, .. }) if self.context.may_learn() => {
+                    self.make_room_after(figures).await?;
+                }
+                result => break result?,
+            }
+        };
         self.tally.turns = turn;
-        self.take_in(turn, completion, millis(start.elapsed()))
+        Ok(Ok(self.take_in(turn, completion, millis(start.elapsed()))))
     }
 
-    fn take_in(
-        &mut self,
-        turn: u32,
-        completion: Completion,
-        elapsed: u64,
-    ) -> Result<Vec<ToolCall>, ModelError> {
-        let Completion { text, reasoning, tool_calls, finish_reason, usage } = completion;
-        if let Some(usage) = usage {
-            self.tally.usage += usage;
-            self.note(Event::Usage { turn, usage });
+    /// A request with the conversation as it is.
+    fn request(&self) -> ChatRequest<'_> {
+        ChatRequest::new(self.parts.profile, &self.messages, &self.definitions)
+            .with_metadata(self.parts.trace.metadata())
+    }
+
+    /// One request, however often it has to be made.
+    async fn ask(&self, turn: u32, request: &ChatRequest<'_>) -> Result<Completion, ModelError> {
+        let messages = self.messages.len();
+        let completion = self.parts.model.complete(request, |notice| match notice {
+            Notice::Sent { parameters, sha256 } => {
+                self.note(Event::Request { turn, messages, parameters, body_sha256: sha256 });
+            }
+            Notice::Retried { attempt, error, delay } => {
+                self.parts.progress.line(&format!("attempt {attempt} failed: {error}"));
+                self.note(Event::Retry { turn, attempt, error, delay_ms: millis(delay) });
+            }
+            Notice::Adapted { error, change } => {
+                self.parts.progress.line(&format!("the server refused ({error}): {change}"));
+                self.note(Event::Adapted { turn, error, change });
+            }
+        });
+        completion.await
+    }
+
+    /// Adds up the tokens of an answer; where the server does not count, by our own estimate.
+    fn count(&mut self, turn: u32, completion: &Completion) {
+        let usage =
+            completion.usage.unwrap_or_else(|| self.context.guess(&self.messages, completion));
+        if !usage.estimated {
+            self.context.counted(&self.messages, usage);
         }
+        self.tally.usage += usage;
+        self.note(Event::Usage { turn, usage });
+    }
+
+    fn take_in(&mut self, turn: u32, mut completion: Completion, elapsed: u64) -> Vec<Call> {
+        self.count(turn, &completion);
+        let written = completion.understand(&self.parts.tools.names());
+        let is_cut = completion.finish_reason.as_deref() == Some("length");
+        let Completion { text, reasoning, tool_calls, finish_reason, calls_from_text, .. } =
+            completion;
+        let calls = self.understood(turn, tool_calls, is_cut);
         self.note(Event::Message {
             turn,
             role: "assistant".into(),
             content: text.clone(),
+            written,
             reasoning,
-            tool_calls: tool_calls.clone(),
-            finish_reason: finish_reason.clone(),
+            tool_calls: calls.iter().map(Call::as_written).collect(),
+            calls_from_text,
+            finish_reason,
             elapsed_ms: Some(elapsed),
         });
-        if finish_reason.as_deref() == Some("length") {
+        if is_cut {
             self.parts
                 .progress
                 .line(&format!("[{turn}] the answer was cut: it reached the token limit"));
         }
         if !text.trim().is_empty() {
             self.answer.clone_from(&text);
-            if !tool_calls.is_empty() {
+            if !calls.is_empty() {
                 self.parts.progress.line(&format!("[{turn}] {}", shorten(&text, 120)));
             }
         }
-        let content = Some(text).filter(|text| !text.is_empty());
-        let sendable = tool_calls.iter().map(sendable).collect();
-        self.messages.push(Message::Assistant { content, tool_calls: sendable });
-        Ok(tool_calls)
+        let content = Some(text).filter(|text| !text.trim().is_empty());
+        let content = content.map(|text| cut_middle(&text, LONGEST_MESSAGE));
+        let tool_calls = calls.iter().map(Call::sendable).collect();
+        self.messages.push(Message::Assistant { content, tool_calls });
+        calls
     }
 
     fn last_was_empty(&self) -> bool {
@@ -216,8 +288,10 @@ impl<'a> Session<'a> {
             turn: self.tally.turns,
             role: role.to_owned(),
             content: content.to_owned(),
+            written: None,
             reasoning: String::new(),
             tool_calls: Vec::new(),
+            calls_from_text: false,
             finish_reason: None,
             elapsed_ms: None,
         });
@@ -230,33 +304,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A call as it is sent back: servers refuse a conversation that holds broken arguments. The transcript has what
-/// the model wrote, and the model is told what was wrong with it.
-fn sendable(call: &ToolCall) -> ToolCall {
-    let mut call = call.clone();
-    if call.function.arguments.trim().is_empty()
-        || Arguments::parse(&call.function.arguments).is_err()
-    {
-        call.function.arguments = "{}".into();
-    }
-    call
-}
-
 pub(crate) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn broken_arguments_are_not_sent_back() {
-        assert_eq!(sendable(&ToolCall::new("a", "Read", "{\"x")).function.arguments, "{}");
-        assert_eq!(sendable(&ToolCall::new("a", "Read", "")).function.arguments, "{}");
-        assert_eq!(
-            sendable(&ToolCall::new("a", "Read", "{\"x\": 1}")).function.arguments,
-            "{\"x\": 1}"
-        );
-    }
 }

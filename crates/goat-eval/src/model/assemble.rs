@@ -2,7 +2,6 @@
 //!
 //! Servers differ in what they leave out and repeat; what can be understood without doubt is understood.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Completion, ToolCall, Usage};
@@ -27,62 +26,12 @@ pub(crate) enum AssembleError {
     TooLarge,
 }
 
-#[derive(Debug, Deserialize)]
-struct Chunk {
-    choices: Option<Vec<Choice>>,
-    usage: Option<WireUsage>,
-    error: Option<Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice {
-    #[serde(default)]
-    index: u32,
-    /// `delta` in a stream, `message` where the server answers in one piece.
-    #[serde(alias = "message")]
-    delta: Option<Delta>,
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Delta {
-    content: Option<Value>,
-    #[serde(alias = "reasoning")]
-    reasoning_content: Option<Value>,
-    tool_calls: Option<Vec<CallDelta>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CallDelta {
-    index: Option<usize>,
-    id: Option<String>,
-    function: Option<FunctionDelta>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FunctionDelta {
-    name: Option<String>,
-    arguments: Option<Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct WireUsage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<PromptDetails>,
-}
-
-#[derive(Debug, Deserialize)]
-struct PromptDetails {
-    cached_tokens: Option<u64>,
-}
-
 /// An answer that is still arriving.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     completion: Completion,
     /// The server's index of each call in `completion.tool_calls`.
-    indices: Vec<Option<usize>>,
+    indices: Vec<Option<u64>>,
     size: usize,
     done: bool,
 }
@@ -98,18 +47,17 @@ impl Assembler {
         if self.size > LARGEST {
             return Err(AssembleError::TooLarge);
         }
-        let chunk: Chunk = serde_json::from_str(data).map_err(AssembleError::NotAChunk)?;
-        if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-            return Err(reported(&error));
+        let chunk: Value = serde_json::from_str(data).map_err(AssembleError::NotAChunk)?;
+        if let Some(error) = error_in(&chunk) {
+            return Err(reported(error));
         }
-        for choice in
-            chunk.choices.unwrap_or_default().into_iter().filter(|choice| choice.index == 0)
-        {
+        let choices = chunk["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for choice in choices.iter().filter(|it| it["index"].as_u64().unwrap_or(0) == 0) {
             self.take(choice);
         }
-        if let Some(usage) = chunk.usage {
-            self.completion.usage = Some(usage.into());
-        }
+        // Groq tells its figures in a field of its own.
+        let usage = usage(&chunk["usage"]).or_else(|| usage(&chunk["x_groq"]["usage"]));
+        self.completion.usage = usage.or(self.completion.usage);
         Ok(())
     }
 
@@ -124,53 +72,90 @@ impl Assembler {
             return Err(AssembleError::Incomplete);
         }
         self.completion.tool_calls.retain(|call| !call.function.name.is_empty());
-        for (position, call) in self.completion.tool_calls.iter_mut().enumerate() {
-            if call.id.is_empty() {
-                call.id = format!("call_{}", position + 1);
-            }
-        }
         Ok(self.completion)
     }
 
-    fn take(&mut self, choice: Choice) {
-        let delta = choice.delta.unwrap_or_default();
-        self.completion.text.push_str(&plain_text(delta.content));
-        self.completion.reasoning.push_str(&plain_text(delta.reasoning_content));
-        for call in delta.tool_calls.unwrap_or_default() {
-            self.take_call(call);
+    /// Takes a piece; `delta` in a stream, `message` where the server answers in one piece.
+    fn take(&mut self, choice: &Value) {
+        let delta = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+        self.completion.text.push_str(&plain_text(&delta["content"]));
+        // vLLM says `reasoning`, before 0.12 `reasoning_content`, as DeepSeek does; some gateways say both.
+        let reasoning = ["reasoning_content", "reasoning"];
+        let thought =
+            reasoning.iter().map(|name| plain_text(&delta[*name])).find(|it| !it.is_empty());
+        self.completion.reasoning.push_str(&thought.unwrap_or_default());
+        if self.completion.text.is_empty() && delta["refusal"].is_string() {
+            self.completion.text.push_str(&plain_text(&delta["refusal"]));
         }
-        if choice.finish_reason.is_some() {
-            self.completion.finish_reason = choice.finish_reason;
+        match &delta["tool_calls"] {
+            Value::Array(calls) => calls.iter().for_each(|call| self.take_call(call)),
+            call @ Value::Object(_) => self.take_call(call),
+            _ => {}
+        }
+        // The form before there were several calls.
+        if delta["function_call"].is_object() {
+            self.take_function(None, None, &delta["function_call"]);
+        }
+        if let Some(reason) = choice["finish_reason"].as_str() {
+            self.completion.finish_reason = Some(reason.to_owned());
         }
     }
 
-    fn take_call(&mut self, delta: CallDelta) {
-        let id = delta.id.filter(|id| !id.is_empty());
-        let position = self.position_of(delta.index, id.as_deref());
+    fn take_call(&mut self, delta: &Value) {
+        let index = delta["index"].as_u64().or_else(|| delta["index"].as_str()?.parse().ok());
+        let id = match &delta["id"] {
+            Value::String(id) if !id.is_empty() => Some(id.clone()),
+            Value::Number(id) => Some(id.to_string()),
+            _ => None,
+        };
+        // Where `function` is left out, name and arguments lie beside it.
+        let function = if delta["function"].is_object() { &delta["function"] } else { delta };
+        self.take_function(index, id, function);
+    }
+
+    fn take_function(&mut self, index: Option<u64>, id: Option<String>, function: &Value) {
+        let name = function["name"].as_str().filter(|name| !name.is_empty());
+        let arguments = match &function["arguments"] {
+            Value::String(piece) => piece.clone(),
+            Value::Null => String::new(),
+            object => object.to_string(),
+        };
+        let position = self.position_of(index, id.as_deref(), name, &arguments);
         let call = &mut self.completion.tool_calls[position];
         if let Some(id) = id {
             call.id = id;
         }
-        let Some(function) = delta.function else { return };
         // Some servers send the name with the first piece, some with every one, some in pieces.
-        if let Some(name) = function.name.filter(|name| *name != call.function.name) {
-            call.function.name.push_str(&name);
+        if let Some(name) = name.filter(|name| *name != call.function.name) {
+            call.function.name.push_str(name);
         }
-        match function.arguments {
-            Some(Value::String(piece)) => call.function.arguments.push_str(&piece),
-            Some(Value::Null) | None => {}
-            Some(object) => call.function.arguments.push_str(&object.to_string()),
-        }
+        call.function.arguments.push_str(&arguments);
     }
 
-    /// The call that a piece belongs to: by index, unless its id says that it begins another one.
-    fn position_of(&mut self, index: Option<usize>, id: Option<&str>) -> usize {
+    /// The call that a piece belongs to: by index, unless its id says that it begins another one, or it has a name
+    /// and arguments of its own while the call before is complete.
+    fn position_of(
+        &mut self,
+        index: Option<u64>,
+        id: Option<&str>,
+        name: Option<&str>,
+        arguments: &str,
+    ) -> usize {
         let calls = &self.completion.tool_calls;
         let found = match index {
             Some(_) => self.indices.iter().rposition(|known| *known == index),
-            None => calls.len().checked_sub(1),
+            None => id
+                .and_then(|id| calls.iter().rposition(|call| call.id == id))
+                .or(calls.len().checked_sub(1)),
         };
-        let fits = |at: &usize| id.is_none_or(|id| calls[*at].id.is_empty() || calls[*at].id == id);
+        let fits = |at: &usize| {
+            let call = &calls[*at];
+            let same_id = id.is_none_or(|id| call.id.is_empty() || call.id == id);
+            let starts_anew = name.is_some()
+                && (index.is_none() || arguments.trim_start().starts_with('{'))
+                && is_object(&call.function.arguments);
+            same_id && !starts_anew
+        };
         if let Some(at) = found.filter(fits) {
             return at;
         }
@@ -180,41 +165,63 @@ impl Assembler {
     }
 }
 
-/// Text, whether it comes as a string or as parts.
-fn plain_text(content: Option<Value>) -> String {
+fn is_object(text: &str) -> bool {
+    text.trim_end().ends_with('}') && serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok()
+}
+
+/// Text, whether it comes as a string, as parts, or as one part.
+fn plain_text(content: &Value) -> String {
     match content {
-        Some(Value::String(text)) => text,
-        Some(Value::Array(parts)) => {
-            parts.iter().filter_map(|part| part["text"].as_str()).collect()
-        }
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(plain_text).collect(),
+        part @ Value::Object(_) => part["text"].as_str().unwrap_or_default().to_owned(),
         _ => String::new(),
     }
 }
 
+/// The error that an event tells instead of a piece of the answer: `{"error": …}`, vLLM's `{"object": "error", …}`,
+/// FastAPI's `{"detail": …}`.
+fn error_in(chunk: &Value) -> Option<&Value> {
+    let error = &chunk["error"];
+    let is_error = !error.is_null() && *error != Value::Bool(false);
+    if is_error {
+        return Some(error);
+    }
+    let other =
+        chunk["object"] == "error" || (chunk["choices"].is_null() && !chunk["detail"].is_null());
+    other.then_some(chunk)
+}
+
+/// Tokens, in the words of OpenAI, Anthropic or DeepSeek. Figures that are all zero are none.
+fn usage(wire: &Value) -> Option<Usage> {
+    let number = |value: &Value| value.as_u64().or_else(|| value.as_f64().map(|it| it as u64));
+    let first = |names: &[&str]| names.iter().find_map(|name| number(&wire[*name]));
+    let details = ["prompt_tokens_details", "input_tokens_details"];
+    let cached = details.iter().find_map(|name| number(&wire[*name]["cached_tokens"]));
+    let usage = Usage {
+        input_tokens: first(&["prompt_tokens", "input_tokens"]).unwrap_or_default(),
+        output_tokens: first(&["completion_tokens", "output_tokens"]).unwrap_or_default(),
+        cached_tokens: cached
+            .or_else(|| first(&["prompt_cache_hit_tokens", "cache_read_input_tokens"]))
+            .unwrap_or_default(),
+        estimated: false,
+    };
+    (usage.total() > 0).then_some(usage)
+}
+
 fn reported(error: &Value) -> AssembleError {
-    let message = error["message"]
-        .as_str()
+    let message = ["message", "detail", "msg"]
+        .iter()
+        .find_map(|name| error[*name].as_str())
         .or(error.as_str())
         .map_or_else(|| error.to_string(), str::to_owned);
-    let code = &error["code"];
-    let status = code.as_u64().or_else(|| code.as_str()?.parse().ok());
+    let codes = [&error["code"], &error["status"], &error["status_code"]];
+    let status =
+        codes.iter().find_map(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
     let status = status
         .and_then(|status| u16::try_from(status).ok())
         .filter(|status| (400..600).contains(status));
     AssembleError::Reported { message, status }
-}
-
-impl From<WireUsage> for Usage {
-    fn from(wire: WireUsage) -> Self {
-        Usage {
-            input_tokens: wire.prompt_tokens.unwrap_or_default(),
-            output_tokens: wire.completion_tokens.unwrap_or_default(),
-            cached_tokens: wire
-                .prompt_tokens_details
-                .and_then(|it| it.cached_tokens)
-                .unwrap_or_default(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -249,7 +256,7 @@ mod tests {
         assert_eq!((completion.text.as_str(), completion.reasoning.as_str()), ("Hello", "hm"));
         assert_eq!(
             completion.usage,
-            Some(Usage { input_tokens: 9, output_tokens: 2, cached_tokens: 4 })
+            Some(Usage { input_tokens: 9, output_tokens: 2, cached_tokens: 4, estimated: false })
         );
     }
 
@@ -290,7 +297,46 @@ mod tests {
         let nameless =
             delta(json!({"tool_calls": [{"function": {"name": "Bash", "arguments": "{}"}}]}));
         let completion = assembled(&[nameless, stop("stop")]).unwrap();
-        assert_eq!(completion.tool_calls, [ToolCall::new("call_1", "Bash", "{}")]);
+        assert_eq!(completion.tool_calls, [ToolCall::new("", "Bash", "{}")]);
+    }
+
+    #[test]
+    fn whole_calls_are_told_apart_whatever_their_index() {
+        let call = |index: Value, name: &str, arguments: &str| {
+            let mut call = json!({"function": {"name": name, "arguments": arguments}});
+            if !index.is_null() {
+                call["index"] = index;
+            }
+            delta(json!({"tool_calls": [call]}))
+        };
+        for index in [Value::Null, json!(0), json!("0")] {
+            let chunks = [
+                call(index.clone(), "Read", "{\"x\":1}"),
+                call(index.clone(), "Read", "{\"x\":2}"),
+                stop("tool_calls"),
+            ];
+            let calls = assembled(&chunks).unwrap().tool_calls;
+            let arguments: Vec<&str> =
+                calls.iter().map(|it| it.function.arguments.as_str()).collect();
+            assert_eq!(arguments, ["{\"x\":1}", "{\"x\":2}"], "{index}");
+        }
+        let old = delta(json!({"function_call": {"name": "Bash", "arguments": "{}"}}));
+        let calls = assembled(&[old, stop("function_call")]).unwrap().tool_calls;
+        assert_eq!(calls, [ToolCall::new("", "Bash", "{}")]);
+    }
+
+    #[test]
+    fn figures_are_found_under_every_name() {
+        let told = |usage: Value| {
+            let it = assembled(&[stop("stop"), usage]).unwrap().usage;
+            it.map(|it| (it.input_tokens, it.output_tokens, it.cached_tokens))
+        };
+        let groq = json!({"choices": [], "x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}});
+        assert_eq!(told(groq), Some((3, 1, 0)));
+        let anthropic = json!({"choices": [], "usage": {"input_tokens": 3, "output_tokens": 1, "cache_read_input_tokens": 2}});
+        assert_eq!(told(anthropic), Some((3, 1, 2)));
+        assert_eq!(told(json!({"usage": {"prompt_tokens": 0, "completion_tokens": 0}})), None);
+        assert_eq!(told(json!({"usage": {"prompt_tokens": "many"}})), None);
     }
 
     #[test]
@@ -304,6 +350,17 @@ mod tests {
             assembled(&[delta(json!({"content": "half"}))]),
             Err(AssembleError::Incomplete)
         ));
+        for error in [
+            json!({"object": "error", "message": "no", "code": 400}),
+            json!({"detail": "no"}),
+            json!({"error": "no"}),
+            json!({"type": "error", "error": {"type": "overloaded_error", "message": "no"}}),
+        ] {
+            let Err(AssembleError::Reported { message, .. }) = assembled(&[error]) else {
+                panic!()
+            };
+            assert_eq!(message, "no");
+        }
         assert!(matches!(Assembler::default().push("<html>"), Err(AssembleError::NotAChunk(_))));
     }
 

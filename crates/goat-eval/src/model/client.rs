@@ -1,18 +1,26 @@
 //! Asks the model, and again where that makes sense.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use reqwest::{
     Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
     redirect,
 };
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::{
     ChatRequest, Completion, ModelError,
     assemble::{AssembleError, Assembler, LARGEST},
-    error::{Cause, refusal, server_message},
+    dialect::Dialect,
+    error::{Cause, refusal as refusal_error, server_message},
     hosts::Hosts,
+    refusal::Refusal,
     retry::{self, ATTEMPTS},
     sse::EventReader,
 };
@@ -36,17 +44,36 @@ pub struct ModelClient {
     /// The base address without credentials, for people.
     shown: String,
     redactor: Redactor,
+    /// What this server has taught.
+    dialect: Mutex<Dialect>,
 }
 
-/// An attempt failed and will be made again.
+/// What happens on the way to an answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Retried {
-    /// The attempt that failed, from 1.
-    pub attempt: u32,
-    /// Why, on one line.
-    pub error: String,
-    /// Time until the next one.
-    pub delay: Duration,
+pub enum Notice {
+    /// A request goes out; one with the same body, after a failure, is not told again.
+    Sent {
+        /// All fields of the body but messages and tools.
+        parameters: Map<String, Value>,
+        /// SHA-256 of the body as it is sent, in hex.
+        sha256: String,
+    },
+    /// An attempt failed and will be made again.
+    Retried {
+        /// The attempt that failed, from 1.
+        attempt: u32,
+        /// Why, on one line.
+        error: String,
+        /// Time until the next one.
+        delay: Duration,
+    },
+    /// The server refused the form of the request, which is sent again in another one.
+    Adapted {
+        /// The refusal, on one line.
+        error: String,
+        /// What is done differently from here on.
+        change: String,
+    },
 }
 
 /// One failed attempt.
@@ -54,15 +81,13 @@ struct Failure {
     error: ModelError,
     transient: bool,
     retry_after: Option<Duration>,
+    /// What the server said, where it refused.
+    refusal: Option<Refusal>,
 }
 
 impl Failure {
-    fn fatal(error: ModelError) -> Self {
-        Failure { error, transient: false, retry_after: None }
-    }
-
     fn transient(error: ModelError) -> Self {
-        Failure { error, transient: true, retry_after: None }
+        Failure { error, transient: true, retry_after: None, refusal: None }
     }
 }
 
@@ -86,7 +111,8 @@ impl ModelClient {
             .redirect(same_host_only())
             .build()
             .map_err(|_| ModelError::CannotAsk { reason: "the HTTP client cannot be set up" })?;
-        Ok(ModelClient { http, completions, shown, redactor })
+        let dialect = Mutex::default();
+        Ok(ModelClient { http, completions, shown, redactor, dialect })
     }
 
     /// The address without credentials.
@@ -97,40 +123,72 @@ impl ModelClient {
     /// Asks until there is an answer, the server refuses, or the attempts are used up.
     ///
     /// Each attempt sends the whole request again and starts from an empty answer, so a stream that broke in the
-    /// middle leaves nothing behind. `on_retry` hears of each attempt that will be repeated.
+    /// middle leaves nothing behind. A refusal of the request's form is no attempt: each teaches something new, so
+    /// there are only so many. `notice` hears of each request, retry and change.
     pub async fn complete(
         &self,
         request: &ChatRequest<'_>,
-        mut on_retry: impl FnMut(Retried),
+        mut notice: impl FnMut(Notice),
     ) -> Result<Completion, ModelError> {
+        let mut body = request.body(&self.dialect());
+        let mut bytes = self.sendable(&body, &mut notice)?;
         let mut attempt = 1;
         loop {
-            let failure = match self.attempt(request, attempt).await {
+            let failure = match self.attempt(request, bytes.clone(), attempt).await {
                 Ok(completion) => return Ok(completion),
                 Err(failure) => failure,
             };
+            let error = self.redactor.clean(&one_line(&failure.error));
+            let learned = failure.refusal.and_then(|it| self.dialect().learn(&it, &body));
+            if let Some(change) = learned {
+                notice(Notice::Adapted { error, change });
+                body = request.body(&self.dialect());
+                bytes = self.sendable(&body, &mut notice)?;
+                continue;
+            }
             if !failure.transient || attempt == ATTEMPTS {
                 return Err(failure.error);
             }
             let delay = retry::delay(attempt, failure.retry_after, retry::chance());
-            let error = self.redactor.clean(&one_line(&failure.error));
-            on_retry(Retried { attempt, error, delay });
+            notice(Notice::Retried { attempt, error, delay });
             tokio::time::sleep(delay).await;
             attempt += 1;
         }
     }
 
+    fn sendable(
+        &self,
+        body: &Map<String, Value>,
+        notice: &mut impl FnMut(Notice),
+    ) -> Result<Bytes, ModelError> {
+        let bytes = serde_json::to_vec(body)
+            .map_err(|_| ModelError::CannotAsk { reason: "the conversation is no JSON" })?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        let left_out = |name: &str| matches!(name, "messages" | "tools");
+        let parameters = body.iter().filter(|(name, _)| !left_out(name));
+        let parameters = parameters.map(|(name, value)| (name.clone(), value.clone())).collect();
+        notice(Notice::Sent { parameters, sha256 });
+        Ok(bytes.into())
+    }
+
+    fn dialect(&self) -> MutexGuard<'_, Dialect> {
+        self.dialect.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn attempt(
         &self,
         request: &ChatRequest<'_>,
+        body: Bytes,
         attempts: u32,
     ) -> Result<Completion, Failure> {
-        let response = match self.http.post(self.completions.clone()).json(request).send().await {
+        let post = self.http.post(self.completions.clone());
+        let post = post.header(CONTENT_TYPE, "application/json").body(body);
+        let response = match post.send().await {
             Ok(response) => response,
             Err(error) => return Err(self.not_sent(error, attempts)),
         };
         if !response.status().is_success() {
-            return Err(self.refused(response, request.model(), attempts).await);
+            return self.refused(response, request, attempts).await;
         }
         self.read(response, request.model(), attempts).await
     }
@@ -145,21 +203,47 @@ impl ModelClient {
         } else {
             ModelError::BrokenStream { url, attempts, source }
         };
-        Failure { error, transient, retry_after: None }
+        Failure { error, transient, retry_after: None, refusal: None }
     }
 
-    async fn refused(&self, response: Response, model: &str, attempts: u32) -> Failure {
+    /// The failure that a status stands for; or the answer, where the server shows what the model wrote and only
+    /// could not read the call in it.
+    async fn refused(
+        &self,
+        response: Response,
+        request: &ChatRequest<'_>,
+        attempts: u32,
+    ) -> Result<Completion, Failure> {
         let status = response.status().as_u16();
         let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after =
             header.and_then(|value| retry::retry_after(value, jiff::Timestamp::now()));
         let body = error_body(response).await;
-        if !retry::is_transient(status) {
-            return Failure::fatal(refusal(&self.shown, model, status, &body, &self.redactor));
+        let failure = self.failure(status, &body, request.model(), attempts);
+        let written = failure.refusal.as_ref().and_then(|it| it.failed_generation.clone());
+        if let Some(text) = written {
+            let completion = Completion { text, ..Completion::default() };
+            let mut understood = completion.clone();
+            understood.understand(&request.callable());
+            if !understood.tool_calls.is_empty() {
+                return Ok(completion);
+            }
         }
-        let message = self.redactor.clean(&server_message(&body));
+        Err(Failure { retry_after, ..failure })
+    }
+
+    fn failure(&self, status: u16, body: &str, model: &str, attempts: u32) -> Failure {
+        let told = Refusal::read(status, body);
+        let transient =
+            (retry::is_transient(status) && told.too_long().is_none()) || told.is_failed_call;
+        let refusal = Some(told);
+        if !transient {
+            let error = refusal_error(&self.shown, model, status, body, &self.redactor);
+            return Failure { error, transient, retry_after: None, refusal };
+        }
+        let message = self.redactor.clean(&server_message(body));
         let error = ModelError::Unavailable { url: self.shown.clone(), attempts, status, message };
-        Failure { error, transient: true, retry_after }
+        Failure { error, transient, retry_after: None, refusal }
     }
 
     /// Reads a stream, or an answer in one piece from a server that does not stream.
@@ -218,19 +302,14 @@ impl ModelClient {
 
     fn broken(&self, error: AssembleError, model: &str, attempts: u32) -> Failure {
         match error {
-            AssembleError::Reported { message, status: Some(status) }
-                if !retry::is_transient(status) =>
-            {
-                Failure::fatal(refusal(&self.shown, model, status, &message, &self.redactor))
-            }
             AssembleError::Reported { message, status: Some(status) } => {
-                let message = self.redactor.clean(&server_message(&message));
-                Failure::transient(ModelError::Unavailable {
-                    url: self.shown.clone(),
-                    attempts,
-                    status,
-                    message,
-                })
+                self.failure(status, &message, model, attempts)
+            }
+            // Without a status, only what is said of the length can be told from a passing failure.
+            AssembleError::Reported { message, .. }
+                if Refusal::read(400, &message).too_long().is_some() =>
+            {
+                self.failure(400, &message, model, attempts)
             }
             AssembleError::TooLarge => {
                 Failure { transient: false, ..self.broke_off(error, attempts) }
@@ -288,6 +367,10 @@ fn same_host_only() -> redirect::Policy {
             attempt.error("redirected to another host")
         }
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn error_body(mut response: Response) -> String {

@@ -1,6 +1,9 @@
 //! Why the model gave no answer.
 
-use super::retry::ATTEMPTS;
+use super::{
+    refusal::{Refusal, TooLong},
+    retry::ATTEMPTS,
+};
 use crate::secret::Redactor;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +62,18 @@ pub enum ModelError {
         /// The server's words.
         message: String,
     },
+    /// The conversation does not fit into the model's context window.
+    #[error("the conversation is too long for model `{model}` ({status}): {message}")]
+    TooLong {
+        /// The model that was asked.
+        model: String,
+        /// The HTTP status.
+        status: u16,
+        /// The server's words.
+        message: String,
+        /// The server's figures.
+        figures: TooLong,
+    },
     /// The request is not accepted as it is.
     #[error("the model endpoint `{url}` refuses the request ({status}): {message}")]
     Refused {
@@ -107,7 +122,7 @@ pub enum ModelError {
         /// Why.
         source: Cause,
     },
-    /// The model answered with neither text nor calls, twice.
+    /// The model answered with neither text nor calls, again and again.
     #[error("model `{model}` gave an empty answer twice")]
     Empty {
         /// The model that was asked.
@@ -140,6 +155,9 @@ pub(crate) fn refusal(
     redactor: &Redactor,
 ) -> ModelError {
     let (url, message) = (url.to_owned(), redactor.clean(&server_message(body)));
+    if let Some(figures) = Refusal::read(status, body).too_long() {
+        return ModelError::TooLong { model: model.to_owned(), status, message, figures };
+    }
     let about_model = is_about_the_model(body);
     match status {
         401 | 403 => ModelError::KeyRefused { url, status, message },
@@ -198,6 +216,7 @@ mod tests {
                 told(400, r#"{"error": {"message": "Invalid model name passed in model=m"}}"#),
                 told(404, "<html>\n<h1>nothing here</h1>"),
                 told(400, r#"{"detail": "tools\nare not supported"}"#),
+                told(422, ""),
                 told(413, ""),
             ]
             .join("\n"), @r#"
@@ -206,7 +225,8 @@ mod tests {
         the model endpoint `http://h/v1` does not know model `m` (400): Invalid model name passed in model=m; check --model or EVAL_MODEL
         nothing at `http://h/v1` (404): <html> <h1>nothing here</h1>; check OPENAI_BASE_URL, which usually ends in /v1
         the model endpoint `http://h/v1` refuses the request (400): tools are not supported
-        the model endpoint `http://h/v1` refuses the request (413): no reason given
+        the model endpoint `http://h/v1` refuses the request (422): no reason given
+        the conversation is too long for model `m` (413): no reason given
         "#);
     }
 }

@@ -76,7 +76,7 @@ pub struct Function {
     pub arguments: String,
 }
 
-/// Tokens, by the server's count.
+/// Tokens, by the server's count where it counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
@@ -85,13 +85,24 @@ pub struct Usage {
     pub output_tokens: u64,
     /// The part of the prompt's tokens that came from a cache.
     pub cached_tokens: u64,
+    /// Whether a server that does not count made an estimate of ours necessary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+}
+
+impl Usage {
+    /// Tokens of prompt and answer.
+    pub fn total(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
 }
 
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
-        self.input_tokens += other.input_tokens;
-        self.output_tokens += other.output_tokens;
-        self.cached_tokens += other.cached_tokens;
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.estimated |= other.estimated;
     }
 }
 
@@ -104,6 +115,8 @@ pub struct Completion {
     pub reasoning: String,
     /// The tools it wants called, in order, each with an id of its own.
     pub tool_calls: Vec<ToolCall>,
+    /// Whether the calls stood in the text.
+    pub calls_from_text: bool,
     /// Why it stopped, in the server's word.
     pub finish_reason: Option<String>,
     /// Tokens, where the server tells.

@@ -5,16 +5,26 @@
 
 mod assemble;
 mod client;
+mod dialect;
 mod error;
 mod hosts;
+mod lenient;
 mod message;
+pub mod price;
 pub mod profile;
+mod refusal;
+pub mod repair;
 mod request;
 mod retry;
+mod shape;
+pub mod sizes;
 mod sse;
+mod text_calls;
+mod wording;
 
-pub use client::{ModelClient, Retried};
+pub use client::{ModelClient, Notice};
 pub use error::ModelError;
 pub use message::{CallKind, Completion, Function, Message, ToolCall, Usage};
+pub use refusal::TooLong;
 pub use request::{ChatRequest, MAX_TOKENS, ToolDefinition};
 pub use retry::ATTEMPTS;

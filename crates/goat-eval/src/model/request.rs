@@ -1,12 +1,12 @@
 //! What is sent to the model.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Message, profile::Profile};
+use super::{Message, dialect::Dialect, profile::Profile, shape};
 
-/// Tokens that one answer may take.
-pub const MAX_TOKENS: u32 = 16_384;
+/// Tokens that one answer may take where the model has as many.
+pub const MAX_TOKENS: u64 = 16_384;
 
 /// A tool as the model sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,39 +19,46 @@ pub struct ToolDefinition {
     pub parameters: Value,
 }
 
-/// The body of a request.
-#[derive(Clone, Debug, Serialize)]
+impl ToolDefinition {
+    /// The form of the wire.
+    pub fn to_wire(&self) -> Value {
+        json!({
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": self.parameters},
+        })
+    }
+}
+
+/// A request before it is put into a server's dialect.
+#[derive(Clone, Debug)]
 pub struct ChatRequest<'a> {
-    model: &'a str,
+    profile: &'a Profile,
     messages: &'a [Message],
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool_choice: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    max_tokens: u32,
-    stream: bool,
-    stream_options: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: &'a [ToolDefinition],
+    max_output: u64,
+    forbids_tools: bool,
     metadata: Option<Value>,
 }
 
 impl<'a> ChatRequest<'a> {
     /// Asks for the next message of a conversation.
-    pub fn new(profile: &'a Profile, messages: &'a [Message], tools: &[ToolDefinition]) -> Self {
-        let tool_choice = (profile.says_tool_choice && !tools.is_empty()).then_some("auto");
-        ChatRequest {
-            model: &profile.model,
-            messages,
-            tools: tools.iter().map(definition).collect(),
-            tool_choice,
-            temperature: profile.temperature,
-            max_tokens: MAX_TOKENS,
-            stream: true,
-            stream_options: json!({"include_usage": true}),
-            metadata: None,
-        }
+    pub fn new(profile: &'a Profile, messages: &'a [Message], tools: &'a [ToolDefinition]) -> Self {
+        let max_output = profile.max_output;
+        ChatRequest { profile, messages, tools, max_output, forbids_tools: false, metadata: None }
+    }
+
+    /// Allows the answer fewer tokens than the profile does.
+    #[must_use]
+    pub fn with_max_output(mut self, tokens: u64) -> Self {
+        self.max_output = self.max_output.min(tokens).max(1);
+        self
+    }
+
+    /// Offers the tools, because the conversation holds calls of them, but wants a text.
+    #[must_use]
+    pub fn without_calls(mut self) -> Self {
+        self.forbids_tools = true;
+        self
     }
 
     /// The same with what traces need; see [`crate::trace`].
@@ -62,21 +69,63 @@ impl<'a> ChatRequest<'a> {
 
     /// The model that is asked.
     pub fn model(&self) -> &str {
-        self.model
+        &self.profile.model
     }
-}
 
-fn definition(tool: &ToolDefinition) -> Value {
-    json!({
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
-    })
+    /// The tools that may be called.
+    pub(crate) fn callable(&self) -> Vec<String> {
+        let tools = self.tools.iter().filter(|_| !self.forbids_tools);
+        tools.map(|tool| tool.name.clone()).collect()
+    }
+
+    /// The body, as this server wants it.
+    pub(crate) fn body(&self, dialect: &Dialect) -> Map<String, Value> {
+        let mut body = Map::new();
+        body.insert("model".into(), self.model().into());
+        let in_prompt = dialect.tools_in_prompt && !self.tools.is_empty();
+        body.insert("messages".into(), shape::messages(self.messages, self.tools, dialect));
+        if !self.tools.is_empty() && !in_prompt {
+            body.insert("tools".into(), self.tools.iter().map(ToolDefinition::to_wire).collect());
+            if let Some(choice) = self.tool_choice(dialect) {
+                body.insert("tool_choice".into(), choice.into());
+            }
+        }
+        let sampling = [("temperature", self.profile.temperature), ("top_p", self.profile.top_p)];
+        for (name, value) in sampling.into_iter().filter_map(|(name, it)| Some((name, it?))) {
+            body.insert(name.into(), value.into());
+        }
+        let most = dialect.max_output.map_or(self.max_output, |most| most.min(self.max_output));
+        body.insert(dialect.output_field().into(), most.into());
+        body.insert("stream".into(), true.into());
+        body.insert("stream_options".into(), json!({"include_usage": true}));
+        if let Some(metadata) = &self.metadata {
+            body.insert("metadata".into(), metadata.clone());
+        }
+        dialect.leave_out(&mut body);
+        body
+    }
+
+    fn tool_choice(&self, dialect: &Dialect) -> Option<&'static str> {
+        if self.forbids_tools || dialect.calls_as_text {
+            Some("none")
+        } else {
+            self.profile.says_tool_choice.then_some("auto")
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::ToolCall;
+
+    fn tools() -> [ToolDefinition; 1] {
+        [ToolDefinition {
+            name: "Read".into(),
+            description: "d".into(),
+            parameters: json!({"type": "object"}),
+        }]
+    }
 
     #[test]
     fn the_body_is_that_of_the_standard() {
@@ -90,22 +139,28 @@ mod tests {
             },
             Message::Tool { tool_call_id: "c1".into(), content: "r".into() },
         ];
-        let tools = [ToolDefinition {
-            name: "Read".into(),
-            description: "d".into(),
-            parameters: json!({"type": "object"}),
-        }];
-        insta::assert_json_snapshot!(ChatRequest::new(&profile, &messages, &tools));
+        let tools = tools();
+        let request = ChatRequest::new(&profile, &messages, &tools);
+        insta::assert_json_snapshot!(request.body(&Dialect::default()));
     }
 
     #[test]
     fn most_models_choose_for_themselves() {
         let profile = Profile::of("gpt-5-nano");
-        let body = serde_json::to_value(ChatRequest::new(&profile, &[], &[])).unwrap();
+        let body = ChatRequest::new(&profile, &[], &[]).body(&Dialect::default());
         assert_eq!(
-            body,
+            Value::from(body),
             json!({"model": "gpt-5-nano", "messages": [], "max_tokens": 16384, "stream": true,
                    "stream_options": {"include_usage": true}})
         );
+    }
+
+    #[test]
+    fn a_text_can_be_asked_for() {
+        let (profile, tools) = (Profile::of("m"), tools());
+        let request = ChatRequest::new(&profile, &[], &tools).without_calls().with_max_output(10);
+        let body = request.body(&Dialect::default());
+        assert_eq!((&body["tool_choice"], &body["max_tokens"]), (&json!("none"), &json!(10)));
+        assert!(request.callable().is_empty());
     }
 }

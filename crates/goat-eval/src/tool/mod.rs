@@ -11,6 +11,7 @@ mod edit;
 mod error;
 mod glob;
 mod grep;
+pub(crate) mod marked;
 mod read;
 mod registry;
 pub mod text;
@@ -25,6 +26,7 @@ use serde_json::Value;
 
 pub use arguments::Arguments;
 pub use error::ToolError;
+pub use marked::Full;
 pub use registry::Registry;
 pub use workspace::Workspace;
 
@@ -64,17 +66,19 @@ pub struct ToolOutput {
     pub text: String,
     /// Whether it is about a failure.
     pub is_error: bool,
+    /// What there was before a tool cut it, where it did.
+    pub full: Option<Full>,
 }
 
 impl ToolOutput {
     /// The result of a call that worked.
     pub fn ok(text: impl Into<String>) -> Self {
-        ToolOutput { text: text.into(), is_error: false }
+        ToolOutput { text: text.into(), is_error: false, full: None }
     }
 
     /// The result of a call that did not.
     pub fn error(text: impl Into<String>) -> Self {
-        ToolOutput { text: text.into(), is_error: true }
+        ToolOutput { text: text.into(), is_error: true, full: None }
     }
 }
 

@@ -19,6 +19,7 @@ use axum::{
     routing::post,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, process::Command, sync::watch};
 
@@ -52,12 +53,25 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The content of the tool results, in order.
+    /// The content of the tool results, in order, without the marks around foreign text.
     pub(crate) fn tool_results(&self) -> Vec<String> {
         let messages = self.body["messages"].as_array().unwrap();
         let results = messages.iter().filter(|message| message["role"] == "tool");
-        results.map(|message| message["content"].as_str().unwrap().to_owned()).collect()
+        results.map(|message| unmarked(message["content"].as_str().unwrap())).collect()
     }
+}
+
+/// What is between the marks of a result, if it has any. The id of a mark is the hash of the text as it was.
+fn unmarked(content: &str) -> String {
+    let Some(rest) = content.strip_prefix("<tool_output ") else { return content.to_owned() };
+    let (id, rest) = rest.split_once(">\n").unwrap();
+    let inside = rest.strip_suffix(&format!("</tool_output {id}>")).unwrap();
+    let is_it = |text: &str| {
+        let hash = Sha256::digest(text);
+        hash[..6].iter().map(|byte| format!("{byte:02x}")).collect::<String>() == id
+    };
+    let without = inside.strip_suffix('\n').unwrap();
+    if is_it(without) { without.to_owned() } else { inside.to_owned() }
 }
 
 struct Script {
@@ -335,7 +349,9 @@ impl Finished {
             Value::Object(fields) => {
                 let fields = fields.iter().map(|(name, value)| match name.as_str() {
                     "time" | "elapsed_ms" | "elapsed_s" | "delay_ms" | "base_url"
-                    | "prompt_sha256" => (name.clone(), Value::from(format!("[{name}]"))),
+                    | "prompt_sha256" | "body_sha256" | "full_sha256" | "full_bytes" => {
+                        (name.clone(), Value::from(format!("[{name}]")))
+                    }
                     // Their own snapshot has them.
                     "parameters" | "description" => {
                         (name.clone(), Value::from(format!("[{name}]")))
@@ -357,5 +373,9 @@ impl Finished {
 }
 
 fn stable_text(text: &str, workspace: &Path) -> String {
-    text.replace(&workspace.display().to_string(), "[workspace]")
+    let text = text.replace(&workspace.display().to_string(), "[workspace]");
+    // The id of a mark is made from the text, which holds the directory.
+    let mut parts = text.split("tool_output ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "tool_output [id]" + part.get(12..).unwrap_or_default())
 }

@@ -7,9 +7,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 
-use crate::tool::text::{LONGEST_RESULT, cut_middle, joined, split_chars};
+use crate::tool::{
+    Full,
+    marked::hex,
+    text::{LONGEST_RESULT, cut_middle, joined, split_chars},
+};
 
 /// Bytes kept of each end. Half of what is shown, were every character four bytes long.
 const END: usize = LONGEST_RESULT / 2 * 4;
@@ -29,6 +34,7 @@ struct State {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     total: u64,
+    hash: Sha256,
     log: Option<File>,
 }
 
@@ -65,6 +71,12 @@ impl Capture {
         self.lock().total
     }
 
+    /// Size and hash of everything so far.
+    pub(crate) fn full(&self) -> Option<Full> {
+        let state = self.lock();
+        Some(Full { bytes: state.total, sha256: hex(&state.hash.clone().finalize()) })
+    }
+
     /// Waits until nobody can write any more.
     pub(crate) async fn ended(&self) {
         // The sender lives as long as this.
@@ -92,6 +104,7 @@ impl State {
     fn take(&mut self, bytes: &[u8]) {
         let before = self.total;
         self.total += bytes.len() as u64;
+        self.hash.update(bytes);
         if let Some(log) = &mut self.log {
             write_log(log, before, bytes);
             return;

@@ -168,7 +168,7 @@ fn ended(capture: &Capture, status: ExitStatus, quiet: bool) -> ToolOutput {
     if text.is_empty() {
         text.push_str("[no output]");
     }
-    ToolOutput { text, is_error: !status.success() }
+    ToolOutput { text, is_error: !status.success(), full: capture.full() }
 }
 
 fn timed_out(capture: &Capture, limit: Duration) -> ToolOutput {
