@@ -54,8 +54,8 @@ fn outside_fences(text: &str, mark: &str) -> Option<usize> {
     text.match_indices(mark).map(|(at, _)| at).find(|at| {
         let before = &text[..*at];
         let line = before.rsplit('\n').next().unwrap_or_default();
-        before.matches("```").count() % 2 == 0
-            && line.replace("```", "").matches('`').count() % 2 == 0
+        before.matches("```").count().is_multiple_of(2)
+            && line.replace("```", "").matches('`').count().is_multiple_of(2)
     })
 }
 
