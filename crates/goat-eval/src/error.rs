@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{cli::FlagError, exit_code, model::ModelError};
+use crate::{cli::FlagError, exit_code, mcp::config::ConfigError, model::ModelError};
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,6 +63,14 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The file of MCP servers can't be used.
+    #[error("cannot use the MCP config `{}`", path.display())]
+    McpConfig {
+        /// The file as it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigError,
     },
     /// Signals or the event loop could not be set up.
     #[error("cannot set up the process")]

@@ -11,7 +11,8 @@
 //! 4. Whatever the end (answer, error, time-out, signal), every process that a tool started is stopped, and
 //!    transcript and summary are complete.
 //!
-//! More tools are more implementations of [`tool::Tool`] in a [`tool::Registry`]; [`skills`] bring one.
+//! More tools are more implementations of [`tool::Tool`] in a [`tool::Registry`]; [`skills`] and [`mcp`] servers
+//! bring some.
 
 pub mod agent;
 pub mod cli;
@@ -19,6 +20,7 @@ mod clock;
 pub mod error;
 pub mod exit_code;
 pub mod hardening;
+pub mod mcp;
 pub mod model;
 pub mod progress;
 pub mod prompt;

@@ -17,6 +17,10 @@ use crate::{
     error::{Error, Result, one_line},
     exit_code,
     hardening::{self, Environment},
+    mcp::{
+        self, News, Servers,
+        config::{ServerConfig, Variables},
+    },
     model::{ModelClient, profile::Profile},
     progress::Progress,
     prompt::SystemPrompt,
@@ -40,9 +44,7 @@ pub fn run(arguments: Vec<OsString>, environment: Environment) -> u8 {
     match cli::parse(arguments) {
         Ok(Command::Help) => print(&progress, cli::HELP),
         Ok(Command::Version) => print(&progress, &format!("goat-eval {VERSION}\n")),
-        Ok(Command::Run(arguments)) => {
-            Run::new(arguments, environment, redactor, progress).finish()
-        }
+        Ok(Command::Run(arguments)) => Run::new(arguments, environment, redactor).finish(),
         Err(error) => bad_flag(&progress, &error),
     }
 }
@@ -113,6 +115,7 @@ struct Start {
     prompts: Prompts,
     system_prompt: SystemPrompt,
     skills: Option<Arc<Skills>>,
+    servers: Option<Vec<ServerConfig>>,
 }
 
 /// A run that has its arguments.
@@ -123,6 +126,8 @@ struct Run {
     limits: Limits,
     /// What is wrong with the settings of the model; told when the files of the run exist.
     wrong: Option<Error>,
+    /// What `${NAME}` in the MCP config may stand for.
+    variables: Variables,
     processes: Arc<Processes>,
     redactor: Redactor,
     progress: Progress,
@@ -130,12 +135,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(
-        arguments: Arguments,
-        environment: Environment,
-        redactor: Redactor,
-        progress: Progress,
-    ) -> Self {
+    fn new(arguments: Arguments, environment: Environment, redactor: Redactor) -> Self {
         let start = Instant::now();
         let endpoint = Endpoint::new(&arguments, &environment);
         let (profile, price, wrong) =
@@ -145,8 +145,22 @@ impl Run {
             };
         let (max_tokens, max_cost) = (arguments.max_tokens, arguments.max_cost);
         let limits = Limits { max_tokens, max_cost, price };
+        let variables = Variables::allowed(&arguments.mcp_env, &environment);
+        let redactor = redactor.with(variables.secrets());
+        let progress = Progress::new(redactor.clone());
         let processes = Arc::new(Processes::new(environment.public));
-        Run { arguments, endpoint, profile, limits, wrong, processes, redactor, progress, start }
+        Run {
+            arguments,
+            endpoint,
+            profile,
+            limits,
+            wrong,
+            variables,
+            processes,
+            redactor,
+            progress,
+            start,
+        }
     }
 
     /// Works, ends whatever still runs, completes the files, prints the answer.
@@ -183,6 +197,7 @@ impl Run {
         for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
         }
+        let servers = self.servers()?;
         let path = self.arguments.transcript.clone();
         let transcript = Transcript::create(path.as_deref(), self.redactor.clone());
         let transcript = transcript.map_err(|source| output_error("transcript", path, source))?;
@@ -193,6 +208,7 @@ impl Run {
             prompts: Prompts::of(&self.arguments)?,
             system_prompt: self.system_prompt()?,
             skills: self.skills()?,
+            servers,
         };
         let workspace = enter(self.arguments.cwd.clone())?;
         Ok((start, workspace, transcript))
@@ -203,6 +219,18 @@ impl Run {
             return Ok(self.profile.system_prompt());
         };
         SystemPrompt::read(path).map_err(|source| input_error("system prompt", path, source))
+    }
+
+    /// The servers of the MCP config. What is secret in it is masked from here on.
+    fn servers(&mut self) -> Result<Option<Vec<ServerConfig>>> {
+        let Some(path) = self.arguments.mcp_config.clone() else { return Ok(None) };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| input_error("MCP config", &path, source))?;
+        let servers = mcp::config::parse(&text, &self.variables)
+            .map_err(|source| Error::McpConfig { path, source })?;
+        self.redactor = self.redactor.with(servers.iter().flat_map(ServerConfig::secrets));
+        self.progress = Progress::new(self.redactor.clone());
+        Ok(Some(servers))
     }
 
     fn skills(&self) -> Result<Option<Arc<Skills>>> {
@@ -237,36 +265,43 @@ impl Run {
         transcript: &Transcript,
     ) -> Result<(End, Tally, String)> {
         let mut signals = Signals::new().map_err(Error::Setup)?;
-        let Start { mut prompts, system_prompt, skills } = start;
+        let Start { mut prompts, system_prompt, skills, servers } = start;
         let trace = &self.arguments.trace;
         let model = ModelClient::new(&self.endpoint, trace, self.redactor.clone())?;
         let mut tools = Registry::standard(workspace, &self.processes);
         let skills = skills.map(|skills| self.offer(skills, &mut tools));
+        let connecting = self.connect(servers, &mut tools);
+        let reached = match self.until_stopped(&mut signals, connecting).await {
+            Ok(reached) => reached,
+            Err(end) => return Ok((end, Tally::default(), String::new())),
+        };
         self.note(transcript, self.start_event(&model, &tools, workspace, &system_prompt));
         if let Some(skills) = &skills {
             self.note_skills(transcript, skills);
         }
-        let instructions = system_prompt.render(&workspace.cwd.display().to_string());
+        let (mcp, news) = reached.unzip();
+        for news in news.into_iter().flatten() {
+            self.note(transcript, Event::Mcp { turn: 0, news });
+        }
+        let mut instructions = system_prompt.render(&workspace.cwd.display().to_string());
+        instructions.push_str(&mcp.as_ref().map(Servers::instructions).unwrap_or_default());
         let parts = Parts {
             model: &model,
             profile: &self.profile,
             tools: &tools,
             skills: skills.as_deref(),
+            mcp: mcp.as_ref(),
             trace,
             limits: self.limits,
             transcript,
             progress: &self.progress,
         };
         let mut session = Session::new(parts, instructions);
-        let end = {
-            let work = pin!(self.work_on(&mut session, &mut prompts));
-            tokio::select! {
-                biased;
-                (name, code) = signals.received() => End::Signal(name, code),
-                limit = elapsed(self.arguments.timeout) => End::TimedOut(limit),
-                result = work => result.map_or_else(End::Failed, End::Work),
-            }
-        };
+        let work = self.work_on(&mut session, &mut prompts);
+        let end = self.until_stopped(&mut signals, work).await.map_or_else(|end| end, End::Work);
+        if let Some(mcp) = &mcp {
+            mcp.close().await;
+        }
         // Only an answer, or what there is when turns or time are over; nothing after a signal or an error.
         let has_answer = matches!(end, End::Work(_) | End::TimedOut(_));
         let mut answer = if has_answer { session.take_answer() } else { String::new() };
@@ -274,6 +309,37 @@ impl Run {
             answer.push('\n');
         }
         Ok((end, session.tally(), self.redactor.clean(&answer)))
+    }
+
+    /// Does something, unless a signal or the end of the run's time comes first.
+    async fn until_stopped<T>(
+        &self,
+        signals: &mut Signals,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T, End> {
+        let limit = self.arguments.timeout;
+        let work = pin!(work);
+        tokio::select! {
+            biased;
+            (name, code) = signals.received() => Err(End::Signal(name, code)),
+            limit = elapsed(limit, self.start) => Err(End::TimedOut(limit)),
+            result = work => result.map_err(End::Failed),
+        }
+    }
+
+    /// Starts or reaches the MCP servers, and says which.
+    async fn connect(
+        &self,
+        servers: Option<Vec<ServerConfig>>,
+        tools: &mut Registry,
+    ) -> Result<Option<(Servers, Vec<News>)>> {
+        let Some(configs) = servers else { return Ok(None) };
+        let (servers, news) =
+            Servers::connect(&configs, &self.processes, &self.redactor, tools).await;
+        for news in &news {
+            self.progress.full_line(&news.to_string());
+        }
+        Ok(Some((servers, news)))
     }
 
     /// Puts the prompts one after the other. Where there may be many, each answer is printed as soon as it is there.
@@ -429,11 +495,11 @@ fn enter(cwd: Option<PathBuf>) -> Result<Workspace> {
     Ok(Workspace { cwd })
 }
 
-/// Ends with the limit when it is over; never without one.
-async fn elapsed(limit: Option<Duration>) -> Duration {
+/// Ends with the limit when so much time has passed since the start; never without one.
+async fn elapsed(limit: Option<Duration>, start: Instant) -> Duration {
     match limit {
         Some(limit) => {
-            tokio::time::sleep(limit).await;
+            tokio::time::sleep(limit.saturating_sub(start.elapsed())).await;
             limit
         }
         None => std::future::pending().await,

@@ -55,6 +55,11 @@ impl Redactor {
         Redactor { secrets: known }
     }
 
+    /// The same with more to mask.
+    pub fn with(&self, more: impl IntoIterator<Item = Secret>) -> Self {
+        Redactor::new(self.secrets.iter().cloned().chain(more))
+    }
+
     /// `text` without secrets.
     pub fn clean(&self, text: &str) -> String {
         let mut clean = text.to_owned();

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 pub use crate::agent::Shortened;
 use crate::{
     clock,
+    mcp::News,
     model::{ToolCall, ToolDefinition, Usage},
     secret::Redactor,
     skills::{Problem, Skill},
@@ -82,6 +83,14 @@ pub enum Event {
         turn: u32,
         /// All of them, in order.
         tools: Vec<ToolDefinition>,
+    },
+    /// An MCP server was reached, has other tools, or does not work.
+    Mcp {
+        /// The last turn before; 0 before the first request.
+        turn: u32,
+        /// Which server, and what is new.
+        #[serde(flatten)]
+        news: News,
     },
     /// A skill goes on in a conversation of its own: what follows, up to the call's result, belongs to it.
     Fork {

@@ -45,7 +45,7 @@ impl Session<'_> {
         self.note(Event::Fork { turn, id: call.id.clone(), skill: skill.name.clone() });
         let tools = self.parts.tools.subset(|name| name != SKILL && skill.allows(name));
         let left = self.turn_limit.saturating_sub(self.tally.turns);
-        let parts = Parts { tools: &tools, skills: None, ..self.parts };
+        let parts = Parts { tools: &tools, skills: None, mcp: None, ..self.parts };
         let mut apart = Session::with_tally(parts, self.instructions().to_owned(), self.tally);
         // Boxed: a conversation inside a conversation.
         let ended = Box::pin(apart.work(text, left)).await;

@@ -17,6 +17,7 @@ use calls::Call;
 use context::Context;
 
 use crate::{
+    mcp::Servers,
     model::{
         ChatRequest, Completion, Message, ModelClient, ModelError, Notice, ToolDefinition, Usage,
         profile::Profile,
@@ -45,6 +46,8 @@ pub struct Parts<'a> {
     pub tools: &'a Registry,
     /// The skills that it may use.
     pub skills: Option<&'a Skills>,
+    /// The servers whose tools may change.
+    pub mcp: Option<&'a Servers>,
     /// What every call of the model carries for traces.
     pub trace: &'a Trace,
     /// What it may use up.
@@ -178,8 +181,24 @@ impl<'a> Session<'a> {
         self.messages.push(Message::User { content: text.to_owned() });
     }
 
+    /// Takes in what is new about MCP servers, so that the next request offers the tools that there are.
+    async fn refresh(&mut self) {
+        let Some(mcp) = self.parts.mcp else { return };
+        let turn = self.tally.turns;
+        for news in mcp.refresh(self.parts.tools).await {
+            self.parts.progress.line(&news.to_string());
+            self.note(Event::Mcp { turn, news });
+        }
+        let definitions = self.parts.tools.definitions(self.parts.profile.brief);
+        if definitions != self.definitions {
+            self.note(Event::Tools { turn, tools: definitions.clone() });
+            self.definitions = definitions;
+        }
+    }
+
     /// Asks once and takes in the answer; returns the calls in it, or the limit that is reached.
     async fn turn(&mut self) -> Result<Result<Vec<Call>, Ending>, ModelError> {
+        self.refresh().await;
         self.make_room().await?;
         let turn = self.tally.turns + 1;
         let start = Instant::now();

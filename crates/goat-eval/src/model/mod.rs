@@ -7,7 +7,7 @@ mod assemble;
 mod client;
 mod dialect;
 mod error;
-mod hosts;
+pub(crate) mod hosts;
 mod lenient;
 mod message;
 pub mod price;

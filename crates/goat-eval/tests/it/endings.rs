@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::support::{Agent, Model, Reply};
+use crate::support::{Agent, Model, Reply, wait_for};
 
 fn bash(command: &str) -> (&'static str, String) {
     ("Bash", json!({"command": command}).to_string())
 }
 
 /// Whether a process runs; one that only waits to be reaped does not.
-fn runs(pid: &str) -> bool {
+pub(crate) fn runs(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
@@ -139,14 +139,4 @@ async fn help_and_version_go_to_stdout() {
     );
     let run = Agent::at("").args(&["--version"]).run().await;
     assert_eq!(run.stdout, concat!("goat-eval ", env!("CARGO_PKG_VERSION"), "\n"));
-}
-
-async fn wait_for(path: &std::path::Path) -> String {
-    for _ in 0..3_000 {
-        match std::fs::read_to_string(path) {
-            Ok(text) if text.ends_with('\n') => return text,
-            _ => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    }
-    panic!("{} was never written", path.display());
 }

@@ -4,6 +4,8 @@
 mod conversation;
 mod endings;
 mod failures;
+mod foreign;
+mod mcp;
 mod multi_turn;
 mod secrets;
 mod skills;

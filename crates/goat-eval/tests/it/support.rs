@@ -379,3 +379,14 @@ fn stable_text(text: &str, workspace: &Path) -> String {
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| text + "tool_output [id]" + part.get(12..).unwrap_or_default())
 }
+
+/// The content of a file, as soon as it ends with a line break.
+pub(crate) async fn wait_for(path: &Path) -> String {
+    for _ in 0..3_000 {
+        match std::fs::read_to_string(path) {
+            Ok(text) if text.ends_with('\n') => return text,
+            _ => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+    }
+    panic!("{} was never written", path.display());
+}

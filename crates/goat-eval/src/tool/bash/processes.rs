@@ -74,6 +74,27 @@ impl Processes {
         Ok((child, capture))
     }
 
+    /// Starts a program that serves: with both ends of a conversation, in a process group of its own, and with
+    /// variables besides those that commands get.
+    pub(crate) fn serve<'a>(
+        &self,
+        program: &str,
+        args: impl Iterator<Item = &'a str>,
+        env: impl Iterator<Item = (&'a str, &'a str)>,
+        cwd: Option<&Path>,
+    ) -> std::io::Result<Child> {
+        let mut process = Command::new(program);
+        process.args(args).env_clear().envs(self.environment.iter().cloned()).envs(env);
+        process.process_group(0);
+        process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(cwd) = cwd {
+            process.current_dir(cwd);
+        }
+        let child = process.spawn()?;
+        self.lock().waited.extend(child.id());
+        Ok(child)
+    }
+
     /// `bash` where the image has it, else `sh`.
     fn shell(&self) -> PathBuf {
         let path = self
@@ -108,7 +129,7 @@ impl Processes {
     }
 
     /// A command has been waited for.
-    pub(super) fn forget(&self, pid: Option<u32>) {
+    pub(crate) fn forget(&self, pid: Option<u32>) {
         if let Some(pid) = pid {
             self.lock().waited.remove(&pid);
         }
@@ -148,6 +169,8 @@ impl Processes {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        // Whoever ended since the last look.
+        while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
         self.lock().logs = None;
     }
 
