@@ -64,10 +64,11 @@ impl Listening {
         let mut command = Command::new("node");
         command.arg(script("server-everything")).arg(transport).env("PORT", "0");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap();
+        let mut server = Listening { child: command.spawn().unwrap(), port: 0 };
         for _ in 0..3_000 {
-            if let Some(port) = listening_port(child.id()) {
-                return Listening { child, port };
+            if let Some(port) = listening_port(server.child.id()) {
+                server.port = port;
+                return server;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
