@@ -5,11 +5,13 @@
 
 use std::{
     cell::RefCell,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -286,7 +288,7 @@ impl Transcript {
             if let Some(directory) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
                 fs::create_dir_all(directory)?;
             }
-            File::create(path)
+            create_regular(path)
         });
         Ok(Transcript { file: RefCell::new(file.transpose()?), redactor })
     }
@@ -302,6 +304,22 @@ impl Transcript {
         }
         written
     }
+}
+
+/// Begins a file anew. What is no file is refused: opening a pipe would wait for its other side, before
+/// any time-out counts.
+fn create_regular(path: &Path) -> io::Result<File> {
+    let not_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(not_waiting)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
 }
 
 #[cfg(test)]
@@ -332,6 +350,19 @@ mod tests {
         let line: Line = serde_json::from_str(&text).unwrap();
         let Event::ToolResult { output, .. } = line.event else { panic!("{text}") };
         assert_eq!(output, "the key is [redacted]\nend");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let create = || Transcript::create(Some(&pipe), Redactor::default());
+        assert!(create().is_err(), "a pipe that nobody reads");
+        let read = OFlags::NONBLOCK.bits().cast_signed();
+        let _reader = OpenOptions::new().read(true).custom_flags(read).open(&pipe).unwrap();
+        assert_eq!(create().unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
