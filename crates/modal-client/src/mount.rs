@@ -51,7 +51,7 @@ pub(crate) struct LocalFiles(Vec<LocalItem>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LocalItem {
-    File { path: PathBuf, remote: String },
+    File { path: PathBuf, remote: String, mode: Option<u32> },
     Tree { root: PathBuf, remote: String, ignore: IgnoreRules },
 }
 
@@ -62,7 +62,12 @@ impl LocalFiles {
             path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let remote =
             if remote.ends_with('/') { format!("{remote}{name}") } else { remote.to_owned() };
-        Self(vec![LocalItem::File { path, remote }])
+        Self(vec![LocalItem::File { path, remote, mode: None }])
+    }
+
+    /// A program: executable, whatever this machine says of the file.
+    fn program(path: PathBuf, remote: String) -> Self {
+        Self(vec![LocalItem::File { path, remote, mode: Some(0o755) }])
     }
 
     pub(crate) fn tree(root: PathBuf, remote: String) -> Self {
@@ -77,7 +82,11 @@ impl LocalFiles {
         let mut found = Vec::new();
         for item in &self.0 {
             match item {
-                LocalItem::File { path, remote } => found.push(local::file(path, remote)?),
+                LocalItem::File { path, remote, mode } => {
+                    let file = local::file(path, remote)?;
+                    let mode = mode.unwrap_or(file.mode);
+                    found.push(LocalFile { mode, ..file });
+                }
                 LocalItem::Tree { root, remote, ignore } => {
                     found.extend(local::tree(root, remote, ignore)?);
                 }
@@ -115,6 +124,13 @@ impl MountUpload {
     /// A local file, to be at the absolute path `remote`, with its mode.
     pub fn file(mut self, path: impl Into<PathBuf>, remote: impl AsRef<str>) -> Self {
         self.files.0.extend(LocalFiles::file(path.into(), remote.as_ref()).0);
+        self
+    }
+
+    /// A local program, to be at the absolute path `remote`, with mode 0755 whatever its own is:
+    /// archives and artefacts of CI lose it.
+    pub fn program(mut self, path: impl Into<PathBuf>, remote: impl Into<String>) -> Self {
+        self.files.0.extend(LocalFiles::program(path.into(), remote.into()).0);
         self
     }
 
@@ -310,5 +326,23 @@ pub(crate) fn global_request(name: &str) -> api::MountGetOrCreateRequest {
         deployment_name: name.to_owned(),
         namespace: api::DeploymentNamespace::Global.into(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_is_executable_and_a_file_is_as_it_is() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
+        let mut files = LocalFiles::file(file.path().to_owned(), "/a");
+        files.0.extend(LocalFiles::program(file.path().to_owned(), "/b".to_owned()).0);
+        let modes: Vec<_> = files.find().unwrap().iter().map(|file| file.mode).collect();
+        assert_eq!(modes, [0o640, 0o755]);
     }
 }
