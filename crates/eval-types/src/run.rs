@@ -82,6 +82,9 @@ pub struct Run {
     pub parallel: usize,
     /// What the backend took instead of what was asked for, one line each.
     pub substitutions: Vec<String>,
+    /// Why it ended before all its trials did; absent where nothing kept it from them.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 impl Run {

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use eval_types::RunId;
 
+use crate::cause;
+
 /// A cause whose type is no promise of this crate.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,6 +51,14 @@ pub enum Error {
         /// What the object store said.
         source: BoxError,
     },
+    /// A file is not there.
+    #[error("there is no `{location}` in the results")]
+    NoFile {
+        /// Where.
+        location: String,
+        /// What the object store said.
+        source: BoxError,
+    },
     /// A file is not a result.
     #[error("`{location}` is no result file")]
     Malformed {
@@ -72,17 +82,11 @@ pub enum Error {
 impl Error {
     /// Whether the thing asked for does not exist.
     pub fn is_not_found(&self) -> bool {
-        match self {
-            Self::NoRun { .. } => true,
-            Self::File { source, .. } => source
-                .downcast_ref::<object_store::Error>()
-                .is_some_and(|error| matches!(error, object_store::Error::NotFound { .. })),
-            _ => false,
-        }
+        matches!(self, Self::NoRun { .. } | Self::NoFile { .. })
     }
 
     pub(crate) fn index(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| Self::Index { doing, source: source.into() }
+        move |source| Self::Index { doing, source: cause::of_sqlx(source) }
     }
 
     pub(crate) fn file(
@@ -90,7 +94,12 @@ impl Error {
         location: &impl ToString,
     ) -> impl FnOnce(object_store::Error) -> Self {
         let location = location.to_string();
-        move |source| Self::File { doing, location, source: source.into() }
+        move |source| match source {
+            source @ object_store::Error::NotFound { .. } => {
+                Self::NoFile { location, source: cause::of_store(source) }
+            }
+            source => Self::File { doing, location, source: cause::of_store(source) },
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The layout of the results, over any object store.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use eval_types::{Run, RunId, Trial, TrialKey};
@@ -12,8 +12,11 @@ use crate::{
     format::{SummaryFile, TrialFile, pretty},
 };
 
-/// Files of runs: `<run>/summary.json`, `<run>/<task>-<variant>.json` and, below
-/// `<run>/<task>-<variant>/`, what the agent and the runner left.
+/// The mark of a run that ended.
+const SUMMARY: &str = "summary.json";
+
+/// Files of runs: `<run>/summary.json`, `<run>/<task>-<variant>.json`, below `<run>/<task>-<variant>/`
+/// what the agent of the last attempt left, and below `attempt-<n>/` in there what each one left.
 #[derive(Clone, Debug)]
 pub struct RunFiles {
     store: Arc<dyn ObjectStore>,
@@ -59,6 +62,23 @@ impl RunFiles {
         artifact: &Artifact,
     ) -> Result<String> {
         let location = Path::from_iter([run.as_str(), &trial.to_string(), &artifact.name]);
+        self.put(location, artifact).await
+    }
+
+    /// Writes a file of one attempt at a trial, in the attempt's own directory, and says where it lies.
+    pub async fn put_attempt_artifact(
+        &self,
+        run: &RunId,
+        trial: &TrialKey,
+        attempt: u32,
+        artifact: &Artifact,
+    ) -> Result<String> {
+        let (trial, attempt) = (trial.to_string(), format!("attempt-{attempt}"));
+        let location = Path::from_iter([run.as_str(), &trial, &attempt, &artifact.name]);
+        self.put(location, artifact).await
+    }
+
+    async fn put(&self, location: Path, artifact: &Artifact) -> Result<String> {
         let put = self.store.put(&location, artifact.contents.clone().into()).await;
         put.map_err(Error::file("write", &location))?;
         Ok(location.to_string())
@@ -66,7 +86,7 @@ impl RunFiles {
 
     /// Writes the summary: the mark of a run that ended.
     pub async fn put_summary(&self, run: &Run, trials: &[Trial]) -> Result<()> {
-        let location = Path::from_iter([run.id.as_str(), "summary.json"]);
+        let location = Path::from_iter([run.id.as_str(), SUMMARY]);
         self.put_json(&location, &SummaryFile::new(run, trials)).await
     }
 
@@ -91,7 +111,7 @@ impl RunFiles {
 
     /// Reads a run; without a summary, from its single files.
     pub async fn run(&self, run: &str) -> Result<StoredRun> {
-        let location = Path::from_iter([run, "summary.json"]);
+        let location = Path::from_iter([run, SUMMARY]);
         match self.get(&location).await {
             Ok(bytes) => {
                 let summary = SummaryFile::parse(location.as_ref(), &bytes)?;
@@ -102,22 +122,47 @@ impl RunFiles {
         }
     }
 
-    async fn run_from_trials(&self, run: &str) -> Result<StoredRun> {
+    /// The trials of a run that were written, by their own files, and why others can't be read.
+    pub async fn trials(&self, run: &str) -> Result<(Vec<TrialFile>, Vec<Error>)> {
         let prefix = Path::from(run);
         let listed = self.store.list_with_delimiter(Some(&prefix)).await;
         let listed = listed.map_err(Error::file("list", &prefix))?;
-        let mut stored = StoredRun::default();
-        stored.summary.run_id = run.to_owned();
+        let (mut trials, mut unreadable) = (Vec::new(), Vec::new());
         for object in listed.objects {
-            if object.location.extension() != Some("json") {
+            let is_trial = object.location.extension() == Some("json")
+                && object.location.filename() != Some(SUMMARY);
+            if !is_trial {
                 continue;
             }
             let bytes = self.get(&object.location).await?;
             match TrialFile::parse(object.location.as_ref(), &bytes) {
-                Ok(trial) => stored.summary.results.push(trial),
-                Err(error) => stored.unreadable.push(error),
+                Ok(trial) => trials.push(trial),
+                Err(error) => unreadable.push(error),
             }
         }
+        Ok((trials, unreadable))
+    }
+
+    /// Copies every file of a run that the other place lacks, or has in another size.
+    pub async fn copy_missing(&self, run: &str, to: &Self) -> Result<()> {
+        let there: HashMap<String, u64> = to.sizes(run).await?.into_iter().collect();
+        for (location, size) in self.sizes(run).await? {
+            if there.get(&location) == Some(&size) {
+                continue;
+            }
+            let location = Path::from(location);
+            let contents = self.get(&location).await?;
+            let put = to.store.put(&location, contents.into()).await;
+            put.map_err(Error::file("write", &location))?;
+        }
+        Ok(())
+    }
+
+    async fn run_from_trials(&self, run: &str) -> Result<StoredRun> {
+        let prefix = Path::from(run);
+        let mut stored = StoredRun::default();
+        stored.summary.run_id = run.to_owned();
+        (stored.summary.results, stored.unreadable) = self.trials(run).await?;
         if stored.summary.results.is_empty() && stored.unreadable.is_empty() {
             return Err(self.missing(run, &prefix).await);
         }

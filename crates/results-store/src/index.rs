@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use eval_types::{Outcome, Run, RunId, Trial, TrialKey};
+use eval_types::{Attempt, Outcome, Run, RunId, Trial, TrialKey};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{
@@ -10,7 +10,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    cause::{self, Cause},
+};
 
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(20);
@@ -41,6 +44,15 @@ pub struct OpenAttempt {
     pub sandbox: String,
 }
 
+/// An attempt as far as the index knows it, whose trial may never have been written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TriedAttempt {
+    /// Which trial.
+    pub key: TrialKey,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
 impl Index {
     /// Opens the file, makes it where there is none, and brings it up to date.
     pub async fn open(path: &Path) -> Result<Self> {
@@ -52,12 +64,14 @@ impl Index {
             .busy_timeout(BUSY)
             .foreign_keys(true);
         let failed =
-            |source: sqlx::Error| Error::OpenIndex { path: path.to_owned(), source: source.into() };
+            |source| Error::OpenIndex { path: path.to_owned(), source: cause::of_sqlx(source) };
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
         let pool = pool.map_err(failed)?;
         let migrated = sqlx::migrate!().run(&pool).await;
-        migrated
-            .map_err(|source| Error::OpenIndex { path: path.to_owned(), source: source.into() })?;
+        migrated.map_err(|source| Error::OpenIndex {
+            path: path.to_owned(),
+            source: Cause(source.into()).into(),
+        })?;
         Ok(Self { pool })
     }
 
@@ -78,6 +92,35 @@ impl Index {
         .await
         .map_err(Error::index("write"))?;
         Ok(())
+    }
+
+    /// Writes the trials that a run is to make, each as it is where nothing becomes of it.
+    pub async fn plan(&self, run: &RunId, trials: &[Trial]) -> Result<()> {
+        let mut all = self.pool.begin().await.map_err(Error::index("write"))?;
+        for trial in trials {
+            sqlx::query(
+                "INSERT INTO planned (run_id, task, variant, epoch, record) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(run.as_str())
+            .bind(trial.key.task.as_str())
+            .bind(trial.key.variant.name())
+            .bind(trial.key.epoch)
+            .bind(json(trial)?)
+            .execute(&mut *all)
+            .await
+            .map_err(Error::index("write"))?;
+        }
+        all.commit().await.map_err(Error::index("write"))
+    }
+
+    /// The trials that a run was to make, in its order.
+    pub async fn planned(&self, run: &RunId) -> Result<Vec<Trial>> {
+        let rows = sqlx::query("SELECT record FROM planned WHERE run_id = ? ORDER BY rowid")
+            .bind(run.as_str())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(Error::index("read"))?;
+        rows.iter().map(|row| record("planned trial", row)).collect()
     }
 
     /// Writes that an attempt has a sandbox, before anything runs in it.
@@ -175,6 +218,17 @@ impl Index {
         Ok(())
     }
 
+    /// Writes what is known of a run by now. It stays among the unfinished ones.
+    pub async fn update(&self, run: &Run) -> Result<()> {
+        sqlx::query("UPDATE runs SET record = ? WHERE id = ?")
+            .bind(json(run)?)
+            .bind(run.id.as_str())
+            .execute(&self.pool)
+            .await
+            .map_err(Error::index("write"))?;
+        Ok(())
+    }
+
     /// Runs, newest first.
     pub async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {
         let rows = sqlx::query("SELECT record FROM runs ORDER BY started_at DESC, id DESC LIMIT ?")
@@ -237,6 +291,21 @@ impl Index {
         open.collect()
     }
 
+    /// Attempts of a run that had a sandbox, in order. One whose end was never written was cancelled
+    /// by the end of its process.
+    pub async fn attempts(&self, id: &RunId) -> Result<Vec<TriedAttempt>> {
+        let rows = sqlx::query(
+            "SELECT json_object('task', task, 'variant', variant, 'epoch', epoch) AS record,
+                    number, sandbox, started_at, outcome
+             FROM attempts WHERE run_id = ? ORDER BY task, variant, epoch, number",
+        )
+        .bind(id.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(Error::index("read"))?;
+        rows.iter().map(tried).collect()
+    }
+
     async fn outcomes(&self, id: &RunId) -> Result<std::collections::BTreeMap<String, usize>> {
         let rows = sqlx::query(
             "SELECT outcome, count(*) AS n FROM trials WHERE run_id = ? GROUP BY outcome",
@@ -252,6 +321,24 @@ impl Index {
         });
         pairs.collect()
     }
+}
+
+fn tried(row: &sqlx::sqlite::SqliteRow) -> Result<TriedAttempt> {
+    let read = Error::index;
+    let outcome: Option<String> = row.try_get("outcome").map_err(read("read"))?;
+    let outcome = outcome.and_then(|name| Outcome::from_name(&name, None));
+    let started_at: String = row.try_get("started_at").map_err(read("read"))?;
+    let attempt = Attempt {
+        number: row.try_get("number").map_err(read("read"))?,
+        sandbox: Some(row.try_get("sandbox").map_err(read("read"))?),
+        outcome: outcome.unwrap_or(Outcome::Cancelled),
+        reason: None,
+        started_at: started_at.parse().unwrap_or_default(),
+        elapsed_s: 0.0,
+        exit_code: None,
+        cleanup_error: None,
+    };
+    Ok(TriedAttempt { key: record("trial's name", row)?, attempt })
 }
 
 fn count(n: usize) -> i64 {

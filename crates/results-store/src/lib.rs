@@ -9,6 +9,7 @@
 //!
 //! The crate knows nothing of Modal: whoever wants a volume hands in an object store that is one.
 
+mod cause;
 mod error;
 mod files;
 pub mod format;
@@ -17,5 +18,5 @@ mod index;
 pub use crate::{
     error::{Error, Result},
     files::{Artifact, RunFiles, StoredRun},
-    index::{Index, OpenAttempt, RunRow},
+    index::{Index, OpenAttempt, RunRow, TriedAttempt},
 };

@@ -30,6 +30,7 @@ fn run() -> Run {
         total_trials: 1,
         parallel: 4,
         substitutions: vec![],
+        error: None,
     }
 }
 

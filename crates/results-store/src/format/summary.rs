@@ -95,6 +95,9 @@ pub struct SummaryFile {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<String>,
+    /// Why the run ended before all its trials did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Fields that this version does not know, kept as they are.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -140,6 +143,7 @@ impl SummaryFile {
             substitutions: run.substitutions.clone(),
             started_at: Some(run.started_at.to_string()),
             finished_at: run.finished_at.map(|time| time.to_string()),
+            error: run.error.clone(),
             ..Self::default()
         }
     }

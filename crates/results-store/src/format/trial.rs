@@ -1,6 +1,8 @@
 //! `<task>-<variant>.json`.
 
-use eval_types::{Attempt, ModelSource, Outcome, TokenUsage, Trial, Variant, Verification};
+use eval_types::{
+    Attempt, ModelSource, Outcome, TokenUsage, Trial, TrialKey, Variant, Verification,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -106,6 +108,29 @@ impl TrialFile {
     pub fn variant(&self) -> Variant {
         let named = self.variant_name.as_deref().and_then(Variant::from_name);
         named.unwrap_or_else(|| Variant::of(self.skills_enabled, self.mcp_enabled))
+    }
+
+    /// The trial that this was written of; none in files of older versions, which know less.
+    pub fn to_trial(&self) -> Option<Trial> {
+        let task = self.id.parse().ok()?;
+        Some(Trial {
+            key: TrialKey { task, variant: self.variant(), epoch: self.epoch },
+            prompt: self.prompt.clone(),
+            model: self.model.clone(),
+            model_source: self.model_source?,
+            output: self.output.clone(),
+            stderr: self.stderr.clone(),
+            exit_code: i32::try_from(self.exit_code).ok().filter(|code| *code != -1),
+            outcome: self.outcome(),
+            reason: self.reason.clone(),
+            verification: self.verification.clone(),
+            started_at: self.started_at.as_ref()?.parse().ok()?,
+            elapsed_s: self.elapsed_s,
+            total_s: self.total_s?,
+            turns: self.turns,
+            usage: self.usage,
+            attempts: self.attempts.clone(),
+        })
     }
 
     /// Reads a file of any version.
