@@ -2,19 +2,23 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use modal_client::{Client, Config, Environ, Volume};
+use async_trait::async_trait;
+use modal_client::{Client, Config, Environ};
 use results_store::RunFiles;
 use sandbox_runner::{
-    Network, SandboxBackend,
+    Error, Network, SandboxBackend,
     agent::AgentBinary,
-    backend::modal::{ModalBackend, ModalConfig},
+    backend::modal::{Connect, ModalBackend, ModalConfig},
     relay::RelayServer,
 };
+use tokio::sync::Mutex;
 
-use crate::{context::Context, target::Target, volume_store::VolumeStore};
+use crate::{
+    context::Context, local_server::LocalServer, target::Target, volume_store::VolumeStore,
+};
 
 /// Volume of results.
-const RESULTS: &str = "goat-results";
+pub(crate) const RESULTS: &str = "goat-results";
 
 /// What commands ask of sandboxes.
 #[derive(clap::Args, Clone, Debug)]
@@ -52,41 +56,106 @@ fn cores(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A target, connected to when somebody asks, and again where its server was lost and came back.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    /// This machine's server; none for Modal's.
+    local: Option<LocalServer>,
+    environment: String,
+    current: Arc<Mutex<Option<Current>>>,
+}
+
+struct Current {
+    client: Client,
+    server: Option<RelayServer>,
+}
+
+impl Connection {
+    /// To the command's target, in that environment.
+    pub(crate) fn new(context: &Context, environment: &str) -> Self {
+        let local = match context.choice.target {
+            Target::Local => Some(LocalServer::of(context)),
+            Target::Modal => None,
+        };
+        Self { local, environment: environment.to_owned(), current: Arc::default() }
+    }
+
+    /// This machine's server; none for Modal's.
+    pub(crate) fn local(&self) -> Option<&LocalServer> {
+        self.local.as_ref()
+    }
+
+    /// A client whose server is there, started where it is this machine's and none runs.
+    pub(crate) async fn connected(&self) -> anyhow::Result<Client> {
+        let mut current = self.current.lock().await;
+        let server = match &self.local {
+            Some(local) => Some(local.ensure_running().await?),
+            None => None,
+        };
+        let url = |server: &Option<RelayServer>| server.as_ref().map(|server| server.url.clone());
+        match &*current {
+            Some(current) if url(&current.server) == url(&server) => Ok(current.client.clone()),
+            _ => {
+                let client = self.connect(server.as_ref()).await?;
+                *current = Some(Current { client: client.clone(), server });
+                Ok(client)
+            }
+        }
+    }
+
+    async fn connect(&self, server: Option<&RelayServer>) -> anyhow::Result<Client> {
+        let config = match server {
+            Some(server) => {
+                let secret = server.token_secret.expose().to_owned();
+                Config::new(&server.url, &server.token_id, secret)
+            }
+            None => Config::from_env_and_file(&Environ::from_pairs(std::env::vars()))?,
+        };
+        Ok(Client::connect(config).await?.with_environment(&self.environment))
+    }
+
+    /// Results on the volume.
+    pub(crate) fn volume_files(&self) -> RunFiles {
+        RunFiles::new(Arc::new(VolumeStore::new(self.clone())))
+    }
+
+    /// What ends sandboxes, and can make none: it has no agent for them.
+    pub(crate) fn sweeper(&self) -> ModalBackend {
+        let volume = RESULTS.to_owned();
+        let config = ModalConfig { image: None, cpu: None, memory_mib: None, agent: None, volume };
+        ModalBackend::new(self.clone(), config)
+    }
+}
+
+#[async_trait]
+impl Connect for Connection {
+    async fn client(&self) -> sandbox_runner::Result<Client> {
+        self.connected().await.map_err(|error| Error::backend("reach the target", error))
+    }
+}
+
 /// A target that answers.
 pub(crate) struct Connected {
     /// Makes sandboxes.
     pub(crate) backend: Arc<dyn SandboxBackend>,
-    /// Where a relay can be registered: the local server.
-    pub(crate) relay: Option<RelayServer>,
-    volume: Volume,
-}
-
-impl Connected {
-    /// Results on the volume.
-    pub(crate) fn volume_files(&self) -> RunFiles {
-        RunFiles::new(Arc::new(VolumeStore::new(self.volume.clone())))
-    }
+    /// The way to it.
+    pub(crate) connection: Connection,
 }
 
 /// Connects to the target, starting the local server where none runs.
 pub(crate) async fn client(context: &Context) -> anyhow::Result<(Client, Option<RelayServer>)> {
-    let (config, relay) = match context.choice.target {
-        Target::Local => {
-            let server = crate::cmd::local::ensure_running(context).await?;
-            let secret = server.token_secret.expose().to_owned();
-            (Config::new(&server.url, &server.token_id, secret), Some(server))
-        }
-        Target::Modal => (Config::from_env_and_file(&Environ::from_pairs(std::env::vars()))?, None),
-    };
-    let client = Client::connect(config).await?.with_environment(&context.environment);
-    Ok((client, relay))
+    let connection = Connection::new(context, &context.environment);
+    let client = connection.connected().await?;
+    let server = connection.current.lock().await.take().and_then(|current| current.server);
+    Ok((client, server))
 }
 
 /// Results on the target's volume, without anything for sandboxes.
 pub(crate) async fn volume_files(context: &Context) -> anyhow::Result<RunFiles> {
-    let (client, _) = client(context).await?;
-    let volume = client.volume(RESULTS).await?;
-    Ok(RunFiles::new(Arc::new(VolumeStore::new(volume))))
+    let connection = Connection::new(context, &context.environment);
+    // That the target or the volume is not there is said at once and by name.
+    connection.connected().await?.volume(RESULTS).await?;
+    Ok(connection.volume_files())
 }
 
 /// Everything that a run needs of its target.
@@ -95,16 +164,17 @@ pub(crate) async fn connect(
     args: &SandboxArgs,
     agent: &AgentBinary,
 ) -> anyhow::Result<Connected> {
-    let (client, relay) = client(context).await?;
+    let connection = Connection::new(context, &context.environment);
+    let client = connection.connected().await?;
     client.environments().get_or_create(&context.environment).await?;
-    let volume = client.volume(RESULTS).create_if_missing().await?;
+    client.volume(RESULTS).create_if_missing().await?;
     let config = ModalConfig {
         image: args.image.clone(),
         cpu: args.cpu,
         memory_mib: args.memory,
         agent: Some(agent.path.clone()),
-        volume: volume.clone(),
+        volume: RESULTS.to_owned(),
     };
-    let backend = Arc::new(ModalBackend::new(client, config));
-    Ok(Connected { backend, relay, volume })
+    let backend = Arc::new(ModalBackend::new(connection.clone(), config));
+    Ok(Connected { backend, connection })
 }

@@ -146,6 +146,7 @@ mod tests {
             total_trials: 3,
             parallel: 4,
             substitutions: vec![],
+            error: None,
         };
         let elapsed = Duration::from_millis(76_100);
         let report = Report { trials, cancelled: false, elapsed, failures: vec![] };

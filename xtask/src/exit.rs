@@ -21,15 +21,22 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "\
 Exit codes: 0 all well, 1 a task or a check failed, 2 wrong usage, 3 infrastructure, 130 cancelled";
 
+impl Exit {
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Infrastructure => 3,
+            Self::Cancelled => 130,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::Infrastructure => 3,
-            Exit::Cancelled => 130,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -59,6 +66,8 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
                         | Runner::NoTasks { .. }
                         | Runner::BadTask { .. }
                         | Runner::DuplicateTrial { .. }
+                        | Runner::TooLong { .. }
+                        | Runner::WiderNetwork { .. }
                         | Runner::ModelUrl { .. }
                         | Runner::ModelUrlParts { .. }
                         | Runner::KeyCharacters

@@ -7,12 +7,13 @@ use eval_types::ModelSource;
 use llm_replay::{ReplayConfig, ReplayServer};
 use sandbox_runner::{
     ModelAccess, Secret,
-    relay::{Direct, Registration, Relay, RelayServer, Relayed, Upstream},
+    relay::{Direct, Registration, Relay, Relayed, Upstream},
 };
 
 use crate::{
     context::Context,
     exit::UsageError,
+    local_server::LocalServer,
     target::{Process, Surroundings as _, Target},
 };
 
@@ -107,10 +108,10 @@ impl Model {
     /// How sandboxes reach it: through a relay where there is a local server, else by its address.
     pub(crate) async fn access(
         &self,
-        relay: Option<RelayServer>,
+        local: Option<LocalServer>,
     ) -> anyhow::Result<Arc<dyn ModelAccess>> {
         let upstream = self.upstream.clone();
-        let Some(server) = relay else { return Ok(Arc::new(Direct { upstream })) };
+        let Some(server) = local else { return Ok(Arc::new(Direct { upstream })) };
         let relay = Relay::start(upstream).await?;
         let registration = Some(Registration::new(server, relay.address()).await?);
         Ok(Arc::new(Relayed { relay, registration }))

@@ -44,6 +44,14 @@ impl State {
         Ok(Index::open(&directory.join("index.sqlite")).await?)
     }
 
+    /// Opens the index of runs; none where no run was ever made here.
+    pub(crate) async fn existing_index(&self) -> anyhow::Result<Option<Index>> {
+        match self.root.join("results/index.sqlite").exists() {
+            true => self.index().await.map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Files of runs, this machine's copy.
     pub(crate) fn files(&self) -> anyhow::Result<RunFiles> {
         let directory = self.private("results")?.join("files");

@@ -1,6 +1,6 @@
 //! A Modal volume as an object store, so that results can be written to it and read from it.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,30 +11,68 @@ use object_store::{
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     Result, path::Path,
 };
+use tokio::sync::Mutex;
 
-/// The volume. Writes are whole files; there are no multipart uploads and no versions.
+use crate::backend::{Connection, RESULTS};
+
+/// The volume of results. Writes are whole files; there are no multipart uploads and no versions.
 #[derive(Clone)]
 pub(crate) struct VolumeStore {
-    volume: Volume,
+    connection: Connection,
+    /// The volume on the server that was there last.
+    volume: Arc<Mutex<Option<Volume>>>,
 }
 
 const STORE: &str = "ModalVolume";
 
 impl VolumeStore {
-    pub(crate) fn new(volume: Volume) -> Self {
-        Self { volume }
+    /// Nothing is asked before something is read or written.
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, volume: Arc::default() }
+    }
+
+    async fn volume(&self) -> Result<Volume> {
+        let mut volume = self.volume.lock().await;
+        match &*volume {
+            Some(volume) => Ok(volume.clone()),
+            None => {
+                let client = self.connection.connected().await.map_err(Unreachable);
+                let found = client.map_err(generic)?.volume(RESULTS).create_if_missing().await;
+                Ok(volume.insert(found.map_err(generic)?).clone())
+            }
+        }
+    }
+
+    /// Writes a file. Where the server was lost it is found anew, once: writing the same again is
+    /// the same.
+    async fn upload(&self, location: &Path, bytes: Bytes, overwrite: bool) -> Result<()> {
+        let mut is_first = true;
+        loop {
+            let volume = self.volume().await?;
+            let upload = volume.upload().bytes(bytes.clone(), absolute(location));
+            match upload.overwrite(overwrite).await {
+                Err(error) if error.is_transient() && is_first => {
+                    tracing::debug!(%error, "the volume is looked up again");
+                    self.volume.lock().await.take();
+                    is_first = false;
+                }
+                uploaded => {
+                    return uploaded.map(drop).map_err(|error| failed(location, error));
+                }
+            }
+        }
     }
 }
 
 impl fmt::Debug for VolumeStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VolumeStore").field("volume", &self.volume.name()).finish()
+        f.debug_struct("VolumeStore").field("volume", &RESULTS).finish_non_exhaustive()
     }
 }
 
 impl fmt::Display for VolumeStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "volume {}", self.volume.name())
+        write!(f, "volume {RESULTS}")
     }
 }
 
@@ -50,9 +88,7 @@ impl ObjectStore for VolumeStore {
             return Err(unsupported("conditional updates"));
         }
         let overwrite = opts.mode == PutMode::Overwrite;
-        let bytes = Bytes::from(payload);
-        let upload = self.volume.upload().bytes(bytes, absolute(location)).overwrite(overwrite);
-        upload.await.map_err(|error| failed(location, error))?;
+        self.upload(location, Bytes::from(payload), overwrite).await?;
         Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
     }
 
@@ -65,7 +101,7 @@ impl ObjectStore for VolumeStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let read = self.volume.read(absolute(location)).await;
+        let read = self.volume().await?.read(absolute(location)).await;
         let read = read.map_err(|error| failed(location, error))?;
         let meta = ObjectMeta {
             location: location.clone(),
@@ -93,12 +129,12 @@ impl ObjectStore for VolumeStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let volume = self.volume.clone();
+        let store = self.clone();
         let delete = move |location: Result<Path>| {
-            let volume = volume.clone();
+            let store = store.clone();
             async move {
                 let location = location?;
-                let removed = volume.remove(absolute(&location)).await;
+                let removed = store.volume().await?.remove(absolute(&location)).await;
                 removed.map_err(|error| failed(&location, error)).map(|()| location)
             }
         };
@@ -108,12 +144,16 @@ impl ObjectStore for VolumeStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let from = prefix.map_or_else(|| "/".to_owned(), absolute);
         let at = prefix.cloned().unwrap_or_default();
-        let entries = self.volume.list(from).recursive(true).stream();
-        let files = entries.try_filter(|entry| std::future::ready(entry.kind == EntryKind::File));
-        let metas = files.map(move |entry| match entry {
-            Ok(entry) => meta(&entry),
-            Err(error) => Err(failed(&at, error)),
-        });
+        let store = self.clone();
+        let listed = async move {
+            let entries = store.volume().await?.list(from).recursive(true).stream();
+            let is_file = |entry: &VolumeEntry| std::future::ready(entry.kind == EntryKind::File);
+            Ok::<_, Error>(entries.try_filter(is_file).map(move |entry| match entry {
+                Ok(entry) => meta(&entry),
+                Err(error) => Err(failed(&at, error)),
+            }))
+        };
+        let metas = stream::once(listed).try_flatten();
         // A prefix that does not exist has no objects.
         metas
             .filter(|meta| std::future::ready(!matches!(meta, Err(Error::NotFound { .. }))))
@@ -125,7 +165,7 @@ impl ObjectStore for VolumeStore {
         let at = prefix.cloned().unwrap_or_default();
         let mut listed =
             ListResult { common_prefixes: vec![], objects: vec![], extensions: Default::default() };
-        let entries = match self.volume.list(from).await {
+        let entries = match self.volume().await?.list(from).await {
             Ok(entries) => entries,
             Err(error) if error.is_not_found() => return Ok(listed),
             Err(error) => return Err(failed(&at, error)),
@@ -154,7 +194,7 @@ impl VolumeStore {
         if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
-        let read = self.volume.read(absolute(location)).range(range).await;
+        let read = self.volume().await?.read(absolute(location)).range(range).await;
         let read = read.map_err(|error| failed(location, error))?;
         Ok(read.into_stream().map_err(generic).boxed())
     }
@@ -188,6 +228,11 @@ fn failed(location: &Path, error: modal_client::Error) -> Error {
 fn generic(source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Generic { store: STORE, source: source.into() }
 }
+
+/// The target can't be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct Unreachable(anyhow::Error);
 
 fn unsupported(what: &str) -> Error {
     Error::NotSupported { source: format!("a volume has no {what}").into() }

@@ -41,6 +41,14 @@ impl Arch {
         }
     }
 
+    /// Debian's dynamic loader (glibc, `sysdeps/unix/sysv/linux/*/shlib-versions`).
+    fn glibc_loader(self) -> &'static str {
+        match self {
+            Self::Amd64 => "/lib64/ld-linux-x86-64.so.2",
+            Self::Arm64 => "/lib/ld-linux-aarch64.so.1",
+        }
+    }
+
     /// `e_machine` of an ELF header (System V ABI, registry of machine numbers).
     fn elf_machine(self) -> u16 {
         match self {
@@ -59,6 +67,8 @@ pub struct AgentBinary {
     pub sha256: String,
     /// Whether it needs nothing of the image: no dynamic loader.
     pub is_static: bool,
+    /// The dynamic loader that it needs, where it needs one.
+    pub loader: Option<String>,
 }
 
 impl AgentBinary {
@@ -72,14 +82,31 @@ impl AgentBinary {
             return Err(bad(format!("it is not built for {}", arch.name())));
         }
         let sha256 = hex::encode(Sha256::digest(&bytes));
-        Ok(Self { path: path.to_owned(), sha256, is_static: !elf.has_interpreter })
+        let (is_static, loader) = (elf.loader.is_none(), elf.loader);
+        Ok(Self { path: path.to_owned(), sha256, is_static, loader })
+    }
+
+    /// Refuses a program that the usual image has no loader for. What other images have is not known
+    /// before they are built.
+    pub fn for_image(self, image: Option<&str>, arch: Arch) -> Result<Self> {
+        match &self.loader {
+            Some(loader) if image.is_none() && loader != arch.glibc_loader() => {
+                let reason = format!(
+                    "it needs the loader `{loader}`, which the image has not: link it statically, or \
+                     give an --image that has it"
+                );
+                Err(Error::BadAgent { path: self.path, reason })
+            }
+            _ => Ok(self),
+        }
     }
 }
 
 /// As much of an ELF header as matters here.
 struct Elf {
     machine: u16,
-    has_interpreter: bool,
+    /// `PT_INTERP`: what loads it.
+    loader: Option<String>,
 }
 
 impl Elf {
@@ -93,13 +120,24 @@ impl Elf {
         let machine = u16_at(bytes, 18)?;
         let table = usize::try_from(u64_at(bytes, 32)?).ok()?;
         let (size, count) = (usize::from(u16_at(bytes, 54)?), usize::from(u16_at(bytes, 56)?));
-        let mut has_interpreter = false;
+        let mut loader = None;
         for entry in 0..count {
-            let kind = u32_at(bytes, table.checked_add(entry.checked_mul(size)?)?)?;
-            has_interpreter |= kind == PT_INTERP;
+            let header = table.checked_add(entry.checked_mul(size)?)?;
+            if u32_at(bytes, header)? == PT_INTERP {
+                loader = Some(text_at(bytes, header)?);
+            }
         }
-        is_program.then_some(Self { machine, has_interpreter })
+        is_program.then_some(Self { machine, loader })
     }
+}
+
+/// What a program header points at, up to its first NUL.
+fn text_at(bytes: &[u8], header: usize) -> Option<String> {
+    let from = usize::try_from(u64_at(bytes, header.checked_add(8)?)?).ok()?;
+    let size = usize::try_from(u64_at(bytes, header.checked_add(32)?)?).ok()?;
+    let text = bytes.get(from..from.checked_add(size)?)?;
+    let text = text.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -124,6 +162,12 @@ mod tests {
         let path = std::env::current_exe().unwrap();
         let agent = AgentBinary::open(&path, Arch::host().unwrap()).unwrap();
         assert!(!agent.is_static);
+        let mut other = agent.clone().for_image(None, Arch::host().unwrap()).unwrap();
+        other.loader = Some("/lib/ld-musl-x86_64.so.1".into());
+        let arch = Arch::host().unwrap();
+        assert!(other.clone().for_image(Some("alpine"), arch).is_ok());
+        let error = other.for_image(None, arch).unwrap_err();
+        assert!(error.to_string().contains("`/lib/ld-musl-x86_64.so.1`"), "{error}");
         assert_eq!(agent.sha256.len(), 64);
         let other = if Arch::host() == Some(Arch::Amd64) { Arch::Arm64 } else { Arch::Amd64 };
         let error = AgentBinary::open(&path, other).unwrap_err();

@@ -2,59 +2,37 @@
 //!
 //! ```json
 //! [{"id": "grep-search", "prompt": "Which file holds {{nonce}}?", "max_turns": 8, "timeout": 120,
+//!   "network": "llm",
 //!   "setup": {"files": {"a.txt": "nothing", "b.txt": "goat {{nonce}}"}},
 //!   "verify": {"command": "test -f b.txt", "timeout": 30, "answer_contains": "b.txt"}}]
 //! ```
 //!
 //! Only `prompt` is required. A task without `id` is `task-<n>`, n its position from 0. Times are
-//! seconds. `{{nonce}}` stands for a random value, another one in every trial. Unknown keys of a
+//! seconds. `network` can only narrow the run's. `{{nonce}}` stands for a random value, another one in every trial. Unknown keys of a
 //! task are ignored, since other tools have their own; in `setup` and `verify` they are errors,
 //! since a mistyped check would check nothing.
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::Value;
 
+use self::fields::Fields;
 use crate::{
     Error, Result,
     task::{Check, Task},
 };
 
+mod fields;
+
 /// How long a check may take that does not say it.
-const CHECK_TIMEOUT: f64 = 60.0;
-/// Longest time of a task: a day, Modal's limit for a sandbox.
-const LONGEST: f64 = 86_400.0;
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object with a `prompt`")]
-struct RawTask {
-    id: Option<String>,
-    prompt: String,
-    max_turns: Option<u32>,
-    timeout: Option<f64>,
-    setup: Option<RawSetup>,
-    verify: Option<RawVerify>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSetup {
-    #[serde(default)]
-    files: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawVerify {
-    command: Option<String>,
-    answer_contains: Option<String>,
-    timeout: Option<f64>,
-}
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Some editors begin a file with it (Unicode 16, section 23.8).
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads a file of tasks.
 pub fn read(path: &Path) -> Result<Vec<Task>> {
@@ -65,8 +43,9 @@ pub fn read(path: &Path) -> Result<Vec<Task>> {
 
 /// Parses a file of tasks; `path` is for messages alone.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Task>> {
-    let values: Vec<Value> = serde_json::from_slice(bytes)
-        .map_err(|source| Error::NotABenchmark { path: path.to_owned(), source })?;
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let values =
+        array(bytes).map_err(|source| Error::NotABenchmark { path: path.to_owned(), source })?;
     let mut seen = HashSet::new();
     let mut tasks = Vec::with_capacity(values.len());
     for (position, value) in values.into_iter().enumerate() {
@@ -83,27 +62,47 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
-fn task(position: usize, value: Value) -> Result<Task, String> {
-    let raw: RawTask = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    let id = raw.id.unwrap_or_else(|| format!("task-{position}"));
-    let id = id.parse().map_err(|error: eval_types::InvalidId| error.to_string())?;
-    if raw.prompt.trim().is_empty() {
-        return Err("its prompt is empty".to_owned());
+fn array(bytes: &[u8]) -> serde_json::Result<Vec<Value>> {
+    match serde_json::from_slice(bytes)? {
+        Value::Array(values) => Ok(values),
+        Value::Object(_) => Err(serde_json::Error::custom("it is an object")),
+        _ => Err(serde_json::Error::custom("it is a single value")),
     }
-    if raw.max_turns == Some(0) {
-        return Err("max_turns must be at least 1".to_owned());
-    }
-    let timeout = raw.timeout.map(|time| seconds("timeout", time)).transpose()?;
-    let files = raw.setup.map(|setup| setup.files).unwrap_or_default();
-    files.keys().try_for_each(|path| stays_inside(path))?;
-    let checks = raw.verify.map(checks).transpose()?.unwrap_or_default();
-    Ok(Task { id, prompt: raw.prompt, max_turns: raw.max_turns, timeout, files, checks })
 }
 
-fn checks(raw: RawVerify) -> Result<Vec<Check>, String> {
-    let timeout = seconds("verify.timeout", raw.timeout.unwrap_or(CHECK_TIMEOUT))?;
-    let command = raw.command.map(|command| Check::Command { command, timeout });
-    let answer = raw.answer_contains.map(Check::AnswerContains);
+fn task(position: usize, value: Value) -> Result<Task, String> {
+    let fields = Fields::of("a task", value)?;
+    let id = fields.text("id")?.unwrap_or_else(|| format!("task-{position}"));
+    let id = id.parse().map_err(|error: eval_types::InvalidId| error.to_string())?;
+    let prompt = fields.text("prompt")?.ok_or("it has no `prompt`")?;
+    if prompt.trim().is_empty() {
+        return Err("its prompt is empty".to_owned());
+    }
+    let max_turns = fields.whole("max_turns")?;
+    let timeout = fields.seconds("timeout")?;
+    let network = fields.text("network")?.map(|text| text.parse()).transpose()?;
+    let files = fields.object("setup")?.map(files).transpose()?.unwrap_or_default();
+    let checks = fields.object("verify")?.map(checks).transpose()?.unwrap_or_default();
+    Ok(Task { id, prompt, max_turns, timeout, network, files, checks })
+}
+
+fn files(setup: Fields) -> Result<BTreeMap<String, String>, String> {
+    setup.knows_only(&["files"])?;
+    let Some(files) = setup.object("files")? else { return Ok(BTreeMap::new()) };
+    let mut texts = BTreeMap::new();
+    for path in files.names() {
+        stays_inside(path)?;
+        texts.insert(path.to_owned(), files.text(path)?.unwrap_or_default());
+    }
+    lie_beside_each_other(&texts)?;
+    Ok(texts)
+}
+
+fn checks(verify: Fields) -> Result<Vec<Check>, String> {
+    verify.knows_only(&["command", "answer_contains", "timeout"])?;
+    let timeout = verify.seconds("timeout")?.unwrap_or(CHECK_TIMEOUT);
+    let command = verify.text("command")?.map(|command| Check::Command { command, timeout });
+    let answer = verify.text("answer_contains")?.map(Check::AnswerContains);
     let checks: Vec<Check> = command.into_iter().chain(answer).collect();
     if checks.is_empty() {
         return Err("verify needs `command` or `answer_contains`".to_owned());
@@ -111,21 +110,34 @@ fn checks(raw: RawVerify) -> Result<Vec<Check>, String> {
     Ok(checks)
 }
 
-fn seconds(name: &str, value: f64) -> Result<Duration, String> {
-    if value > 0.0 && value <= LONGEST {
-        Ok(Duration::from_secs_f64(value))
+fn stays_inside(path: &str) -> Result<(), String> {
+    // What Linux takes (limits.h: NAME_MAX, PATH_MAX), with room for the workspace and a nonce.
+    const LONGEST_NAME: usize = 240;
+    const LONGEST_PATH: usize = 3_900;
+    let plain = |part| matches!(part, Component::Normal(name) if name.len() <= LONGEST_NAME);
+    let is_file = !path.is_empty() && !path.ends_with('/') && path.len() <= LONGEST_PATH;
+    if is_file && Path::new(path).components().all(plain) {
+        Ok(())
     } else {
-        Err(format!("{name} must be more than 0 and at most {LONGEST} seconds"))
+        Err(format!("`{path}` is no path of a file inside the workspace"))
     }
 }
 
-fn stays_inside(path: &str) -> Result<(), String> {
-    let plain = |part| matches!(part, Component::Normal(_));
-    if !path.is_empty() && Path::new(path).components().all(plain) {
-        Ok(())
-    } else {
-        Err(format!("`{path}` is no path inside the workspace"))
+/// Two files can't have one path, and none can be a directory of another.
+fn lie_beside_each_other(files: &BTreeMap<String, String>) -> Result<(), String> {
+    let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+    for name in files.keys() {
+        let path: PathBuf = Path::new(name).components().collect();
+        if let Some(other) = seen.insert(path, name) {
+            return Err(format!("setup has one file twice, as `{other}` and as `{name}`"));
+        }
     }
+    for (path, name) in &seen {
+        if let Some(other) = path.ancestors().skip(1).find_map(|above| seen.get(above)) {
+            return Err(format!("`{other}` can't be a file and the directory of `{name}`"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -172,9 +184,27 @@ mod tests {
             r#"[{"prompt": "x", "verify": {}}]"#,
             r#"[{"prompt": "x", "setup": {"files": {"/etc/passwd": ""}}}]"#,
             r#"[{"prompt": "x", "setup": {"files": {"a/../../b": ""}}}]"#,
+            r#"[{"prompt": "x", "setup": {"files": {"a": "", "a-b": "", "a/b": ""}}}]"#,
+            r#"[{"prompt": "x", "setup": {"files": {"a/b": "", "a//b": ""}}}]"#,
+            r#"[{"prompt": "x", "setup": {"files": {"a": 1}}}]"#,
+            r#"[{"prompt": "x", "setup": {"files": ["a"]}}]"#,
+            r#"[{"prompt": "x", "setup": {"file": {}}}]"#,
+            r#"[{"prompt": "x\u0000y"}]"#,
+            r#"[{"prompt": ["x"]}]"#,
+            r#"[{"prompt": "x", "verify": "true"}]"#,
+            r#"[{"prompt": "x", "verify": {"command": "true\u0000"}}]"#,
+            r#"[{"prompt": "x", "max_turns": "5"}]"#,
+            r#"[{"prompt": "x", "max_turns": 2.5}]"#,
+            r#"[{"prompt": "x", "timeout": "soon"}]"#,
+            r#"[{"prompt": "x", "network": "a..b"}]"#,
         ];
         let said: Vec<_> = cases.iter().map(|text| parsed(text).unwrap_err().chain()).collect();
         insta::assert_snapshot!(said.join("\n"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_mistake() {
+        assert_eq!(parsed("\u{feff}[{\"prompt\": \"x\"}]").unwrap().len(), 1);
     }
 
     #[test]

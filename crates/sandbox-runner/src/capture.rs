@@ -1,6 +1,10 @@
 //! What an agent prints: kept up to a limit, handed on line by line, keys cut out.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
@@ -11,6 +15,29 @@ use crate::{Result, secret::Secret};
 const KEPT: usize = 8 * 1024 * 1024;
 /// A line longer than this is handed on in pieces.
 const LONGEST_LINE: usize = 16 * 1024;
+
+/// What a program left running may hold its outputs open; they are read for so long after its end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Waits for the end of a program and of its outputs, and gives its exit code.
+pub(crate) async fn follow(
+    exit: impl Future<Output = Result<i32>>,
+    outputs: impl Future<Output = Result<()>>,
+) -> Result<i32> {
+    let (mut exit, mut outputs) = (pin!(exit), pin!(outputs));
+    tokio::select! {
+        code = &mut exit => {
+            let code = code?;
+            // Whoever still writes is not the program.
+            tokio::time::timeout(DRAIN, outputs).await.unwrap_or(Ok(()))?;
+            Ok(code)
+        }
+        ended = &mut outputs => {
+            let code = exit.await;
+            ended.and(code)
+        }
+    }
+}
 
 /// One output of one program.
 #[derive(Clone, Default)]
@@ -100,6 +127,14 @@ mod tests {
         let (lines, text) = lines(&["one\ntw", "o sk-sec", "ret-key\r\n\nend"]).await;
         assert_eq!(lines, ["one", "two ****", "", "end"]);
         assert_eq!(text, "one\ntwo ****\r\n\nend");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_outlives_its_program_is_not_waited_for() {
+        let left_open = std::future::pending::<Result<()>>();
+        assert_eq!(follow(async { Ok(7) }, left_open).await.unwrap(), 7);
+        let closed = follow(async { Ok(0) }, async { Ok(()) }).await;
+        assert_eq!(closed.unwrap(), 0);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub async fn all(backend: &dyn SandboxBackend) {
     gives_environment_and_secrets(backend).await;
     works_in_the_workspace(backend).await;
     carries_files_both_ways(backend).await;
+    reads_no_pipe(backend).await;
+    works_without_its_workspace(backend).await;
     kills_a_program_at_its_timeout(backend).await;
     ends_a_sandbox_with_everything_in_it(backend).await;
     ends_sandboxes_by_their_tag(backend).await;
@@ -79,6 +81,31 @@ pub async fn carries_files_both_ways(backend: &dyn SandboxBackend) {
     let cut = sandbox.read_file("/workspace/out.txt", 4).await.unwrap();
     assert_eq!(cut.as_deref(), Some(&b"from"[..]));
     assert_eq!(sandbox.read_file("/workspace/missing", 10).await.unwrap(), None);
+    sandbox.terminate().await.unwrap();
+}
+
+/// A pipe in place of a file is none, and nobody waits for it.
+pub async fn reads_no_pipe(backend: &dyn SandboxBackend) {
+    let sandbox = sandbox(backend).await;
+    assert_eq!(shell(&*sandbox, "mkfifo /tmp/pipe").await.code, 0);
+    let began = Instant::now();
+    assert_eq!(sandbox.read_file("/tmp/pipe", 10).await.unwrap(), None);
+    assert_eq!(sandbox.read_file("/tmp", 10).await.unwrap(), None, "a directory was read");
+    assert!(began.elapsed() < Duration::from_secs(30), "the pipe was waited for");
+    sandbox.terminate().await.unwrap();
+}
+
+/// Without the workspace nothing starts in it, which is the sandbox's own affair; what starts outside
+/// of it does, and files are read.
+pub async fn works_without_its_workspace(backend: &dyn SandboxBackend) {
+    let sandbox = sandbox(backend).await;
+    shell(&*sandbox, "echo kept > /tmp/kept.txt").await;
+    shell(&*sandbox, "rm -rf /workspace").await;
+    let inside = sandbox.exec(&Exec::shell("true", LIMIT)).await.err();
+    assert!(matches!(inside, Some(Error::Refused { .. })), "{inside:?}");
+    assert_eq!(finish(&*sandbox, &Exec::shell("exit 5", LIMIT).outside()).await.code, 5);
+    let read = sandbox.read_file("/tmp/kept.txt", 100).await.unwrap();
+    assert_eq!(read.as_deref(), Some(&b"kept\n"[..]));
     sandbox.terminate().await.unwrap();
 }
 

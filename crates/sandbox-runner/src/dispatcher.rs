@@ -7,11 +7,10 @@ use std::{
 
 use eval_types::{Outcome, Trial};
 use futures::{StreamExt, stream};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BoxError, ModelAccess, Plan, PlannedTrial, Result, SandboxBackend,
-    backend::Said,
+    BoxError, ModelAccess, Plan, PlannedTrial, Result, SandboxBackend, Stop,
+    backend::{Prepared, Said},
     event::{Event, Events, millis},
     executor,
 };
@@ -28,7 +27,7 @@ pub struct Runner {
     /// Who is told.
     pub events: Events,
     /// Ends the run: no new trial, running sandboxes ended, trials recorded as cancelled.
-    pub stop: CancellationToken,
+    pub stop: Stop,
     /// Wait before the second attempt at a trial; doubles with each.
     pub retry_delay: Duration,
 }
@@ -65,7 +64,9 @@ pub async fn run(runner: Runner) -> Result<Report> {
     let plan = &runner.plan;
     let started = Event::RunStarted { run: plan.run.clone(), trials: plan.trials.len() };
     runner.events.send(started).await;
-    prepare(&runner).await?;
+    if let Some(prepared) = prepare(&runner).await? {
+        runner.events.send(Event::Prepared { bases: prepared.bases }).await;
+    }
     let trials = stream::iter(plan.trials.iter().enumerate())
         .map(|(position, planned)| {
             let runner = &runner;
@@ -75,7 +76,7 @@ pub async fn run(runner: Runner) -> Result<Report> {
     let mut trials: Vec<(usize, Trial)> = trials.collect().await;
     trials.sort_unstable_by_key(|(position, _)| *position);
     let trials = trials.into_iter().map(|(_, trial)| trial).collect();
-    let (cancelled, elapsed) = (runner.stop.is_cancelled(), began.elapsed());
+    let (cancelled, elapsed) = (runner.stop.is_asked(), began.elapsed());
     let elapsed_ms = millis(elapsed);
     let finished = Event::RunFinished { run: plan.run.clone(), cancelled, elapsed_ms };
     runner.events.send(finished).await;
@@ -83,15 +84,37 @@ pub async fn run(runner: Runner) -> Result<Report> {
 }
 
 async fn one(runner: &Runner, planned: &PlannedTrial) -> Trial {
-    if runner.stop.is_cancelled() {
+    if runner.stop.is_asked() {
         executor::not_run(runner, planned).await
     } else {
         executor::trial(runner, planned).await
     }
 }
 
-/// Prepares what all sandboxes need, telling its lines as they come.
-async fn prepare(runner: &Runner) -> Result<()> {
+/// Prepares what all sandboxes need; none if the run was ended meanwhile. Where the server was lost it
+/// is tried again, as attempts are.
+async fn prepare(runner: &Runner) -> Result<Option<Prepared>> {
+    let mut number = 1;
+    loop {
+        let prepared = tokio::select! {
+            biased;
+            () = runner.stop.asked() => return Ok(None),
+            prepared = prepare_once(runner) => prepared,
+        };
+        match prepared {
+            Err(error) if error.is_transient() && number < runner.plan.attempts => {
+                let line = format!("trying again: {}", error.chain());
+                runner.events.send(Event::Preparing { line, detail: false }).await;
+            }
+            prepared => return prepared.map(Some),
+        }
+        runner.back_off(number).await;
+        number += 1;
+    }
+}
+
+/// Prepares, telling its lines as they come.
+async fn prepare_once(runner: &Runner) -> Result<Prepared> {
     let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
     let say = move |said: Said| {
         let _gone = sender.send(said);
@@ -106,9 +129,21 @@ async fn prepare(runner: &Runner) -> Result<()> {
         }
     };
     let preparing = async move { runner.backend.prepare(&say).await };
-    tokio::select! {
-        biased;
-        () = runner.stop.cancelled() => Ok(()),
-        (prepared, ()) = async { tokio::join!(preparing, telling) } => prepared,
+    let (prepared, ()) = tokio::join!(preparing, telling);
+    prepared
+}
+
+impl Runner {
+    /// How long the wait after an attempt is that failed.
+    pub(crate) fn delay_after(&self, attempt: u32) -> Duration {
+        self.retry_delay * 2u32.saturating_pow(attempt.saturating_sub(1))
+    }
+
+    /// Waits after an attempt that failed, or until the run is ended.
+    pub(crate) async fn back_off(&self, attempt: u32) {
+        tokio::select! {
+            () = self.stop.asked() => {}
+            () = tokio::time::sleep(self.delay_after(attempt)) => {}
+        }
     }
 }

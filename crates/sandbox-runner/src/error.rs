@@ -39,6 +39,29 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A sandbox may not live as long as its task needs.
+    #[error(
+        "the task `{task}` may take too long: a sandbox lives a day at most, so that its timeout can be \
+         {longest} s at most"
+    )]
+    TooLong {
+        /// The task.
+        task: eval_types::TaskId,
+        /// The longest timeout that fits, in seconds.
+        longest: u64,
+    },
+    /// A task would reach more than its run may.
+    #[error(
+        "the task `{task}` asks for network `{wanted}`, which reaches more than the run's `{allowed}`"
+    )]
+    WiderNetwork {
+        /// The task.
+        task: eval_types::TaskId,
+        /// What it asks for.
+        wanted: crate::Network,
+        /// What the run may reach.
+        allowed: crate::Network,
+    },
     /// Two trials would write the same file.
     #[error("two trials would both be called `{name}`: give the tasks other ids")]
     DuplicateTrial {
@@ -60,6 +83,21 @@ pub enum Error {
         doing: String,
         /// How long.
         limit: Duration,
+    },
+    /// The sandbox is there and can't do it: a program or a directory is missing in it. What an agent
+    /// does inside can bring that about.
+    #[error("can't {doing}")]
+    Refused {
+        /// What was tried.
+        doing: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// The run was ended before this was done.
+    #[error("did not {doing} before the run was ended")]
+    Stopped {
+        /// What was to be done.
+        doing: String,
     },
     /// The sandbox ended while it was needed.
     #[error("the sandbox `{sandbox}` was gone before the agent ended")]
@@ -150,6 +188,19 @@ impl Error {
     /// An error of the backend.
     pub fn backend(doing: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self::Backend { doing: doing.into(), source: source.into() }
+    }
+
+    /// Whether the same may succeed later: what it needs was not there, or did not answer.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Backend { source, .. } => source
+                .downcast_ref::<modal_client::Error>()
+                .is_none_or(modal_client::Error::is_transient),
+            Self::Deadline { .. } | Self::SandboxGone { .. } | Self::RelayRegistration { .. } => {
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The whole chain in one line, for a record.

@@ -48,6 +48,11 @@ pub enum Event {
         /// Whether it is of interest only to who wants to see everything.
         detail: bool,
     },
+    /// Sandboxes can be made.
+    Prepared {
+        /// The images of a registry that theirs is made of.
+        bases: Vec<String>,
+    },
     /// A sandbox exists; nothing runs in it yet.
     AttemptStarted {
         /// Which trial.
@@ -76,6 +81,9 @@ pub enum Event {
         outcome: Outcome,
         /// Why.
         reason: Option<String>,
+        /// What it left.
+        #[serde(skip)]
+        files: Vec<TrialFile>,
     },
     /// The sandbox failed; another attempt follows.
     Retrying {

@@ -6,22 +6,25 @@ use eval_types::{Attempt, Outcome, Trial, Verification};
 use jiff::Timestamp;
 
 use crate::{
-    Error, Result, Runner,
+    Error, Network, Result, Runner,
     backend::{AGENT, Exec, RESULTS, Sandbox, WORKSPACE},
-    capture::Capture,
+    capture::{Capture, follow},
     claims::Claims,
     event::{Descriptor, Event, TrialFile, millis},
     lease::{create, spec, terminate},
-    plan::{Network, PlannedTrial},
+    plan::PlannedTrial,
     relay::ModelGrant,
+    stop::{COLLECTING, ENDING},
     task::{Task, nonce},
     verify::verify,
 };
 
 /// What the backend may need to report that it killed the agent at its time-out.
 pub(crate) const KILL_GRACE: Duration = Duration::from_secs(20);
-/// Reading one file that an agent left, which decides what lies there.
-const READ: Duration = Duration::from_secs(60);
+/// Taking what an agent left, which decides what lies there.
+const COLLECT: Duration = Duration::from_secs(120);
+/// Access to the model, which may need a server to be found again.
+const GRANT: Duration = Duration::from_secs(90);
 /// Most bytes taken of one file that an agent left.
 const LARGEST_FILE: usize = 64 * 1024 * 1024;
 /// Arguments of a program are limited to 65,536 characters; longer prompts go through a file.
@@ -41,6 +44,8 @@ mod exit {
 /// What an agent did in one attempt.
 #[derive(Default)]
 struct Work {
+    /// Whether the agent was started: from then on what happens inside is its doing.
+    has_begun: bool,
     stdout: Capture,
     stderr: Capture,
     exit_code: Option<i32>,
@@ -55,6 +60,8 @@ struct Work {
 struct Tried {
     attempt: Attempt,
     work: Work,
+    /// Whether another attempt may do better.
+    may_retry: bool,
     task: Task,
     output: String,
     stderr: String,
@@ -69,9 +76,7 @@ pub(crate) async fn trial(runner: &Runner, planned: &PlannedTrial) -> Trial {
         let tried = attempt(runner, planned, number).await;
         let reason = tried.attempt.reason.clone();
         attempts.push(tried.attempt.clone());
-        let again = tried.attempt.outcome == Outcome::InfrastructureError
-            && number < runner.plan.attempts
-            && !runner.stop.is_cancelled();
+        let again = tried.may_retry && number < runner.plan.attempts && !runner.stop.is_asked();
         if !again {
             break tried;
         }
@@ -104,37 +109,17 @@ pub(crate) async fn trial(runner: &Runner, planned: &PlannedTrial) -> Trial {
 
 /// A trial that never began.
 pub(crate) async fn not_run(runner: &Runner, planned: &PlannedTrial) -> Trial {
-    let trial = Trial {
-        key: planned.key.clone(),
-        prompt: planned.task.prompt.clone(),
-        model: planned.model.clone(),
-        model_source: planned.model_source,
-        output: String::new(),
-        stderr: String::new(),
-        exit_code: None,
-        outcome: Outcome::NotRun,
-        reason: None,
-        verification: None,
-        started_at: Timestamp::now(),
-        elapsed_s: 0.0,
-        total_s: 0.0,
-        turns: None,
-        usage: None,
-        attempts: Vec::new(),
-    };
+    let trial = planned.not_run();
     let finished = Event::TrialFinished { trial: Box::new(trial.clone()), files: Vec::new() };
     runner.events.send(finished).await;
     trial
 }
 
 async fn back_off(runner: &Runner, planned: &PlannedTrial, number: u32, reason: Option<String>) {
-    let after = runner.retry_delay * 2u32.saturating_pow(number.saturating_sub(2));
-    let (trial, after_ms) = (planned.key.clone(), millis(after));
+    let failed = number.saturating_sub(1);
+    let (trial, after_ms) = (planned.key.clone(), millis(runner.delay_after(failed)));
     runner.events.send(Event::Retrying { trial, attempt: number, reason, after_ms }).await;
-    tokio::select! {
-        () = runner.stop.cancelled() => {}
-        () = tokio::time::sleep(after) => {}
-    }
+    runner.back_off(failed).await;
 }
 
 /// One attempt. The sandbox is ended on every path.
@@ -147,9 +132,23 @@ async fn attempt(runner: &Runner, planned: &PlannedTrial, number: u32) -> Tried 
     let mut grant = None;
     let ended = async {
         task = planned.task.with_nonce(&random()?);
-        let grant = grant.insert(runner.model.grant(&planned.key)?);
-        let Some(sandbox) = create(runner, &spec(runner, planned, grant)).await? else {
-            return Ok(Outcome::Cancelled);
+        let granted = runner.stop.within(GRANT, Duration::ZERO, runner.model.grant(&planned.key));
+        let grant = match granted.await {
+            Some(granted) => grant.insert(granted?),
+            None if runner.stop.is_asked() => return Ok(Outcome::Cancelled),
+            None => {
+                let doing = "open a way to the model".to_owned();
+                return Err(Error::Deadline { doing, limit: GRANT });
+            }
+        };
+        let sandbox = match create(runner, &spec(runner, planned, grant, number)).await {
+            Ok(Some(sandbox)) => sandbox,
+            Ok(None) => return Ok(Outcome::Cancelled),
+            Err(error @ Error::Stopped { .. }) => {
+                cleanup_error = Some(error.chain());
+                return Ok(Outcome::Cancelled);
+            }
+            Err(error) => return Err(error),
         };
         sandbox_id = Some(sandbox.id().to_owned());
         let (trial, id) = (planned.key.clone(), sandbox.id().to_owned());
@@ -157,20 +156,29 @@ async fn attempt(runner: &Runner, planned: &PlannedTrial, number: u32) -> Tried 
         runner.events.send(started).await;
         let ended = tokio::select! {
             biased;
-            () = runner.stop.cancelled() => Ok(Outcome::Cancelled),
+            () = runner.stop.asked() => Ok(Outcome::Cancelled),
             ended = in_sandbox(runner, planned, &task, grant, &*sandbox, &mut work) => ended,
         };
-        cleanup_error = terminate(&*sandbox).await.err().map(|error| error.chain());
+        let ended = match ended {
+            Ok(Outcome::Cancelled) => {
+                collect(runner, &*sandbox, grant, &mut work).await;
+                ended
+            }
+            Ok(_) => ended,
+            Err(error) => blame(&*sandbox, error, &mut work).await,
+        };
+        cleanup_error = terminate(runner, &*sandbox).await.err().map(|error| error.chain());
         ended
     }
     .await;
     let secret = grant.as_ref().map(|grant| &grant.key);
+    let may_retry = ended.as_ref().is_err_and(|error| !matches!(error, Error::Refused { .. }));
     let (outcome, reason) = match ended {
         Ok(outcome) => (outcome, reason(outcome, &work)),
         Err(error) => (Outcome::InfrastructureError, Some(error.chain())),
     };
-    let (trial, why) = (planned.key.clone(), reason.clone());
-    let finished = Event::AttemptFinished { trial, attempt: number, outcome, reason: why };
+    let (trial, why, files) = (planned.key.clone(), reason.clone(), work.files.clone());
+    let finished = Event::AttemptFinished { trial, attempt: number, outcome, reason: why, files };
     runner.events.send(finished).await;
     let attempt = Attempt {
         number,
@@ -183,7 +191,7 @@ async fn attempt(runner: &Runner, planned: &PlannedTrial, number: u32) -> Tried 
         cleanup_error,
     };
     let (output, stderr) = (work.stdout.text(secret), work.stderr.text(secret));
-    Tried { attempt, work, task, output, stderr }
+    Tried { attempt, work, may_retry, task, output, stderr }
 }
 
 /// A trial's own random value.
@@ -203,7 +211,7 @@ async fn in_sandbox(
         sandbox.write_file(&format!("{WORKSPACE}/{path}"), contents.as_bytes()).await?;
     }
     agent(runner, planned, task, grant, sandbox, work).await?;
-    collect(sandbox, grant, work).await?;
+    collect(runner, sandbox, grant, work).await;
     let outcome = ended(work);
     if matches!(outcome, Outcome::Completed | Outcome::TimedOut) || turns_used_up(work) {
         let answer = work.stdout.text(None);
@@ -233,7 +241,17 @@ async fn agent(
         exec.secrets.insert("OPENAI_API_KEY".to_owned(), grant.key.clone());
     }
     let began = Instant::now();
-    let running = sandbox.exec(&exec).await?;
+    let running = match sandbox.exec(&exec).await {
+        Err(error @ Error::Refused { .. }) => {
+            work.claims.error = Some(format!(
+                "the agent does not start (one that needs a loader must find it in the image): {}",
+                error.chain()
+            ));
+            return Ok(());
+        }
+        running => running?,
+    };
+    work.has_begun = true;
     let tell = |descriptor| {
         let (events, trial) = (runner.events.clone(), planned.key.clone());
         async move |line| {
@@ -242,12 +260,14 @@ async fn agent(
         }
     };
     let all = async {
-        let (out, err, code) = tokio::join!(
-            work.stdout.fill(running.stdout, Some(&grant.key), tell(Descriptor::Stdout)),
-            work.stderr.fill(running.stderr, Some(&grant.key), tell(Descriptor::Stderr)),
-            running.exit
-        );
-        out.and(err).and(code)
+        let outputs = async {
+            let (out, err) = tokio::join!(
+                work.stdout.fill(running.stdout, Some(&grant.key), tell(Descriptor::Stdout)),
+                work.stderr.fill(running.stderr, Some(&grant.key), tell(Descriptor::Stderr))
+            );
+            out.and(err)
+        };
+        follow(running.exit, outputs).await
     };
     let code = tokio::time::timeout(limit + KILL_GRACE, all).await;
     work.elapsed = began.elapsed();
@@ -283,20 +303,45 @@ fn argv(planned: &PlannedTrial, task: &Task) -> Vec<String> {
     argv
 }
 
-/// Takes what the agent left. None of it is needed.
-async fn collect(sandbox: &dyn Sandbox, grant: &ModelGrant, work: &mut Work) -> Result<()> {
-    for name in ["transcript.jsonl", "summary.json"] {
-        let path = format!("{RESULTS}/{name}");
-        let reading = tokio::time::timeout(READ, sandbox.read_file(&path, LARGEST_FILE)).await;
-        let Ok(read) = reading else { continue };
-        let Some(contents) = read? else { continue };
-        let contents = grant.key.redact_bytes(contents);
-        if name == "summary.json" {
-            work.claims = Claims::parse(&contents);
-        }
-        work.files.push(TrialFile { name, contents });
+/// Takes what the agent left. None of it is needed, and what can't be read is not there: the agent
+/// decides what lies where it writes.
+async fn collect(runner: &Runner, sandbox: &dyn Sandbox, grant: &ModelGrant, work: &mut Work) {
+    if !work.files.is_empty() || !work.has_begun {
+        return;
     }
-    Ok(())
+    let reading = async {
+        for name in ["transcript.jsonl", "summary.json"] {
+            let path = format!("{RESULTS}/{name}");
+            let contents = match sandbox.read_file(&path, LARGEST_FILE).await {
+                Ok(Some(contents)) => grant.key.redact_bytes(contents),
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::debug!(error = error.chain(), "a file of the agent is not kept");
+                    continue;
+                }
+            };
+            if name == "summary.json" {
+                work.claims = Claims::parse(&contents);
+            }
+            work.files.push(TrialFile { name, contents });
+        }
+    };
+    let _read_so_far = runner.stop.within(COLLECT, COLLECTING, reading).await;
+}
+
+/// Whose doing it is that an attempt broke off. What runs inside can end its sandbox, by killing all it
+/// may kill or by using up the memory, and that is no failure of ours.
+async fn blame(sandbox: &dyn Sandbox, error: Error, work: &mut Work) -> Result<Outcome> {
+    let is_gone = matches!(error, Error::SandboxGone { .. });
+    let theirs = work.has_begun && is_gone && {
+        let asking = tokio::time::timeout(ENDING, sandbox.ended_from_inside());
+        asking.await.unwrap_or_default()
+    };
+    if !theirs {
+        return Err(error);
+    }
+    work.claims.error = Some("what ran in the sandbox ended the sandbox itself".to_owned());
+    Ok(Outcome::AgentError)
 }
 
 fn turns_used_up(work: &Work) -> bool {
@@ -318,10 +363,10 @@ fn reason(outcome: Outcome, work: &Work) -> Option<String> {
     match outcome {
         Outcome::AgentError if turns_used_up(work) => Some("turns used up".to_owned()),
         Outcome::AgentError | Outcome::ModelError => {
-            let code = work.exit_code.map_or("none".to_owned(), |code| code.to_string());
             let stderr = work.stderr.text(None);
             let last = stderr.lines().last().map(str::to_owned);
             let said = work.claims.error.clone().or(last).unwrap_or_default();
+            let Some(code) = work.exit_code else { return Some(said) };
             Some(format!("exit code {code}: {said}").trim_end_matches([':', ' ']).to_owned())
         }
         Outcome::Failed => {

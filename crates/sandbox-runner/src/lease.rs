@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    Error, Result, Runner,
+    Error, Network, Result, Runner,
     backend::{RUN_TAG, Reach, Sandbox, SandboxSpec, TRIAL_TAG},
     executor::KILL_GRACE,
-    plan::{Network, PlannedTrial},
+    plan::PlannedTrial,
     relay::ModelGrant,
+    stop::ENDING,
+    task::Task,
 };
 
 /// Set-up, reading results and clean-up together may take this long beyond agent and checks.
@@ -16,9 +18,27 @@ const MARGIN: Duration = Duration::from_secs(120);
 const CREATE: Duration = Duration::from_secs(180);
 /// Ending a sandbox.
 const TERMINATE: Duration = Duration::from_secs(30);
+/// Longest life of a sandbox (modal.com/docs/guide/sandbox, "Lifecycle", 2026-11).
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The sandbox of a trial. It ends itself after everything in it had its time.
-pub(crate) fn spec(runner: &Runner, planned: &PlannedTrial, grant: &ModelGrant) -> SandboxSpec {
+/// What a sandbox lives beyond the time of its agent.
+fn overhead(grace: Duration, task: &Task) -> Duration {
+    (MARGIN + grace + KILL_GRACE).saturating_add(task.check_time())
+}
+
+/// The longest time of an agent that a sandbox can outlive.
+pub(crate) fn longest_timeout(grace: Duration, task: &Task) -> Duration {
+    LONGEST_LIFE.saturating_sub(overhead(grace, task))
+}
+
+/// The sandbox of an attempt. It ends itself after everything in it had its time. Its directory of
+/// results is its own: what another attempt left, or still writes, is not in it.
+pub(crate) fn spec(
+    runner: &Runner,
+    planned: &PlannedTrial,
+    grant: &ModelGrant,
+    attempt: u32,
+) -> SandboxSpec {
     let tags = [(RUN_TAG, runner.plan.run.to_string()), (TRIAL_TAG, planned.key.to_string())];
     let mut env = BTreeMap::from([("EVAL_MODEL".to_owned(), planned.model.clone())]);
     if planned.network != Network::None {
@@ -26,13 +46,9 @@ pub(crate) fn spec(runner: &Runner, planned: &PlannedTrial, grant: &ModelGrant) 
     }
     SandboxSpec {
         tags: tags.map(|(name, value)| (name.to_owned(), value)).into(),
-        results: Some(format!("{}/{}", runner.plan.run, planned.key)),
+        results: Some(format!("{}/{}/attempt-{attempt}", runner.plan.run, planned.key)),
         env,
-        timeout: MARGIN
-            + planned.timeout
-            + runner.plan.grace
-            + KILL_GRACE
-            + planned.task.check_time(),
+        timeout: planned.timeout + overhead(runner.plan.grace, &planned.task),
         reach: reach(&planned.network, &grant.host),
     }
 }
@@ -50,24 +66,25 @@ fn reach(network: &Network, model: &str) -> Reach {
 }
 
 /// Makes a sandbox; none if the run was ended meanwhile. A creation under way is waited for and its
-/// sandbox ended: dropping the call would leave it behind.
+/// sandbox ended: dropping the call would leave it behind. What could not be waited for is an error.
 pub(crate) async fn create(
     runner: &Runner,
     spec: &SandboxSpec,
 ) -> Result<Option<Box<dyn Sandbox>>> {
     let (backend, spec) = (runner.backend.clone(), spec.clone());
     let mut creating = tokio::spawn(async move { backend.create(&spec).await });
+    let doing = || "create a sandbox".to_owned();
     let made = tokio::select! {
         biased;
-        () = runner.stop.cancelled() => {
-            if let Ok(Ok(Ok(sandbox))) = tokio::time::timeout(TERMINATE, creating).await {
-                terminate(&*sandbox).await?;
-            }
-            return Ok(None);
+        () = runner.stop.asked() => {
+            return match runner.stop.within(TERMINATE, ENDING, creating).await {
+                Some(Ok(Ok(sandbox))) => terminate(runner, &*sandbox).await.map(|()| None),
+                Some(_) => Ok(None),
+                None => Err(Error::Stopped { doing: "end a sandbox that was being made".to_owned() }),
+            };
         }
         made = tokio::time::timeout(CREATE, &mut creating) => made,
     };
-    let doing = || "create a sandbox".to_owned();
     match made {
         Ok(Ok(made)) => made.map(Some),
         Ok(Err(panicked)) => Err(Error::backend(doing(), panicked)),
@@ -75,9 +92,12 @@ pub(crate) async fn create(
     }
 }
 
-/// Ends a sandbox, within a deadline.
-pub(crate) async fn terminate(sandbox: &dyn Sandbox) -> Result<()> {
-    let ended = tokio::time::timeout(TERMINATE, sandbox.terminate()).await;
-    let doing = format!("terminate the sandbox `{}`", sandbox.id());
-    ended.unwrap_or(Err(Error::Deadline { doing, limit: TERMINATE }))
+/// Ends a sandbox, within a deadline that is shorter where somebody waits for it.
+pub(crate) async fn terminate(runner: &Runner, sandbox: &dyn Sandbox) -> Result<()> {
+    let ended = runner.stop.within(TERMINATE, ENDING, sandbox.terminate()).await;
+    let doing = format!("end the sandbox `{}`", sandbox.id());
+    ended.unwrap_or(Err(match runner.stop.is_asked() {
+        true => Error::Stopped { doing },
+        false => Error::Deadline { doing, limit: TERMINATE },
+    }))
 }

@@ -22,9 +22,11 @@ mod event;
 mod executor;
 mod journal;
 mod lease;
+mod network;
 mod plan;
 pub mod relay;
 mod secret;
+mod stop;
 mod task;
 mod verify;
 
@@ -34,8 +36,10 @@ pub use crate::{
     error::{BoxError, Error, Result, chain},
     event::{Descriptor, Event, Events, Subscriber, TrialFile},
     journal::Journal,
-    plan::{Defaults, Network, Plan, PlannedTrial},
+    network::Network,
+    plan::{Defaults, Plan, PlannedTrial},
     relay::{ModelAccess, ModelGrant},
     secret::Secret,
+    stop::{RECORDING, Stop},
     task::{Check, NONCE, Task, nonce},
 };

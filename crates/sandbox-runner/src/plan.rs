@@ -2,54 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use eval_types::{ModelSource, RunId, TrialKey, Variant};
+use eval_types::{ModelSource, Outcome, RunId, Trial, TrialKey, Variant};
+use jiff::Timestamp;
 
-use crate::{Error, Result, task::Task};
+use crate::{Error, Network, Result, lease, task::Task};
 
 /// What an agent needs to write its summary.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// What sandboxes of a run may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// The outside; never this machine or other sandboxes.
-    Open,
-    /// The model's address alone.
-    Llm,
-    /// Nothing.
-    None,
-    /// These names and the model's address.
-    List(Vec<String>),
-}
-
-impl std::str::FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "open" => Ok(Self::Open),
-            "llm" => Ok(Self::Llm),
-            "none" => Ok(Self::None),
-            list if list.contains('.') && !list.contains(['/', ' ', ':']) => {
-                Ok(Self::List(list.split(',').map(str::to_owned).collect()))
-            }
-            other => Err(format!(
-                "`{other}` is no network: `open`, `llm`, `none`, or names with commas between"
-            )),
-        }
-    }
-}
-
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Open => f.pad("open"),
-            Self::Llm => f.pad("llm"),
-            Self::None => f.pad("none"),
-            Self::List(names) => f.pad(&names.join(",")),
-        }
-    }
-}
 
 /// What holds for every trial that does not say otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +44,30 @@ pub struct PlannedTrial {
     pub network: Network,
 }
 
+impl PlannedTrial {
+    /// What is recorded of it where nothing becomes of it.
+    pub fn not_run(&self) -> Trial {
+        Trial {
+            key: self.key.clone(),
+            prompt: self.task.prompt.clone(),
+            model: self.model.clone(),
+            model_source: self.model_source,
+            output: String::new(),
+            stderr: String::new(),
+            exit_code: None,
+            outcome: Outcome::NotRun,
+            reason: None,
+            verification: None,
+            started_at: Timestamp::now(),
+            elapsed_s: 0.0,
+            total_s: 0.0,
+            turns: None,
+            usage: None,
+            attempts: Vec::new(),
+        }
+    }
+}
+
 /// A run to make.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -102,6 +85,8 @@ pub struct Plan {
 
 impl Plan {
     /// Every task in every variant. Two trials of one name are an error: they would write one file.
+    /// So are a task that needs more time than a sandbox may live, and one that would reach more than
+    /// the run may.
     pub fn new(
         run: RunId,
         tasks: &[Task],
@@ -112,6 +97,8 @@ impl Plan {
         let mut trials = Vec::with_capacity(tasks.len() * variants.len());
         let mut names = HashSet::new();
         for task in tasks {
+            fits_a_sandbox(task, defaults)?;
+            narrows(task, defaults)?;
             for variant in variants {
                 let trial = planned(Arc::new(task.clone()), *variant, defaults);
                 // Some file systems take upper and lower case for the same.
@@ -125,6 +112,27 @@ impl Plan {
     }
 }
 
+/// Refuses what would be killed for its age before its time is up.
+fn fits_a_sandbox(task: &Task, defaults: &Defaults) -> Result<()> {
+    let longest = lease::longest_timeout(GRACE, task);
+    if task.timeout.unwrap_or(defaults.timeout) > longest {
+        return Err(Error::TooLong { task: task.id.clone(), longest: longest.as_secs() });
+    }
+    Ok(())
+}
+
+/// A task's network may only be narrower than the run's: the person who starts a run decides.
+fn narrows(task: &Task, defaults: &Defaults) -> Result<()> {
+    match &task.network {
+        Some(wanted) if !defaults.network.covers(wanted) => Err(Error::WiderNetwork {
+            task: task.id.clone(),
+            wanted: wanted.clone(),
+            allowed: defaults.network.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn planned(task: Arc<Task>, variant: Variant, defaults: &Defaults) -> PlannedTrial {
     PlannedTrial {
         key: TrialKey::new(task.id.clone(), variant),
@@ -132,7 +140,7 @@ fn planned(task: Arc<Task>, variant: Variant, defaults: &Defaults) -> PlannedTri
         model_source: defaults.model_source,
         max_turns: task.max_turns.unwrap_or(defaults.max_turns),
         timeout: task.timeout.unwrap_or(defaults.timeout),
-        network: defaults.network.clone(),
+        network: task.network.clone().unwrap_or_else(|| defaults.network.clone()),
         task,
     }
 }
@@ -170,12 +178,32 @@ mod tests {
         assert!(matches!(error, Error::DuplicateTrial { name } if name == "a-skills-mcp"));
     }
 
+    fn planned_alone(task: Task) -> Result<Plan> {
+        let run = "20261124_000000".parse().unwrap();
+        Plan::new(run, &[task], &[Variant::Baseline], &defaults(), 1)
+    }
+
     #[test]
-    fn networks_are_named() {
-        assert_eq!("llm".parse(), Ok(Network::Llm));
-        let list = Network::List(vec!["example.com".into(), "files.example.com".into()]);
-        assert_eq!("example.com,files.example.com".parse(), Ok(list));
-        assert!("lan".parse::<Network>().is_err());
-        assert!("https://example.com".parse::<Network>().is_err());
+    fn a_task_narrows_the_network_and_never_widens_it() {
+        let mut task = Task::prompt("a".parse().unwrap(), "x");
+        task.network = Some(Network::None);
+        assert_eq!(planned_alone(task.clone()).unwrap().trials[0].network, Network::None);
+        task.network = Some(Network::Open);
+        let error = planned_alone(task).unwrap_err();
+        let said = "the task `a` asks for network `open`, which reaches more than the run's `llm`";
+        assert_eq!(error.to_string(), said);
+    }
+
+    #[test]
+    fn a_task_that_outlives_a_sandbox_is_refused_with_what_fits() {
+        let mut task = Task::prompt("a".parse().unwrap(), "x");
+        task.timeout = Some(Duration::from_secs(86_400));
+        let Err(Error::TooLong { longest, .. }) = planned_alone(task.clone()) else {
+            panic!("it was planned")
+        };
+        task.timeout = Some(Duration::from_secs(longest + 1));
+        assert!(planned_alone(task.clone()).is_err());
+        task.timeout = Some(Duration::from_secs(longest));
+        assert!(planned_alone(task).is_ok());
     }
 }

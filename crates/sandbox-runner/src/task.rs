@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use eval_types::TaskId;
 
+use crate::Network;
+
 /// What `{{nonce}}` is replaced by: a value that no agent and no recording can know beforehand.
 pub const NONCE: &str = "{{nonce}}";
 
@@ -18,6 +20,8 @@ pub struct Task {
     pub max_turns: Option<u32>,
     /// Time for the agent; the run's where absent.
     pub timeout: Option<Duration>,
+    /// What its sandbox may reach, less than the run's; the run's where absent.
+    pub network: Option<Network>,
     /// Files in the workspace, by path relative to it, before the agent starts.
     pub files: BTreeMap<String, String>,
     /// What is checked after the agent ended. All must be satisfied; none: the trial is never
@@ -44,7 +48,7 @@ impl Task {
     pub fn prompt(id: TaskId, prompt: impl Into<String>) -> Self {
         let prompt = prompt.into();
         let (files, checks) = Default::default();
-        Self { id, prompt, max_turns: None, timeout: None, files, checks }
+        Self { id, prompt, max_turns: None, timeout: None, network: None, files, checks }
     }
 
     /// The task of one trial, with its own value in place of `{{nonce}}`.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use eval_types::{Verdict, Verification};
 
 use crate::{
-    Result,
-    backend::{Exec, Sandbox},
-    capture::Capture,
+    Error, Result,
+    backend::{Exec, Sandbox, WORKSPACE},
+    capture::{Capture, follow},
     task::Check,
 };
 
@@ -47,20 +47,28 @@ fn answer_contains(answer: &str, text: &str) -> Verification {
 }
 
 async fn run(sandbox: &dyn Sandbox, command: &str, timeout: Duration) -> Result<Verification> {
-    let running = sandbox.exec(&Exec::shell(command, timeout)).await?;
+    let check = format!("`{command}` succeeds");
+    let running = match sandbox.exec(&exec(command, timeout)).await {
+        // The agent may have removed the shell, or used up the processes: its check is not satisfied.
+        Err(error @ Error::Refused { .. }) => {
+            let verdict = Verdict::Failed;
+            return Ok(Verification { verdict, check, output: error.chain() });
+        }
+        running => running?,
+    };
     let (said, complained) = (Capture::default(), Capture::default());
     let all = async {
         let ignore = async |_: String| {};
-        let (out, err, code) = tokio::join!(
-            said.fill(running.stdout, None, ignore),
-            complained.fill(running.stderr, None, ignore),
-            running.exit
-        );
-        out.and(err)?;
-        code
+        let outputs = async {
+            let (out, err) = tokio::join!(
+                said.fill(running.stdout, None, ignore),
+                complained.fill(running.stderr, None, ignore)
+            );
+            out.and(err)
+        };
+        follow(running.exit, outputs).await
     };
     let code = tokio::time::timeout(timeout + GRACE, all).await;
-    let check = format!("`{command}` succeeds");
     let mut output = tail(&format!("{}\n{}", said.text(None), complained.text(None)));
     let held = match code {
         Ok(code) => code? == 0,
@@ -70,6 +78,12 @@ async fn run(sandbox: &dyn Sandbox, command: &str, timeout: Duration) -> Result<
         }
     };
     Ok(Verification { verdict: verdict(held), check, output: output.trim().to_owned() })
+}
+
+/// The command, in the workspace. The shell goes there by itself, since no program starts in a
+/// directory that the agent removed.
+fn exec(command: &str, timeout: Duration) -> Exec {
+    Exec::shell(&format!("cd {WORKSPACE} || exit 126\n{command}"), timeout).outside()
 }
 
 fn verdict(held: bool) -> Verdict {

@@ -10,13 +10,12 @@ use std::{
 use async_trait::async_trait;
 use eval_types::{ModelSource, Outcome, Variant};
 use sandbox_runner::{
-    BoxError, Check, Defaults, Event, Events, Journal, Network, Plan, Report, Runner, Secret,
+    BoxError, Check, Defaults, Event, Events, Journal, Network, Plan, Report, Runner, Secret, Stop,
     Subscriber, Task,
     backend::memory::{MemoryBackend, Program},
     conformance,
     relay::{Direct, Upstream},
 };
-use tokio_util::sync::CancellationToken;
 
 const KEY: &str = "sk-real-key-of-the-test";
 
@@ -24,21 +23,26 @@ const KEY: &str = "sk-real-key-of-the-test";
 #[derive(Default)]
 struct Log {
     events: Mutex<Vec<String>>,
-    stop: CancellationToken,
+    stop: Stop,
     refuses: bool,
+    tells_files: bool,
 }
 
 #[async_trait]
 impl Subscriber for Log {
     async fn on(&self, event: &Event) -> Result<(), BoxError> {
         if matches!(event, Event::Output { line, .. } if line == "please stop") {
-            self.stop.cancel();
+            self.stop.ask();
         }
         if self.refuses && matches!(event, Event::TrialFinished { .. }) {
             return Err("the disk is full".into());
         }
         let line = match event {
             Event::RunFinished { run, cancelled, .. } => format!("finished {run} {cancelled}"),
+            Event::AttemptFinished { attempt, files, .. } if self.tells_files => {
+                let texts = files.iter().map(|file| String::from_utf8_lossy(&file.contents));
+                format!("attempt {attempt} left {:?}", texts.collect::<Vec<_>>())
+            }
             Event::TrialFinished { trial, files } => {
                 let names: Vec<_> = files.iter().map(|file| file.name).collect();
                 format!("trial {} {} {names:?}", trial.key, trial.outcome)
@@ -77,6 +81,12 @@ async fn agent(program: Program) -> i32 {
             std::future::pending::<()>().await;
         }
         "sleep" => std::future::pending::<()>().await,
+        // Kills everything it can: itself, and the sandbox with it.
+        "kill-all" => {
+            program.end_sandbox();
+            std::future::pending::<()>().await;
+        }
+        "remove" => program.remove(rest),
         "exit" => {
             program.complain(format!("fatal: exit {rest}\n"));
             return rest.parse().unwrap();
@@ -198,6 +208,75 @@ async fn ending_a_run_ends_its_sandboxes_and_keeps_what_was_said() {
     assert_eq!((first.outcome, first.output.as_str()), (Outcome::Cancelled, "working"));
     assert_eq!(second.outcome, Outcome::NotRun);
     assert!(backend.alive().is_empty());
+}
+
+#[tokio::test]
+async fn what_an_agent_does_to_its_sandbox_is_its_own_failure() {
+    let checked = |id: &str, prompt: &str| {
+        let mut task = task(id, prompt);
+        task.checks = vec![command("test -f out.txt")];
+        task
+    };
+    let tasks = [
+        checked("workspace", "remove /workspace"),
+        checked("results", "remove /results"),
+        checked("sandbox", "kill-all"),
+    ];
+    let backend = backend();
+    let (report, _) = run_with(&backend, &tasks, Log::default()).await;
+    let ends = report.trials.iter().map(|trial| {
+        let reason = trial.reason.clone().unwrap_or_default();
+        format!("{} {} of {}: {reason}", trial.key.task, trial.outcome, trial.attempts.len())
+    });
+    insta::assert_snapshot!(ends.collect::<Vec<_>>().join("\n"), @r"
+    workspace failed of 1: not so: `test -f out.txt` succeeds
+    results failed of 1: not so: `test -f out.txt` succeeds
+    sandbox agent error of 1: what ran in the sandbox ended the sandbox itself
+    ");
+    assert!(!report.has_infrastructure_error() && backend.alive().is_empty());
+    let check = report.trials[0].verification.as_ref().unwrap();
+    assert_eq!(check.check, "`test -f out.txt` succeeds");
+}
+
+#[tokio::test]
+async fn an_agent_that_can_t_start_is_not_tried_again() {
+    let (report, _) = run_with(&MemoryBackend::new(), &[task("a", "x")], Log::default()).await;
+    let trial = &report.trials[0];
+    assert_eq!((trial.outcome, trial.attempts.len()), (Outcome::AgentError, 1));
+    assert!(trial.reason.as_ref().unwrap().contains("no such program"), "{:?}", trial.reason);
+}
+
+#[tokio::test]
+async fn each_attempt_has_results_of_its_own() {
+    let backend = backend();
+    backend.fail_creates(1);
+    run_with(&backend, &[task("a", "answer x")], Log::default()).await;
+    let results: Vec<_> = backend.specs().into_iter().filter_map(|spec| spec.results).collect();
+    let own = |n| format!("20261124_030506_test/a-baseline/attempt-{n}");
+    assert_eq!(results, [own(1), own(2)]);
+}
+
+#[tokio::test]
+async fn a_cancelled_trial_keeps_its_transcript() {
+    let log = Log { tells_files: true, ..Log::default() };
+    let (report, log) = run_with(&backend(), &[task("a", "hang on")], log).await;
+    assert_eq!(report.trials[0].outcome, Outcome::Cancelled);
+    let events = log.events.lock().unwrap().join("\n");
+    assert!(events.contains(r#"attempt 1 left ["{\"prompt\":\"on\"}"#), "{events}");
+    assert!(events.contains(r#"a-baseline cancelled ["transcript.jsonl""#), "{events}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_hangs_does_not_hold_up_who_wants_to_end() {
+    let backend = backend();
+    backend.hang();
+    let began = tokio::time::Instant::now();
+    let (report, _) = run_with(&backend, &[task("a", "hang")], Log::default()).await;
+    assert!(began.elapsed() <= Duration::from_secs(2), "it took {:?}", began.elapsed());
+    let [attempt] = &report.trials[0].attempts[..] else { panic!("one attempt") };
+    assert_eq!(attempt.outcome, Outcome::Cancelled);
+    let said = "did not end the sandbox `sb-memory-1` before the run was ended";
+    assert_eq!(attempt.cleanup_error.as_deref(), Some(said));
 }
 
 #[tokio::test]

@@ -180,6 +180,7 @@ async fn a_relay_is_registered_under_the_name_that_the_server_gives() {
     assert!(!format!("{server:?}").contains("as-0123456789"));
     let target = "127.0.0.1:4000".parse().unwrap();
     let registration = Registration::new(server, target).await.unwrap();
-    assert_eq!((registration.host(), registration.port()), ("abc.relay.internal", 8080));
-    assert_eq!(*seen.lock().unwrap(), ["POST /_local/relays true"]);
+    let address = ("abc.relay.internal".to_owned(), 8080);
+    assert_eq!(registration.address().await.unwrap(), address);
+    assert_eq!(*seen.lock().unwrap(), ["POST /_local/relays true", "PUT /_local/relays/r1 true"]);
 }

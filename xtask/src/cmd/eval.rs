@@ -3,14 +3,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::bail;
-use eval_types::{Run, RunId, Variant};
+use eval_types::{ModelSource, Run, RunId, Trial, Variant};
 use jiff::Timestamp;
 use sandbox_runner::{
-    Defaults, Events, Journal, Network, Plan, Report, Runner, Task,
+    Defaults, Events, Journal, ModelAccess, Network, Plan, PlannedTrial, Report, Runner, Stop,
+    Task,
     agent::{AgentBinary, Arch},
     benchmark,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::{self, Connected, SandboxArgs},
@@ -19,8 +19,9 @@ use crate::{
     exit::{Cancelled, Exit, UsageError},
     model::{Model, ModelArgs},
     progress::Progress,
-    results_sink::ResultsSink,
-    sweep,
+    results_sink::{Places, ResultsSink},
+    signals::stop_on_signals,
+    sweep::{self, Reach},
     target::Target,
 };
 
@@ -86,11 +87,11 @@ pub(crate) struct Done {
 /// Everything that `eval` does, short of showing the result.
 pub(crate) async fn evaluate(args: &Args, context: &Context) -> anyhow::Result<Done> {
     let tasks = tasks(args)?;
-    refuse_deaf_agents(&args.sandbox)?;
+    refuse_deaf_agents(&args.sandbox, &tasks)?;
     let stop = stop_on_signals(context);
     let prepared = tokio::select! {
         biased;
-        () = stop.cancelled() => bail!(Cancelled),
+        () = stop.asked() => bail!(Cancelled),
         prepared = prepare(args, context, &tasks) => prepared?,
     };
     run_prepared(prepared, args, context, stop).await
@@ -100,13 +101,17 @@ pub(crate) async fn evaluate(args: &Args, context: &Context) -> anyhow::Result<D
 struct Prepared {
     run: Run,
     plan: Plan,
+    /// Kept while the run goes on: recordings answer as long as it lives.
     model: Model,
+    access: Arc<dyn ModelAccess>,
     connected: Connected,
 }
 
 async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Result<Prepared> {
     let model = Model::choose(&args.model, context).await?;
     model.announce(context);
+    // Mistakes in the tasks show before anything is built or started.
+    let plan = plan(args, tasks, model.source)?;
     let agent = agent(&args.sandbox, context).await?;
     let sandboxes = tasks.len();
     if context.choice.target == Target::Modal && !args.yes {
@@ -118,18 +123,10 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
         }
     }
     let connected = backend::connect(context, &args.sandbox, &agent).await?;
-    let id = RunId::new(Timestamp::now());
-    let defaults = Defaults {
-        model: args.model.model.clone(),
-        model_source: model.source,
-        max_turns: args.max_turns,
-        timeout: Duration::from_secs(args.timeout.into()),
-        network: args.sandbox.network.clone(),
-    };
-    let parallel = usize::from(args.parallel);
-    let plan = Plan::new(id.clone(), tasks, &[Variant::Baseline], &defaults, parallel)?;
+    sweep::left_over(context, Reach::Any).await;
+    let access = model.access(connected.connection.local().cloned()).await?;
     let run = Run {
-        id,
+        id: plan.run.clone(),
         started_at: Timestamp::now(),
         finished_at: None,
         target: context.choice.target.name().to_owned(),
@@ -146,74 +143,91 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
         agent_sha256: agent.sha256,
         total_tasks: tasks.len(),
         total_trials: plan.trials.len(),
-        parallel,
-        substitutions: substitutions(args, context),
+        parallel: plan.parallel,
+        substitutions: Vec::new(),
+        error: None,
     };
-    Ok(Prepared { run, plan, model, connected })
+    Ok(Prepared { run, plan, model, access, connected })
 }
 
-/// What stands in for what was asked for. Where images can't be pulled, their bases are made here.
-fn substitutions(args: &Args, context: &Context) -> Vec<String> {
-    match context.choice.target {
-        Target::Modal => Vec::new(),
-        Target::Local => {
-            vec![format!("image {}: its base was made on this machine", args.sandbox.image_name())]
-        }
-    }
+/// What is to be done, as the arguments and the tasks say.
+fn plan(args: &Args, tasks: &[Task], model_source: ModelSource) -> anyhow::Result<Plan> {
+    let defaults = Defaults {
+        model: args.model.model.clone(),
+        model_source,
+        max_turns: args.max_turns,
+        timeout: Duration::from_secs(args.timeout.into()),
+        network: args.sandbox.network.clone(),
+    };
+    let (run, parallel) = (RunId::new(Timestamp::now()), usize::from(args.parallel));
+    Ok(Plan::new(run, tasks, &[Variant::Baseline], &defaults, parallel)?)
 }
 
+/// Runs what was prepared. The run is written before it begins and closed when it is over.
 async fn run_prepared(
     prepared: Prepared,
     args: &Args,
     context: &Context,
-    stop: CancellationToken,
+    stop: Stop,
 ) -> anyhow::Result<Done> {
-    let Prepared { mut run, plan, model, connected } = prepared;
-    let index = context.state.index().await?;
-    sweep::killed_runs(context, &index, &*connected.backend).await?;
-    let _lock = context.state.lock_run(&run.id)?;
-    index.begin(&run).await?;
-    let (here, volume) = (context.state.files()?, connected.volume_files());
-    let sink = Arc::new(ResultsSink::new(run.clone(), index, here, volume));
-    let journal = Journal::create(&context.state.journal(&run.id)?).await?;
+    let Prepared { run, plan, model: _answers, access, connected } = prepared;
+    let places = Places {
+        index: context.state.index().await?,
+        here: context.state.files()?,
+        volume: connected.connection.volume_files(),
+    };
+    let id = run.id.clone();
+    let _lock = context.state.lock_run(&id)?;
+    let nothing: Vec<Trial> = plan.trials.iter().map(PlannedTrial::not_run).collect();
+    places.index.begin(&run).await?;
+    places.index.plan(&id, &nothing).await?;
+    let local = connected.connection.local().cloned();
+    let sink = Arc::new(ResultsSink::new(run, places, local, stop.clone()));
+    let journal = Journal::create(&context.state.journal(&id)?).await?;
     let single = args.prompt.is_some() && args.streams;
     let progress = Progress::new(&context.printer, plan.trials.len(), single);
     let runner = Runner {
         plan: Arc::new(plan),
-        backend: Arc::clone(&connected.backend),
-        model: model.access(connected.relay.clone()).await?,
+        backend: connected.backend,
+        model: access,
         events: Events::new(vec![Arc::new(journal), Arc::clone(&sink) as _, Arc::new(progress)]),
         stop,
         retry_delay: Duration::from_secs(1),
     };
-    let mut report = match sandbox_runner::run(runner).await {
-        Ok(report) => report,
+    let done = match sandbox_runner::run(runner).await {
+        Ok(mut report) => {
+            let (run, written) = sink.finish(None, &report.trials).await;
+            report.failures.extend(written.err());
+            Ok(Done { run, report })
+        }
         Err(error) => {
-            // Nothing began: a closed run without trials says so.
-            run.finished_at = Some(Timestamp::now());
-            if let Err(error) = sink.finish(&run, &[]).await {
-                context.printer.warn(&sandbox_runner::chain(&error));
+            // No trial began: the run keeps why.
+            let (_, written) = sink.finish(Some(error.chain()), &nothing).await;
+            if let Err(error) = written {
+                context.printer.warn(&sandbox_runner::chain(&*error));
             }
-            context.state.forget_lock(&run.id);
-            return Err(error.into());
+            Err(error.into())
         }
     };
-    run.finished_at = Some(Timestamp::now());
-    if let Err(error) = sink.finish(&run, &report.trials).await {
-        report.failures.push(error.into());
+    if !sink.is_incomplete() {
+        context.state.forget_lock(&id);
     }
-    context.state.forget_lock(&run.id);
-    Ok(Done { run, report })
+    done
 }
 
 /// Without any network an agent can't ask its model, except one that brings its own.
-fn refuse_deaf_agents(args: &SandboxArgs) -> Result<(), UsageError> {
-    if args.network == Network::None && args.binary.is_none() {
-        let text =
-            "with --network none the agent can't reach its model; `llm` lets it reach that alone";
-        return Err(UsageError(text.to_owned()));
+fn refuse_deaf_agents(args: &SandboxArgs, tasks: &[Task]) -> Result<(), UsageError> {
+    const WHY: &str = "the agent can't reach its model; `llm` lets it reach that alone";
+    if args.binary.is_some() {
+        return Ok(());
     }
-    Ok(())
+    if args.network == Network::None {
+        return Err(UsageError(format!("with --network none {WHY}")));
+    }
+    match tasks.iter().find(|task| task.network == Some(Network::None)) {
+        Some(task) => Err(UsageError(format!("with network `none` of task `{}` {WHY}", task.id))),
+        None => Ok(()),
+    }
 }
 
 fn tasks(args: &Args) -> anyhow::Result<Vec<Task>> {
@@ -223,6 +237,9 @@ fn tasks(args: &Args) -> anyhow::Result<Vec<Task>> {
     let prompt = args.prompt.as_deref().unwrap_or_default();
     if prompt.trim().is_empty() {
         bail!(UsageError("the prompt is empty".to_owned()));
+    }
+    if prompt.contains('\0') {
+        bail!(UsageError("the prompt holds a NUL character, which no program can be given".into()));
     }
     Ok(vec![Task::prompt("prompt".parse()?, prompt)])
 }
@@ -234,59 +251,10 @@ pub(crate) async fn agent(args: &SandboxArgs, context: &Context) -> anyhow::Resu
         Target::Modal => Arch::Amd64,
     };
     if let Some(path) = &args.binary {
-        return Ok(AgentBinary::open(path, arch)?);
+        return Ok(AgentBinary::open(path, arch)?.for_image(args.image.as_deref(), arch)?);
     }
     let (workspace, printer) = (context.workspace.clone(), context.printer.clone());
     tokio::task::spawn_blocking(move || crate::agent::build(&workspace, arch, &printer)).await?
-}
-
-/// The first Ctrl-C (or SIGTERM, or a terminal that closes) ends the run in order, the second at once.
-fn stop_on_signals(context: &Context) -> CancellationToken {
-    let stop = CancellationToken::new();
-    let (token, printer) = (stop.clone(), context.printer.clone());
-    tokio::spawn(async move {
-        wait_for_signal().await;
-        printer.note("stopping: sandboxes are being ended (again: do not wait)");
-        token.cancel();
-        wait_for_signal().await;
-        std::process::exit(130);
-    });
-    stop
-}
-
-#[cfg(unix)]
-async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    let hangup = async {
-        match (!ignores_hangup()).then(|| signal(SignalKind::hangup())) {
-            Some(Ok(mut hangup)) => hangup.recv().await,
-            _ => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-        _ = hangup => {}
-    }
-}
-
-/// Whether this was started to outlive its terminal, as by `nohup`.
-#[cfg(unix)]
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & 1 == 1)
-}
-
-#[cfg(not(unix))]
-async fn wait_for_signal() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
 }
 
 pub(crate) fn exit(report: &Report) -> Exit {

@@ -17,6 +17,13 @@ pub(crate) struct Args {
     what: What,
 }
 
+impl Args {
+    /// Whether it looks at what runs here, so that what killed commands left is cleaned up before.
+    pub(crate) fn looks(&self) -> bool {
+        matches!(self.what, What::Status | What::Gc)
+    }
+}
+
 #[derive(clap::Subcommand)]
 enum What {
     /// Start it, where none runs, and say where it listens
@@ -53,24 +60,23 @@ struct Serve {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use self::elsewhere::{ensure_running, run, running_sandboxes};
+pub(crate) use self::elsewhere::{run, running_sandboxes};
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{ensure_running, run, running_sandboxes};
+pub(crate) use self::linux::{run, running_sandboxes};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{process::Command, time::Duration};
+    use std::time::Duration;
 
-    use anyhow::Context as _;
     use modal_local::{
         ServerConfig, StateDir,
         daemon::{self, ServeOptions, ServerStatus},
     };
-    use sandbox_runner::{Secret, relay::RelayServer};
+    use sandbox_runner::relay::RelayServer;
     use serde_json::json;
 
     use super::{Args, Context, Exit, Serve, What};
-    use crate::table::seconds;
+    use crate::{local_server::LocalServer, table::seconds};
 
     /// A background server ends itself after so long without sandboxes, builds and calls.
     const IDLE: Duration = Duration::from_secs(15 * 60);
@@ -87,18 +93,8 @@ mod linux {
     }
 
     /// The server of this machine, started in the background where none runs.
-    pub(crate) async fn ensure_running(context: &Context) -> anyhow::Result<RelayServer> {
-        let program = std::env::current_exe().context("can't find this program's own file")?;
-        let mut command = Command::new(program);
-        command.args(["local", "serve", "--detached"]);
-        // This shell's settings are its own; the server serves others too.
-        command.env("GOAT_STATE_DIR", context.state.root());
-        let handle = daemon::ensure_running(&directory(context), command).await?;
-        Ok(RelayServer {
-            url: handle.url,
-            token_id: handle.token.id,
-            token_secret: Secret::new(handle.token.secret.expose()),
-        })
+    async fn ensure_running(context: &Context) -> anyhow::Result<RelayServer> {
+        LocalServer::of(context).ensure_running().await
     }
 
     /// How many sandboxes run on this machine's server.
@@ -212,7 +208,6 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
     use anyhow::bail;
-    use sandbox_runner::relay::RelayServer;
 
     use super::{Args, Context, Exit, Serve, What};
 
@@ -227,10 +222,6 @@ mod elsewhere {
             | What::Gc
             | What::Env => bail!(WHY),
         }
-    }
-
-    pub(crate) async fn ensure_running(_context: &Context) -> anyhow::Result<RelayServer> {
-        bail!(WHY)
     }
 
     pub(crate) async fn running_sandboxes(_context: &Context) -> anyhow::Result<usize> {

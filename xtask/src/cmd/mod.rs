@@ -10,10 +10,21 @@ pub(crate) mod results;
 pub(crate) mod selfbench;
 pub(crate) mod soak;
 
-use crate::{cli::Command, context::Context, exit::Exit};
+use crate::{
+    cli::Command,
+    context::Context,
+    exit::Exit,
+    sweep::{self, Reach},
+};
 
-/// Runs a command.
+/// Runs a command. One that looks at runs or at the local server cleans up first after commands that
+/// were killed; `eval` does so once it is connected.
 pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    match &command {
+        Command::Results(_) | Command::InfraTest(_) => sweep::left_over(context, Reach::Any).await,
+        Command::Local(args) if args.looks() => sweep::left_over(context, Reach::Running).await,
+        _ => {}
+    }
     match command {
         Command::Eval(args) => eval::run(*args, context).await,
         Command::Results(args) => results::run(args, context).await,

@@ -194,6 +194,7 @@ fn run_text(stored: &StoredRun, full: bool) -> String {
     for line in &summary.substitutions {
         add("instead", line);
     }
+    add("ended", summary.error.as_deref().unwrap_or_default());
     if !stored.complete {
         add("note", "the run did not end, or its summary was lost");
     }

@@ -1,12 +1,14 @@
 //! Evaluations killed at random moments: no finished result is lost, nothing keeps running.
 
 use std::{
+    collections::BTreeMap,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
-use results_store::format::SummaryFile;
+use eval_types::RunId;
+use results_store::format::TrialFile;
 
 use crate::{cmd::soak::Soaking, context::Context};
 
@@ -33,7 +35,7 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
                 kills += 1;
             }
         }
-        let before = trials(context).await?;
+        let before = finished(context).await?;
         finish(start(context)?)?;
         kept += check(context, before).await?;
         context.printer.note(&format!("{kills} kills, {kept} results of killed runs kept"));
@@ -64,33 +66,53 @@ fn finish(mut child: Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many trials the index has of each unfinished run.
-async fn trials(context: &Context) -> anyhow::Result<Vec<(eval_types::RunId, usize)>> {
-    let index = context.state.index().await?;
+/// What a killed run had finished: the outcome of each trial, by its name.
+struct Finished {
+    run: RunId,
+    trials: BTreeMap<String, String>,
+}
+
+/// What each unfinished run had finished, by the index and by the files: a trial is written to the files
+/// first, so that one that only they have counts too.
+async fn finished(context: &Context) -> anyhow::Result<Vec<Finished>> {
+    let (index, files) = (context.state.index().await?, context.state.files()?);
     let mut found = Vec::new();
     for run in index.unfinished().await? {
-        let (_, trials) = index.run(&run.id).await?;
-        found.push((run.id, trials.len()));
+        let (written, _unreadable) = files.trials(run.id.as_str()).await?;
+        let mut trials = outcomes(&written);
+        let (_, indexed) = index.run(&run.id).await?;
+        trials.extend(outcomes(&indexed.iter().map(TrialFile::from).collect::<Vec<_>>()));
+        found.push(Finished { run: run.id, trials });
     }
     Ok(found)
 }
 
+fn outcomes(trials: &[TrialFile]) -> BTreeMap<String, String> {
+    trials.iter().map(|trial| (trial.id.clone(), trial.outcome().name().to_owned())).collect()
+}
+
 /// After the next evaluation: runs closed, their results in the files, no sandbox.
-async fn check(
-    context: &Context,
-    killed: Vec<(eval_types::RunId, usize)>,
-) -> anyhow::Result<usize> {
+async fn check(context: &Context, killed: Vec<Finished>) -> anyhow::Result<usize> {
     let index = context.state.index().await?;
     let open = index.unfinished().await?;
     ensure!(open.is_empty(), "{} runs were left open", open.len());
     let mut kept = 0;
-    for (run, trials) in killed {
+    for Finished { run, trials } in killed {
         let stored = context.state.files()?.run(run.as_str()).await?;
-        let summary: &SummaryFile = &stored.summary;
         ensure!(stored.complete && stored.unreadable.is_empty(), "run {run} is damaged");
-        ensure!(summary.results.len() == trials, "run {run} lost results");
+        let (record, indexed) = index.run(&run).await?;
+        let indexed: Vec<_> = indexed.iter().map(TrialFile::from).collect();
+        ensure!(
+            indexed.len() == record.total_trials,
+            "run {run} says not of all what became of it"
+        );
+        for results in [outcomes(&stored.summary.results), outcomes(&indexed)] {
+            for (trial, outcome) in &trials {
+                ensure!(results.get(trial) == Some(outcome), "run {run} lost trial {trial}");
+            }
+        }
         ensure!(index.open_attempts(&run).await?.is_empty(), "run {run} has open attempts");
-        kept += trials;
+        kept += trials.len();
     }
     let sandboxes = crate::cmd::local::running_sandboxes(context).await?;
     ensure!(sandboxes == 0, "{sandboxes} sandboxes were left running");

@@ -7,7 +7,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Exec, Running, Said, Sandbox, SandboxBackend, SandboxSpec, Say, WORKSPACE};
+use super::{Exec, Prepared, Running, Said, Sandbox, SandboxBackend, SandboxSpec, Say, WORKSPACE};
 use crate::{Error, Result};
 
 pub mod shell;
@@ -38,6 +38,14 @@ pub struct Program {
     pub files: Files,
     stdout: mpsc::UnboundedSender<Bytes>,
     stderr: mpsc::UnboundedSender<Bytes>,
+    end: Arc<End>,
+}
+
+/// How a sandbox ends.
+#[derive(Default)]
+struct End {
+    stop: CancellationToken,
+    from_inside: AtomicBool,
 }
 
 impl Program {
@@ -61,11 +69,35 @@ impl Program {
         lock(&self.files).get(&absolute(path)).cloned()
     }
 
+    /// Removes a file, or a directory with what is in it.
+    pub fn remove(&self, path: &str) {
+        let path = absolute(path);
+        let below = format!("{path}/");
+        lock(&self.files).retain(|file, _| *file != path && !file.starts_with(&below));
+        if path == WORKSPACE {
+            lock(&self.files).insert(GONE.to_owned(), Vec::new());
+        }
+    }
+
+    /// Whether a directory can be entered: all but a workspace that was removed.
+    fn enters(&self, directory: &str) -> bool {
+        directory != WORKSPACE || !lock(&self.files).contains_key(GONE)
+    }
+
+    /// Ends its sandbox, as a program does that kills everything it can.
+    pub fn end_sandbox(&self) {
+        self.end.from_inside.store(true, Ordering::SeqCst);
+        self.end.stop.cancel();
+    }
+
     /// The value of `--name=value`.
     pub fn flag(&self, name: &str) -> Option<&str> {
         self.argv.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
     }
 }
+
+/// Marks a sandbox whose workspace was removed.
+const GONE: &str = "the workspace is gone";
 
 type Main = Arc<dyn Fn(Program) -> BoxFuture<'static, i32> + Send + Sync>;
 
@@ -80,12 +112,14 @@ pub struct MemoryBackend {
 struct State {
     count: AtomicU64,
     failing_creates: AtomicU64,
+    hangs: AtomicBool,
+    specs: Mutex<Vec<SandboxSpec>>,
     alive: Mutex<BTreeMap<String, Alive>>,
 }
 
 struct Alive {
     tags: BTreeMap<String, String>,
-    stop: CancellationToken,
+    end: Arc<End>,
 }
 
 impl MemoryBackend {
@@ -112,6 +146,16 @@ impl MemoryBackend {
         self.state.failing_creates.store(n, Ordering::SeqCst);
     }
 
+    /// From now on no sandbox can be ended: asked to, the backend does not answer.
+    pub fn hang(&self) {
+        self.state.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// What was asked for, sandbox by sandbox.
+    pub fn specs(&self) -> Vec<SandboxSpec> {
+        lock(&self.state.specs).clone()
+    }
+
     /// Sandboxes that were made and not ended.
     pub fn alive(&self) -> Vec<String> {
         lock(&self.state.alive).keys().cloned().collect()
@@ -120,22 +164,23 @@ impl MemoryBackend {
 
 #[async_trait]
 impl SandboxBackend for MemoryBackend {
-    async fn prepare(&self, say: Say<'_>) -> Result<()> {
+    async fn prepare(&self, say: Say<'_>) -> Result<Prepared> {
         say(Said::Step("sandboxes in memory".to_owned()));
-        Ok(())
+        Ok(Prepared::default())
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>> {
+        lock(&self.state.specs).push(spec.clone());
         let failing = &self.state.failing_creates;
         let fails = failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if fails.is_ok() {
             return Err(Error::backend("create a sandbox", "told to fail"));
         }
         let id = format!("sb-memory-{}", self.state.count.fetch_add(1, Ordering::SeqCst) + 1);
-        let stop = CancellationToken::new();
-        let alive = Alive { tags: spec.tags.clone(), stop: stop.clone() };
+        let end = Arc::new(End::default());
+        let alive = Alive { tags: spec.tags.clone(), end: Arc::clone(&end) };
         lock(&self.state.alive).insert(id.clone(), alive);
-        let ends = stop.clone();
+        let ends = end.stop.clone();
         let timeout = spec.timeout;
         tokio::spawn(async move {
             let _first = tokio::time::timeout(timeout, ends.cancelled()).await;
@@ -146,7 +191,7 @@ impl SandboxBackend for MemoryBackend {
             backend: self.clone(),
             env: spec.env.clone(),
             files: Files::default(),
-            stop,
+            end,
         }))
     }
 
@@ -156,7 +201,7 @@ impl SandboxBackend for MemoryBackend {
         alive.retain(|_, sandbox| {
             let wanted = sandbox.tags.get(name).is_some_and(|found| found == value);
             if wanted {
-                sandbox.stop.cancel();
+                sandbox.end.stop.cancel();
             }
             !wanted
         });
@@ -169,12 +214,12 @@ struct MemorySandbox {
     backend: MemoryBackend,
     env: BTreeMap<String, String>,
     files: Files,
-    stop: CancellationToken,
+    end: Arc<End>,
 }
 
 impl MemorySandbox {
     fn check_alive(&self) -> Result<()> {
-        if self.stop.is_cancelled() {
+        if self.end.stop.is_cancelled() {
             return Err(Error::SandboxGone { sandbox: self.id.clone() });
         }
         Ok(())
@@ -191,18 +236,29 @@ impl Sandbox for MemorySandbox {
         self.check_alive()?;
         let name = exec.argv.first().cloned().unwrap_or_default();
         let main = self.backend.programs.get(&name).cloned();
+        let doing = format!("run `{name}`");
+        if exec.workdir == WORKSPACE && lock(&self.files).contains_key(GONE) {
+            return Err(Error::Refused { doing, source: "no such directory".into() });
+        }
         let main =
-            main.ok_or_else(|| Error::backend(format!("run `{name}`"), "no such program"))?;
+            main.ok_or_else(|| Error::Refused { doing, source: "no such program".into() })?;
         let (stdout, out) = mpsc::unbounded_channel();
         let (stderr, err) = mpsc::unbounded_channel();
         let mut env = self.env.clone();
         let secrets = exec.secrets.iter();
         env.extend(secrets.map(|(name, key)| (name.clone(), key.expose().to_owned())));
         let files = Arc::clone(&self.files);
-        let program = Program { argv: exec.argv.clone(), env, files, stdout, stderr };
-        let running = tokio::spawn(run(main, program, exec.timeout, self.stop.clone()));
+        let end = Arc::clone(&self.end);
+        let argv = exec.argv.clone();
+        let program = Program { argv, env, files, stdout, stderr, end: Arc::clone(&end) };
+        let running = tokio::spawn(run(main, program, exec.timeout, end.stop.clone()));
+        let id = self.id.clone();
         let exit = async move {
-            running.await.map_err(|error| Error::backend("wait for a program", error))
+            let code = running.await;
+            if end.from_inside.load(Ordering::SeqCst) {
+                return Err(Error::SandboxGone { sandbox: id });
+            }
+            code.map_err(|error| Error::backend("wait for a program", error))
         };
         Ok(Running {
             stdout: UnboundedReceiverStream::new(out).map(Ok).boxed(),
@@ -226,9 +282,16 @@ impl Sandbox for MemorySandbox {
         }))
     }
 
+    async fn ended_from_inside(&self) -> bool {
+        self.end.from_inside.load(Ordering::SeqCst)
+    }
+
     async fn terminate(&self) -> Result<()> {
+        if self.backend.state.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         lock(&self.backend.state.alive).remove(&self.id);
-        self.stop.cancel();
+        self.end.stop.cancel();
         Ok(())
     }
 }

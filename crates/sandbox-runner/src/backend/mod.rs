@@ -60,6 +60,8 @@ pub struct Exec {
     pub argv: Vec<String>,
     /// Keys, in its environment alone.
     pub secrets: BTreeMap<String, Secret>,
+    /// Where it starts: the workspace, unless it must start whatever became of that.
+    pub workdir: &'static str,
     /// When the backend kills it.
     pub timeout: Duration,
 }
@@ -68,16 +70,23 @@ impl Exec {
     /// A program with these arguments.
     pub fn new(argv: impl IntoIterator<Item = impl Into<String>>, timeout: Duration) -> Self {
         let argv = argv.into_iter().map(Into::into).collect();
-        Self { argv, secrets: BTreeMap::new(), timeout }
+        Self { argv, secrets: BTreeMap::new(), workdir: WORKSPACE, timeout }
     }
 
     /// A shell command.
     pub fn shell(command: &str, timeout: Duration) -> Self {
         Self::new(["sh", "-c", command], timeout)
     }
+
+    /// The same, started in `/`, which no agent can remove.
+    #[must_use]
+    pub fn outside(mut self) -> Self {
+        self.workdir = "/";
+        self
+    }
 }
 
-/// A program that runs in [`WORKSPACE`]. Both outputs must be read to their end.
+/// A program that runs. Both outputs must be read to their end.
 pub struct Running {
     /// Its standard output.
     pub stdout: BoxStream<'static, Result<Bytes>>,
@@ -96,14 +105,22 @@ pub enum Said {
     Detail(String),
 }
 
+/// What preparing found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// The images of a registry that the sandboxes' image is made of, as they were asked for.
+    pub bases: Vec<String>,
+}
+
 /// Who hears it.
 pub type Say<'s> = &'s (dyn Fn(Said) + Send + Sync);
 
 /// Makes sandboxes of one kind: one image, one agent, one size.
 #[async_trait]
 pub trait SandboxBackend: Send + Sync {
-    /// Makes what all sandboxes need (image, volume, upload of the agent). Called once, before the first sandbox.
-    async fn prepare(&self, say: Say<'_>) -> Result<()>;
+    /// Makes what all sandboxes need (image, volume, upload of the agent). Called before the first
+    /// sandbox, and again where it failed.
+    async fn prepare(&self, say: Say<'_>) -> Result<Prepared>;
 
     /// Makes a sandbox.
     async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>>;
@@ -125,8 +142,13 @@ pub trait Sandbox: Send + Sync {
     /// Writes a file, its directories included.
     async fn write_file(&self, path: &str, contents: &[u8]) -> Result<()>;
 
-    /// Reads a file; none where there is none, at most `limit` bytes of it.
+    /// Reads a file, at most `limit` bytes of it; none where there is none, or something that is no
+    /// file. What lies there is an agent's doing: a pipe must not hold up who looks.
     async fn read_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>>;
+
+    /// Whether it ended by itself: its own program was ended from inside, or used up its memory. False
+    /// while it runs, where somebody ended it, and where it was lost.
+    async fn ended_from_inside(&self) -> bool;
 
     /// Ends it and everything in it. May be called twice.
     async fn terminate(&self) -> Result<()>;

@@ -1,18 +1,18 @@
 //! Sandboxes over Modal's API: on Modal, or on this machine by `modal-local`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use modal_client::{
-    App, BuildEvent, BuiltImage, Client, FileKind, Image, MiB, Mount, NetworkAccess, Volume,
-    VolumeMount,
+    App, BuildEvent, BuiltImage, Client, ExitReason, Image, MiB, Mount, NetworkAccess, Redirect,
+    Volume, VolumeMount,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::{
-    AGENT, Exec, RESULTS, Reach, Running, Said, Sandbox, SandboxBackend, SandboxSpec, Say,
-    WORKSPACE,
+    AGENT, Exec, Prepared, RESULTS, Reach, Running, Said, Sandbox, SandboxBackend, SandboxSpec,
+    Say, WORKSPACE,
 };
 use crate::{Error, Result};
 
@@ -22,6 +22,29 @@ const APP: &str = "goat-sandbox";
 const PACKAGES: [&str; 7] = ["bash", "git", "ripgrep", "curl", "python3", "nodejs", "npm"];
 /// The sandbox's own program: it only waits. Longer than any sandbox may live.
 const WAIT: [&str; 2] = ["sleep", "172800"];
+/// Reading one file in a sandbox; what lies there may never end.
+const READ: Duration = Duration::from_secs(30);
+/// Gives a file's beginning, if it is a file: another exit code says that it is none. The limit and the
+/// path are its arguments.
+const HEAD: &str = r#"test -f "$2" || exit 3; exec head -c "$1" "$2""#;
+/// What the shell above says of what is no file.
+const NO_FILE: i32 = 3;
+
+/// Where a client comes from. A server of this machine may be lost and come back elsewhere, so a
+/// sandbox asks before it is made.
+#[async_trait]
+pub trait Connect: Send + Sync {
+    /// A client whose server is there.
+    async fn client(&self) -> Result<Client>;
+}
+
+/// One server, always there.
+#[async_trait]
+impl Connect for Client {
+    async fn client(&self) -> Result<Client> {
+        Ok(self.clone())
+    }
+}
 
 /// What all sandboxes of a backend have in common.
 #[derive(Clone, Debug)]
@@ -34,45 +57,75 @@ pub struct ModalConfig {
     pub memory_mib: Option<u32>,
     /// The agent's binary on this machine; none: sandboxes without an agent, as in tests.
     pub agent: Option<PathBuf>,
-    /// Volume of results.
-    pub volume: Volume,
+    /// Name of the volume of results; made where there is none.
+    pub volume: String,
 }
 
 /// Makes sandboxes through a client.
 pub struct ModalBackend {
-    client: Client,
+    connect: Arc<dyn Connect>,
     config: ModalConfig,
-    ready: OnceCell<Ready>,
+    ready: Mutex<Option<Arc<Ready>>>,
 }
 
+/// What sandboxes need, on one server.
 struct Ready {
+    client: Client,
     app: App,
     image: BuiltImage,
+    bases: Vec<String>,
     agent: Option<Mount>,
+    volume: Volume,
 }
 
 impl ModalBackend {
     /// Nothing is sent before [`SandboxBackend::prepare`], or the first sandbox.
-    pub fn new(client: Client, config: ModalConfig) -> Self {
-        Self { client, config, ready: OnceCell::new() }
+    pub fn new(connect: impl Connect + 'static, config: ModalConfig) -> Self {
+        Self { connect: Arc::new(connect), config, ready: Mutex::default() }
     }
 
-    async fn ready(&self, say: Say<'_>) -> Result<&Ready> {
-        self.ready.get_or_try_init(|| self.make_ready(say)).await
+    /// What sandboxes need, on the server that is there now. Another one is got ready first.
+    async fn ready(&self, say: Say<'_>) -> Result<Arc<Ready>> {
+        let client = self.connect.client().await?;
+        let mut ready = self.ready.lock().await;
+        match &*ready {
+            Some(ready) if ready.client.server_url() == client.server_url() => {
+                Ok(Arc::clone(ready))
+            }
+            _ => Ok(Arc::clone(ready.insert(Arc::new(self.make_ready(client, say).await?)))),
+        }
     }
 
-    async fn make_ready(&self, say: Say<'_>) -> Result<Ready> {
-        let app = self.client.app(APP).create_if_missing().await;
+    async fn make_ready(&self, client: Client, say: Say<'_>) -> Result<Ready> {
+        let app = client.app(APP).create_if_missing().await;
         let app = app.map_err(|error| Error::backend(format!("look up the app `{APP}`"), error))?;
-        let (image, agent) = tokio::try_join!(self.image(&app, say), self.agent(&app))?;
-        Ok(Ready { app, image, agent })
+        let ((image, bases), agent, volume) = tokio::try_join!(
+            self.image(&client, &app, say),
+            self.agent(&client, &app),
+            self.volume(&client)
+        )?;
+        Ok(Ready { client, app, image, bases, agent, volume })
     }
 
-    async fn image(&self, app: &App, say: Say<'_>) -> Result<BuiltImage> {
+    async fn volume(&self, client: &Client) -> Result<Volume> {
+        let name = &self.config.volume;
+        let volume = client.volume(name).create_if_missing().await;
+        volume.map_err(|error| Error::backend(format!("look up the volume `{name}`"), error))
+    }
+
+    /// Builds the image; what it is made of comes with it.
+    async fn image(
+        &self,
+        client: &Client,
+        app: &App,
+        say: Say<'_>,
+    ) -> Result<(BuiltImage, Vec<String>)> {
         let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
-        let mut log = LineBuffer::default();
+        let (mut log, bases) = (LineBuffer::default(), Bases::default());
         let image = recipe(self.config.image.as_deref());
-        let build = self.client.build(&image, app).on_event(move |event| {
+        let seen = bases.clone();
+        let build = client.build(&image, app).on_event(move |event| {
+            seen.note(&event);
             for said in log.said(&event) {
                 // Nobody listens once the build is given up.
                 let _gone = sender.send(said);
@@ -89,12 +142,14 @@ impl ModalBackend {
         while let Ok(said) = lines.try_recv() {
             say(said);
         }
-        built.map_err(|error| Error::backend("build the sandbox image", error))
+        let built = built.map_err(|error| Error::backend("build the sandbox image", error))?;
+        Ok((built, bases.take()))
     }
 
-    async fn agent(&self, app: &App) -> Result<Option<Mount>> {
+    async fn agent(&self, client: &Client, app: &App) -> Result<Option<Mount>> {
         let Some(agent) = &self.config.agent else { return Ok(None) };
-        let upload = self.client.mount(app).file(agent, AGENT).await;
+        // Archives of CI lose the mode.
+        let upload = client.mount(app).program(agent, AGENT).await;
         upload.map(Some).map_err(|error| Error::backend("upload the agent", error))
     }
 }
@@ -110,13 +165,13 @@ fn recipe(image: Option<&str>) -> Image {
 
 #[async_trait]
 impl SandboxBackend for ModalBackend {
-    async fn prepare(&self, say: Say<'_>) -> Result<()> {
-        self.ready(say).await.map(|_| ())
+    async fn prepare(&self, say: Say<'_>) -> Result<Prepared> {
+        Ok(Prepared { bases: self.ready(say).await?.bases.clone() })
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>> {
         let ready = self.ready(&|_| ()).await?;
-        let mut create = self
+        let mut create = ready
             .client
             .sandbox(&ready.app, &ready.image)
             .command(WAIT)
@@ -130,7 +185,7 @@ impl SandboxBackend for ModalBackend {
             create = create.tag(name, value);
         }
         if let Some(directory) = &spec.results {
-            let mount = VolumeMount::new(&self.config.volume).sub_path(directory);
+            let mount = VolumeMount::new(&ready.volume).sub_path(directory);
             create = create.volume(RESULTS, mount);
         }
         if let Some(agent) = &ready.agent {
@@ -150,14 +205,15 @@ impl SandboxBackend for ModalBackend {
     async fn end_tagged(&self, name: &str, value: &str) -> Result<usize> {
         let failed =
             |error| Error::backend(format!("end the sandboxes of {name} `{value}`"), error);
-        let app = match self.client.app(APP).await {
+        let client = self.connect.client().await?;
+        let app = match client.app(APP).await {
             Err(error) if error.is_not_found() => return Ok(0),
             app => app.map_err(failed)?,
         };
-        let mut found = self.client.sandboxes().list().app(&app).tag(name, value).stream();
+        let mut found = client.sandboxes().list().app(&app).tag(name, value).stream();
         let mut ended = 0;
         while let Some(info) = found.try_next().await.map_err(failed)? {
-            let end = async { self.client.sandboxes().from_id(&info.id).await?.terminate().await };
+            let end = async { client.sandboxes().from_id(&info.id).await?.terminate().await };
             match end.await {
                 Err(error) if !is_gone(&error) => return Err(failed(error)),
                 _ => ended += 1,
@@ -181,6 +237,28 @@ fn is_gone(error: &modal_client::Error) -> bool {
     error.is_not_found() || error.is_sandbox_gone()
 }
 
+/// Whether the server understood and the sandbox can't: nothing is wrong with what is ours.
+fn is_refusal(error: &modal_client::Error) -> bool {
+    use modal_client::Error::{Conflict, Invalid, NotFound, Permission};
+    matches!(error, Conflict { .. } | Invalid { .. } | NotFound { .. } | Permission { .. })
+}
+
+/// Exit code and output of a command, of the latter at most `limit` bytes: what a sandbox prints may
+/// never end.
+async fn output(command: modal_client::Exec, limit: usize) -> modal_client::Result<(i32, Vec<u8>)> {
+    let mut process = command.start().await?;
+    process.close_stdin().await?;
+    let (mut stdout, mut contents) = (process.stdout(), Vec::new());
+    while let Some(chunk) = stdout.try_next().await? {
+        let room = limit - contents.len();
+        contents.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((0, contents));
+        }
+    }
+    Ok((process.wait().await?, contents))
+}
+
 struct ModalSandbox {
     id: String,
     sandbox: modal_client::Sandbox,
@@ -191,7 +269,11 @@ impl ModalSandbox {
         if error.is_sandbox_gone() {
             return Error::SandboxGone { sandbox: self.id.clone() };
         }
-        Error::backend(format!("{doing} in sandbox `{}`", self.id), error)
+        let doing = format!("{doing} in sandbox `{}`", self.id);
+        if is_refusal(&error) {
+            return Error::Refused { doing, source: error.into() };
+        }
+        Error::backend(doing, error)
     }
 }
 
@@ -202,7 +284,7 @@ impl Sandbox for ModalSandbox {
     }
 
     async fn exec(&self, exec: &Exec) -> Result<Running> {
-        let start = self.sandbox.exec(&exec.argv).workdir(WORKSPACE).timeout(exec.timeout);
+        let start = self.sandbox.exec(&exec.argv).workdir(exec.workdir).timeout(exec.timeout);
         let start =
             exec.secrets.iter().fold(start, |start, (name, key)| start.env(name, key.expose()));
         let name = exec.argv.first().cloned().unwrap_or_default();
@@ -231,27 +313,32 @@ impl Sandbox for ModalSandbox {
 
     async fn read_file(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
         let failed = |error| self.failed(&format!("read `{path}`"), error);
-        let found = match self.sandbox.files().stat(path).await {
-            Err(error) if error.is_not_found() => return Ok(None),
-            found => found.map_err(failed)?,
-        };
-        // The agent decides what lies there: a pipe would be read for ever.
-        if found.kind != FileKind::File {
-            return Ok(None);
+        let deadline = || Error::Deadline { doing: format!("read `{path}`"), limit: READ };
+        let head = ["sh", "-c", HEAD, "sh", &limit.to_string(), path];
+        // A shell tells a pipe from a file on every server. The backend kills it where it waits.
+        let head = self.sandbox.exec(head).workdir("/").timeout(READ).stderr(Redirect::Null);
+        match tokio::time::timeout(2 * READ, output(head, limit)).await.map_err(|_| deadline())? {
+            Ok((0, contents)) => return Ok(Some(contents)),
+            // 128 and more: it waited, and was killed.
+            Ok((NO_FILE | 128.., _)) => return Ok(None),
+            // An image without a shell, or without `head`: the server's own way will do.
+            Ok(_) => {}
+            Err(error) if is_refusal(&error) => {}
+            Err(error) => return Err(failed(error)),
         }
-        if found.size <= limit as u64 {
-            return self
-                .sandbox
-                .files()
-                .read(path)
-                .await
-                .map(|bytes| Some(bytes.into()))
-                .map_err(failed);
+        let files = self.sandbox.files();
+        match tokio::time::timeout(READ, files.read(path)).await.map_err(|_| deadline())? {
+            Err(error) if error.is_not_found() => Ok(None),
+            read => Ok(Some(read.map_err(failed)?.into_iter().take(limit).collect())),
         }
-        let limit = limit.to_string();
-        let head =
-            self.sandbox.exec(["head", "-c", &limit, path]).output().await.map_err(failed)?;
-        Ok(Some(head.stdout))
+    }
+
+    async fn ended_from_inside(&self) -> bool {
+        use ExitReason::{Failure, OutOfMemory, Success};
+        let end = self.sandbox.poll().await;
+        end.is_ok_and(|end| {
+            end.is_some_and(|end| matches!(end.reason, Success | Failure | OutOfMemory))
+        })
     }
 
     async fn terminate(&self) -> Result<()> {
@@ -259,6 +346,28 @@ impl Sandbox for ModalSandbox {
             Err(error) if !is_gone(&error) => Err(self.failed("end what runs", error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// The images of a registry that a build begins with.
+#[derive(Clone, Default)]
+struct Bases(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Bases {
+    /// Takes the image of a layer's `FROM`, unless it is one of the server's own.
+    fn note(&self, event: &BuildEvent<'_>) {
+        let BuildEvent::LayerStarted { step, .. } = event else { return };
+        let Some(image) = step.strip_prefix("FROM ") else { return };
+        let image = image.split_whitespace().next().unwrap_or_default();
+        self.lock().push(image.to_owned());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -13,19 +13,21 @@ mod redact;
 mod registration;
 mod upstream;
 
+use async_trait::async_trait;
 use eval_types::TrialKey;
 
 pub use self::{
     proxy::{Relay, Token},
-    registration::{Registration, RelayServer},
+    registration::{FindServer, Registration, RelayServer},
     upstream::{Found, Upstream},
 };
 use crate::{Error, Result, secret::Secret};
 
 /// How agents reach their model.
+#[async_trait]
 pub trait ModelAccess: Send + Sync {
-    /// Access for one trial; it ends when the grant is dropped.
-    fn grant(&self, trial: &TrialKey) -> Result<ModelGrant>;
+    /// Access for one attempt at a trial; it ends when the grant is dropped.
+    async fn grant(&self, trial: &TrialKey) -> Result<ModelGrant>;
 }
 
 /// One trial's access to its model.
@@ -48,8 +50,9 @@ pub struct Direct {
     pub upstream: Upstream,
 }
 
+#[async_trait]
 impl ModelAccess for Direct {
-    fn grant(&self, _trial: &TrialKey) -> Result<ModelGrant> {
+    async fn grant(&self, _trial: &TrialKey) -> Result<ModelGrant> {
         let key = self.upstream.key().cloned().unwrap_or_else(|| Secret::new("none"));
         let base_url = self.upstream.base_url().to_owned();
         Ok(ModelGrant { base_url, host: self.upstream.host().to_owned(), key, token: None })
@@ -65,11 +68,12 @@ pub struct Relayed {
     pub registration: Option<Registration>,
 }
 
+#[async_trait]
 impl ModelAccess for Relayed {
-    fn grant(&self, trial: &TrialKey) -> Result<ModelGrant> {
+    async fn grant(&self, trial: &TrialKey) -> Result<ModelGrant> {
         let (key, token) = self.relay.grant(trial)?;
         let (host, port) = match &self.registration {
-            Some(registration) => (registration.host().to_owned(), registration.port()),
+            Some(registration) => registration.address().await?,
             None => (self.relay.address().ip().to_string(), self.relay.address().port()),
         };
         Ok(ModelGrant {

@@ -4,11 +4,12 @@
 //! reaches the relay under it, and nothing else of this machine. The registration lives a minute
 //! unless it is renewed, so that a killed runner leaves none behind.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use reqwest::{Client, Method, RequestBuilder};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{BoxError, Error, Result, secret::Secret};
 
@@ -34,12 +35,35 @@ impl fmt::Debug for RelayServer {
     }
 }
 
-/// A registered relay, renewed until it is dropped.
-#[derive(Debug)]
+/// Finds the server that sandboxes run on now: it may be another than a minute ago.
+#[async_trait]
+pub trait FindServer: Send + Sync {
+    /// The server, started where none runs.
+    async fn find(&self) -> Result<RelayServer>;
+}
+
+/// One server, always there.
+#[async_trait]
+impl FindServer for RelayServer {
+    async fn find(&self) -> Result<RelayServer> {
+        Ok(self.clone())
+    }
+}
+
+/// A registered relay, renewed until it is dropped, and registered again where its server was lost.
 pub struct Registration {
-    host: String,
-    port: u16,
+    find: Box<dyn FindServer>,
+    client: Client,
+    target: SocketAddr,
+    /// The registration that counts.
+    current: Arc<Mutex<Registered>>,
     renewing: JoinHandle<()>,
+}
+
+/// A registration at a server.
+struct Registered {
+    server: RelayServer,
+    given: Given,
 }
 
 #[derive(Serialize)]
@@ -54,32 +78,55 @@ struct Given {
     port: u16,
 }
 
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
 impl Registration {
     /// Registers what listens at `target`.
-    pub async fn new(server: RelayServer, target: SocketAddr) -> Result<Self> {
+    pub async fn new(find: impl FindServer + 'static, target: SocketAddr) -> Result<Self> {
+        let server = find.find().await?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls_config::client_config())
             .no_proxy()
             .timeout(CALL)
             .build();
         let client = client.map_err(|source| failed("register", &server, source))?;
+        let registered = Registered::new(server, &client, target).await?;
+        let current = Arc::new(Mutex::new(registered));
+        let renewing = tokio::spawn(renew(client.clone(), Arc::clone(&current)));
+        Ok(Self { find: Box::new(find), client, target, current, renewing })
+    }
+
+    /// The name and the port in sandboxes of the server that is there now.
+    pub async fn address(&self) -> Result<(String, u16)> {
+        let server = self.find.find().await?;
+        let mut current = self.current.lock().await;
+        let stands = current.server.url == server.url && current.renew(&self.client).await.is_ok();
+        if !stands {
+            *current = Registered::new(server, &self.client, self.target).await?;
+        }
+        Ok((current.given.host.clone(), current.given.port))
+    }
+}
+
+impl Registered {
+    async fn new(server: RelayServer, client: &Client, target: SocketAddr) -> Result<Self> {
         let wanted = Wanted { target: target.to_string() };
-        let call = server.call(&client, Method::POST, "").json(&wanted);
-        let given: Given = async { call.send().await?.error_for_status()?.json().await }
-            .await
-            .map_err(|source: reqwest::Error| failed("register", &server, source))?;
-        let renewing = tokio::spawn(renew(server, client, given.id));
-        Ok(Self { host: given.host, port: given.port, renewing })
+        let call = server.call(client, Method::POST, "").json(&wanted);
+        let given = async { call.send().await?.error_for_status()?.json().await };
+        match given.await {
+            Ok(given) => Ok(Self { server, given }),
+            Err(source) => Err(failed("register", &server, source)),
+        }
     }
 
-    /// The name in sandboxes.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port in sandboxes.
-    pub fn port(&self) -> u16 {
-        self.port
+    async fn renew(&self, client: &Client) -> Result<()> {
+        let call = self.server.call(client, Method::PUT, &format!("/{}", self.given.id));
+        let renewed = async { call.send().await?.error_for_status() }.await;
+        renewed.map(drop).map_err(|source| failed("renew", &self.server, source))
     }
 }
 
@@ -99,15 +146,12 @@ impl RelayServer {
     }
 }
 
-async fn renew(server: RelayServer, client: Client, id: String) {
+async fn renew(client: Client, current: Arc<Mutex<Registered>>) {
     let mut ticks = tokio::time::interval(RENEW);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        let call = server.call(&client, Method::PUT, &format!("/{id}"));
-        let renewed = async { call.send().await?.error_for_status() }.await;
-        if let Err(source) = renewed {
-            let error = failed("renew", &server, source);
+        if let Err(error) = current.lock().await.renew(&client).await {
             tracing::warn!(error = error.chain(), "sandboxes may lose their model");
         }
     }

@@ -1,7 +1,9 @@
 //! As much of a shell as tests need.
 //!
-//! Commands `echo`, `cat`, `printenv`, `pwd`, `test -f`, `sleep`, `exit`, `true`, `false`, joined by
-//! `;` or `&&`, with `> file` and `>&2`. Words are split at spaces; there are no quotes.
+//! Commands `echo`, `cat`, `cd`, `printenv`, `pwd`, `test -f`, `rm -rf`, `mkfifo`, `sleep`, `exit`,
+//! `true`, `false`, joined by `;`, line ends, `&&` or `||`, with `> file` and `>&2`. Words are split at
+//! spaces; there are no quotes. `cd` only asks whether the directory is there, `mkfifo` removes what
+//! was there: a pipe is no file.
 
 use std::time::Duration;
 
@@ -14,19 +16,31 @@ pub async fn run(program: &Program) -> i32 {
         return 2;
     }
     let mut code = 0;
-    for command in script.split(';') {
-        for part in command.split("&&") {
+    for command in script.split([';', '\n']) {
+        for (part, runs_after) in parts(command) {
+            if runs_after.is_some_and(|success| success != (code == 0)) {
+                continue;
+            }
             let words: Vec<&str> = part.split_whitespace().collect();
             if words.first() == Some(&"exit") {
                 return words.get(1).and_then(|word| word.parse().ok()).unwrap_or(code);
             }
             code = one(program, &words).await;
-            if code != 0 {
-                break;
-            }
         }
     }
     code
+}
+
+/// The commands of a list, each with what the one before must have come to: success after `&&`.
+fn parts(command: &str) -> Vec<(&str, Option<bool>)> {
+    let (mut parts, mut rest, mut after) = (Vec::new(), command, None);
+    while let Some(at) = rest.find("&&").into_iter().chain(rest.find("||")).min() {
+        parts.push((&rest[..at], after));
+        after = Some(rest[at..].starts_with('&'));
+        rest = &rest[at + 2..];
+    }
+    parts.push((rest, after));
+    parts
 }
 
 async fn one(program: &Program, words: &[&str]) -> i32 {
@@ -39,6 +53,15 @@ async fn one(program: &Program, words: &[&str]) -> i32 {
         ["echo", rest @ ..] => Some(format!("{}\n", rest.join(" ")).into_bytes()),
         ["cat", file] => program.read(file),
         ["printenv", name] => program.env.get(*name).map(|value| format!("{value}\n").into()),
+        ["cd", directory] => program.enters(directory).then(Vec::new),
+        ["rm", "-rf", path] => {
+            program.remove(path);
+            Some(Vec::new())
+        }
+        ["mkfifo", path] => {
+            program.remove(path);
+            Some(Vec::new())
+        }
         ["pwd"] => Some(format!("{WORKSPACE}\n").into()),
         ["test", "-f", file] => program.read(file).map(|_| Vec::new()),
         ["sleep", time] => {

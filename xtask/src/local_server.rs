@@ -1,0 +1,115 @@
+//! This machine's server, as commands need it: found, started, asked.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use sandbox_runner::{
+    Error,
+    relay::{FindServer, RelayServer},
+};
+
+use crate::context::Context;
+
+/// The server of one state directory, whether it runs or not.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalServer {
+    root: PathBuf,
+}
+
+impl LocalServer {
+    /// This command's.
+    pub(crate) fn of(context: &Context) -> Self {
+        Self { root: context.state.root().to_owned() }
+    }
+}
+
+#[async_trait]
+impl FindServer for LocalServer {
+    async fn find(&self) -> sandbox_runner::Result<RelayServer> {
+        let found = self.ensure_running().await;
+        found.map_err(|error| Error::backend("find or start the local server", error))
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::process::Command;
+
+    use anyhow::Context as _;
+    use modal_local::{StateDir, daemon};
+    use sandbox_runner::{Secret, relay::RelayServer};
+
+    use super::LocalServer;
+
+    impl LocalServer {
+        /// The server, started in the background where none runs.
+        pub(crate) async fn ensure_running(&self) -> anyhow::Result<RelayServer> {
+            let program = std::env::current_exe().context("can't find this program's own file")?;
+            let mut command = Command::new(program);
+            command.args(["local", "serve", "--detached"]);
+            // This shell's settings are its own; the server serves others too.
+            command.env("GOAT_STATE_DIR", &self.root);
+            let handle = daemon::ensure_running(&StateDir::new(&self.root), command).await?;
+            Ok(RelayServer {
+                url: handle.url,
+                token_id: handle.token.id,
+                token_secret: Secret::new(handle.token.secret.expose()),
+            })
+        }
+
+        /// Whether it runs and answers.
+        pub(crate) async fn is_running(&self) -> bool {
+            daemon::status(&StateDir::new(&self.root)).await.is_ok_and(|status| status.is_some())
+        }
+
+        /// What it took in place of these images, in sentences.
+        pub(crate) async fn substituted(&self, images: &[String]) -> Vec<String> {
+            let Ok(Some(status)) = daemon::status(&StateDir::new(&self.root)).await else {
+                return Vec::new();
+            };
+            super::about(images, status.substituted)
+        }
+    }
+}
+
+/// The sentences that are about one of these images: each begins with the image it is about.
+fn about(images: &[String], sentences: Vec<String>) -> Vec<String> {
+    let is_meant = |sentence: &String| {
+        let told = |image: &String| {
+            sentence.strip_prefix(image.as_str()).is_some_and(|rest| rest.starts_with(": "))
+        };
+        images.iter().any(told)
+    };
+    sentences.into_iter().filter(is_meant).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+impl LocalServer {
+    pub(crate) async fn ensure_running(&self) -> anyhow::Result<RelayServer> {
+        anyhow::bail!(
+            "the local target isolates sandboxes with Linux namespaces: use --target modal, or run this \
+             in a Linux machine or container"
+        )
+    }
+
+    pub(crate) async fn is_running(&self) -> bool {
+        false
+    }
+
+    pub(crate) async fn substituted(&self, images: &[String]) -> Vec<String> {
+        about(images, Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_about_the_run_s_image_is_told() {
+        let sentences = ["python:3.11: made here", "python:3.11-alpine: made here", "debian: too"];
+        let told = about(&["python:3.11".to_owned()], sentences.map(str::to_owned).to_vec());
+        assert_eq!(told, ["python:3.11: made here"]);
+        assert!(about(&[], vec!["debian: too".to_owned()]).is_empty());
+    }
+}
