@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -15,11 +15,11 @@ use serde_json::Value;
 const SMOKE: &str = "fixtures/benchmarks/smoke.json";
 const KEY: &str = "sk-planted-9b2e4f7a1c";
 
-fn json(text: &str) -> Value {
+pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-fn outcomes(summary: &Value) -> Vec<String> {
+pub(crate) fn outcomes(summary: &Value) -> Vec<String> {
     let results = summary["results"].as_array().unwrap().iter();
     results
         .map(|r| format!("{} {}", r["id"].as_str().unwrap(), r["outcome"].as_str().unwrap()))
@@ -71,37 +71,42 @@ fn an_agent_that_does_nothing_passes_nothing() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// Starts an evaluation that waits, and returns once its tool runs.
-fn start_waiting(machine: &Machine) -> Child {
+/// What a command says on standard error, line by line.
+pub(crate) type Lines = std::io::Lines<BufReader<ChildStderr>>;
+
+/// Starts an evaluation that waits, and returns once its tool runs. Somebody must go on reading, or
+/// the command would block.
+pub(crate) fn start_waiting(machine: &Machine) -> (Child, Lines) {
     let mut child = machine
         .xtask(&["eval", "--target", "local", "--prompt", "Wait until you are stopped."])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let lines = wait_for(BufReader::new(child.stderr.take().unwrap()).lines(), "Bash");
+    (child, lines)
+}
+
+/// Returns once a line holds that text; the agent says `Bash` when it calls its tool.
+pub(crate) fn wait_for(mut lines: Lines, text: &str) -> Lines {
     let mut seen = Vec::new();
     for line in lines.by_ref() {
         let line = line.unwrap();
-        let started = line.contains("Bash");
+        let is_it = line.contains(text);
         seen.push(line);
-        if started {
-            // Somebody must go on reading, or the command would block.
-            std::thread::spawn(move || lines.for_each(drop));
-            return child;
+        if is_it {
+            return lines;
         }
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    panic!("the tool was never called:\n{}", seen.join("\n"));
+    panic!("`{text}` was never said:\n{}", seen.join("\n"));
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 
-fn sleepers() -> usize {
+pub(crate) fn sleepers() -> usize {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let commands = processes.filter_map(|p| fs::read(p.path().join("cmdline")).ok());
     commands.filter(|command| command == b"sleep\x00590\x00").count()
@@ -109,33 +114,48 @@ fn sleepers() -> usize {
 
 #[test]
 fn ctrl_c_ends_the_sandbox_and_records_the_trial_as_cancelled() {
+    // Two seconds are promised; the rest is for a machine that does other things too.
+    const PROMISE: Duration = Duration::from_secs(2);
+    const NOISE: Duration = Duration::from_secs(1);
     let machine = Machine::new();
-    let mut child = start_waiting(&machine);
-    signal(&child, "INT");
+    let (mut child, lines) = start_waiting(&machine);
+    std::thread::spawn(move || lines.for_each(drop));
     let start = Instant::now();
+    signal(&child, "INT");
+    while sleepers() > 0 {
+        assert!(start.elapsed() < PROMISE + NOISE, "the sandbox still runs");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
-    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
-    assert_eq!(sleepers(), 0);
-    assert!(machine.succeed(&["results"]).contains("1 cancelled"));
+    assert!(start.elapsed() < PROMISE + 2 * NOISE, "it took {:?}", start.elapsed());
+    let shown = machine.succeed(&["results"]);
+    assert!(shown.contains("1 cancelled"), "{shown}");
+    let run = shown.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let kept =
+        machine.state().join(format!("results/files/{run}/prompt-baseline/transcript.jsonl"));
+    let transcript = fs::read_to_string(kept).unwrap();
+    assert!(transcript.contains("Wait until you are stopped."), "{transcript}");
 }
 
 #[test]
-fn after_sigkill_the_next_command_cleans_up() {
+fn a_second_ctrl_c_waits_for_nothing_and_records_the_trial() {
     let machine = Machine::new();
-    let mut child = start_waiting(&machine);
-    signal(&child, "KILL");
-    child.wait().unwrap();
-    machine.succeed(&[
-        "eval",
-        "--target",
-        "local",
-        "--prompt",
-        "What is 2 + 2? Answer with the number alone.",
-    ]);
-    assert_eq!(sleepers(), 0);
-    let listed = machine.succeed(&["results"]);
-    assert!(listed.contains("completed"), "{listed}");
+    let (mut child, lines) = start_waiting(&machine);
+    let server = crate::local::server_pid(&machine);
+    crate::local::signal_server(&server, "STOP");
+    let start = Instant::now();
+    signal(&child, "INT");
+    let lines = wait_for(lines, "stopping");
+    std::thread::spawn(move || lines.for_each(drop));
+    signal(&child, "INT");
+    let (status, took) = (child.wait().unwrap(), start.elapsed());
+    crate::local::signal_server(&server, "CONT");
+    assert_eq!(status.code(), Some(130));
+    assert!(took < Duration::from_millis(1_900), "it took {took:?}");
+    let shown = machine.succeed(&["--target", "local", "results"]);
+    assert!(shown.contains("1 cancelled"), "{shown}");
+    assert_eq!(sleepers(), 0, "the next command left the sandbox running");
 }
 
 /// A model endpoint on this machine that wants `KEY`.

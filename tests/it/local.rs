@@ -55,11 +55,19 @@ fn running(command: &[u8]) -> usize {
     commands.filter(|it| it == command).count()
 }
 
-fn kill_server(machine: &Machine) {
+pub(crate) fn server_pid(machine: &Machine) -> String {
     let record = std::fs::read_to_string(machine.state().join("server.json")).unwrap();
     let record: Value = serde_json::from_str(&record).unwrap();
-    let pid = record["pid"].as_u64().unwrap().to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    record["pid"].as_u64().unwrap().to_string()
+}
+
+pub(crate) fn signal_server(pid: &str, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, pid]).status().unwrap().success());
+}
+
+pub(crate) fn kill_server(machine: &Machine) {
+    let pid = server_pid(machine);
+    signal_server(&pid, "KILL");
     wait_until("the server has ended", || {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         state.is_empty() || state.contains(") Z ")

@@ -10,5 +10,6 @@ mod eval;
 mod javascript_sdk;
 mod licences;
 mod local;
+mod mishaps;
 mod python_sdk;
 mod repository_rules;
