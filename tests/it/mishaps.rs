@@ -238,6 +238,7 @@ fn a_program_that_lost_its_mode_runs_and_an_image_that_can_t_be_built_says_why()
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     let run = only_run(&machine);
     let shown = machine.succeed(&["results", &run]);
+    assert!(machine.succeed(&["results"]).contains("1 not run"), "the index does not know of it");
     assert!(!shown.contains("instead"), "{shown}");
     assert!(shown.contains("../../x") && shown.contains("not run"), "{shown}");
 }

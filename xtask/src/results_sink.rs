@@ -51,6 +51,15 @@ impl ResultsSink {
         Self { run: Mutex::new(run), places, local, stop, is_incomplete }
     }
 
+    /// Keeps trials of which nothing became, and closes the run with the reason.
+    pub(crate) async fn give_up(&self, error: String, trials: &[Trial]) -> Result<(), BoxError> {
+        let mut kept = Ok(());
+        for trial in trials {
+            kept = self.keep(trial, &[]).await.and(kept);
+        }
+        self.finish(Some(error), trials).await.1.and(kept)
+    }
+
     /// The index last: what it calls finished has its files. A volume that can't be reached is an
     /// error and takes no result from this machine.
     async fn keep(&self, trial: &Trial, files: &[TrialFile]) -> Result<(), BoxError> {

@@ -202,8 +202,7 @@ async fn run_prepared(
         }
         Err(error) => {
             // No trial began: the run keeps why.
-            let (_, written) = sink.finish(Some(error.chain()), &nothing).await;
-            if let Err(error) = written {
+            if let Err(error) = sink.give_up(error.chain(), &nothing).await {
                 context.printer.warn(&sandbox_runner::chain(&*error));
             }
             Err(error.into())
