@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 /// Every RPC of the pinned SDK, one a line, as `package.Service/Method`.
 const KNOWN: &str = include_str!("coverage/rpcs.txt");
@@ -50,6 +51,12 @@ const REMARKS: &[(&str, &str)] = &[
 pub fn served() -> BTreeSet<String> {
     let is_served = |rpc: &String| UNSERVED.lines().all(|name| !rpc.ends_with(&format!("/{name}")));
     modal_proto::rpcs().into_iter().filter(is_served).collect()
+}
+
+/// Whether this server answers an RPC, as `package.Service/Method`.
+pub(crate) fn is_served(rpc: &str) -> bool {
+    static SERVED: LazyLock<BTreeSet<String>> = LazyLock::new(served);
+    SERVED.contains(rpc)
 }
 
 /// The page about what is served, in Markdown.

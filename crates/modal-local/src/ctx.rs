@@ -11,6 +11,7 @@ use crate::activity::Activity;
 use crate::auth::{Auth, Grant};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::function::Functions;
 use crate::idempotency::Idempotency;
 use crate::image::Images;
 use crate::logs::Logs;
@@ -19,6 +20,7 @@ use crate::sandbox::Sandboxes;
 use crate::server::ServerConfig;
 use crate::state::State;
 use crate::substitution::Substitutions;
+use crate::web::WebFronts;
 
 /// The server's parts, the stores of its [`State`] included: `ctx.volumes`, `ctx.secrets` and so on.
 /// Clones share them.
@@ -47,6 +49,10 @@ pub(crate) struct Parts {
     pub(crate) images: Images,
     /// Live sandboxes.
     pub(crate) sandboxes: Sandboxes,
+    /// Functions, their calls and their containers.
+    pub(crate) functions: Functions,
+    /// Where HTTP requests to functions come in.
+    pub(crate) web: WebFronts,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
     /// When the server started, in seconds since 1970.
@@ -71,6 +77,8 @@ impl Ctx {
             substitutions: Substitutions::new(state.db.clone()),
             images: Images::open(&state).await?,
             sandboxes: Sandboxes::open(&state).await?,
+            functions: Functions::open(&state).await?,
+            web: WebFronts::new(state.db.clone()),
             stop: CancellationToken::new(),
             started_at: clock::now(),
             config,
@@ -95,6 +103,11 @@ impl Parts {
             Runtime::start(config).await.map_err(|source| Error::Runtime { source: source.into() })
         };
         self.runtime.get_or_try_init(start).await
+    }
+
+    /// Whether no container runs: nothing can have a volume or the files of a mount open.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.sandboxes.running() == 0 && self.functions.running() == 0
     }
 
     /// The runtime, if something needed it.

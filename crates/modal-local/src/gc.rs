@@ -60,7 +60,7 @@ pub(crate) enum Thoroughness {
 /// Collects once.
 pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Collected> {
     let _no_new_trees = ctx.mounts.pause().await;
-    let is_quiet = ctx.sandboxes.running() == 0;
+    let is_quiet = ctx.is_quiet();
     let mut collected = Collected::default();
     if thoroughness == Thoroughness::CachedLayers {
         collected.layers += ctx.images.collect_garbage().await? as u64;
@@ -72,6 +72,7 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
     collected.objects += ctx.dicts.forget_unused().await?;
     collected.objects += ctx.queues.forget_expired().await?;
     collected.contents += forget_blobs(ctx).await?;
+    collected.objects += ctx.functions.calls.forget_old().await?;
     collected.log_lines += ctx.logs.trim().await?;
     let mounts = names(ctx, "SELECT checksum FROM mounts").await?;
     let volumes = names(ctx, "SELECT volume_id FROM volumes").await?;
@@ -103,7 +104,7 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
 
 /// Removes what was deleted.
 pub(crate) async fn empty_trash(ctx: &Ctx) -> Result<Collected> {
-    let (trash, is_quiet) = (ctx.dir.trash(), ctx.sandboxes.running() == 0);
+    let (trash, is_quiet) = (ctx.dir.trash(), ctx.is_quiet());
     blocking::run(move || {
         let mut swept = Collected::default();
         sweep_trash(&trash, is_quiet, &mut swept)?;

@@ -86,8 +86,18 @@ typed_id!(/// An uploaded blob.
     BlobId, "bl-", "a blob");
 typed_id!(/// A dict.
     DictId, "di-", "a dict");
+typed_id!(/// A class of functions.
+    ClassId, "cs-", "a class");
+typed_id!(/// One definition of a function: a deployment makes a new one.
+    DefinitionId, "de-", "a definition");
 typed_id!(/// An environment.
     EnvironmentId, "en-", "an environment");
+typed_id!(/// A function.
+    FunctionId, "fu-", "a function");
+typed_id!(/// A call of a function: one input or many.
+    CallId, "fc-", "a function call");
+typed_id!(/// One input of a call.
+    InputId, "in-", "an input");
 typed_id!(/// An image.
     ImageId, "im-", "an image");
 typed_id!(/// A mount: a set of files of the client's machine.

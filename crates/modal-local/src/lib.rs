@@ -19,6 +19,7 @@ pub mod daemon;
 mod durable;
 mod error;
 pub mod fs_tools;
+mod function;
 pub mod gc;
 mod http;
 mod idempotency;
@@ -33,6 +34,7 @@ mod service;
 mod state;
 mod state_dir;
 mod substitution;
+mod web;
 
 pub use crate::error::{Error, Result};
 pub use crate::image::BasePolicy;

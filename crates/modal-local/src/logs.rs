@@ -31,11 +31,16 @@ pub(crate) struct LogLine {
 
 /// Who wrote a line.
 #[derive(Debug, Clone, Default)]
-struct Source {
-    app: String,
-    task: String,
-    sandbox: String,
-    image: String,
+pub(crate) struct Source {
+    pub(crate) app: String,
+    pub(crate) task: String,
+    pub(crate) sandbox: String,
+    pub(crate) image: String,
+    pub(crate) function: String,
+    /// The function with its parameters and options, if it is a variant.
+    pub(crate) variant: String,
+    pub(crate) call: String,
+    pub(crate) input: String,
 }
 
 /// A line as it is stored.
@@ -50,6 +55,9 @@ pub(crate) struct LogRecord {
     pub(crate) file_descriptor: i32,
     pub(crate) timestamp: f64,
     pub(crate) data: String,
+    pub(crate) function_id: String,
+    pub(crate) call_id: String,
+    pub(crate) input_id: String,
 }
 
 /// Which lines are asked for; empty fields match everything.
@@ -61,6 +69,10 @@ pub(crate) struct LogFilter {
     /// A [`FileDescriptor`]; 0 for all.
     pub(crate) file_descriptor: i32,
     pub(crate) text: String,
+    pub(crate) function: String,
+    pub(crate) variant: String,
+    pub(crate) call: String,
+    pub(crate) input: String,
 }
 
 /// How many lines fell into one stretch of time.
@@ -107,8 +119,13 @@ impl Logs {
             app: app.to_string(),
             task: task.to_string(),
             sandbox: sandbox.to_string(),
-            image: String::new(),
+            ..Source::default()
         };
+        self.send(Message::Lines(source, lines)).await;
+    }
+
+    /// Appends lines of whoever it is.
+    pub(crate) async fn append(&self, source: Source, lines: Vec<LogLine>) {
         self.send(Message::Lines(source, lines)).await;
     }
 
@@ -158,6 +175,8 @@ impl Logs {
              WHERE entry > ?7 AND (?1 = '' OR app_id = ?1) AND (?2 = '' OR task_id = ?2)
                AND (?3 = '' OR sandbox_id = ?3) AND (?4 = 0 OR file_descriptor = ?4)
                AND (?5 = '' OR instr(data, ?5) > 0)
+               AND (?8 = '' OR function_id = ?8) AND (?9 = '' OR variant_id = ?9)
+               AND (?10 = '' OR call_id = ?10) AND (?11 = '' OR input_id = ?11)
              ORDER BY entry LIMIT ?6",
         )
         .bind(&filter.app)
@@ -167,6 +186,10 @@ impl Logs {
         .bind(&filter.text)
         .bind(limit)
         .bind(entry)
+        .bind(&filter.function)
+        .bind(&filter.variant)
+        .bind(&filter.call)
+        .bind(&filter.input)
         .fetch_all(&self.db)
         .await
         .map_err(Error::database("read the logs"))
@@ -185,6 +208,8 @@ impl Logs {
                AND (?1 = '' OR app_id = ?1) AND (?2 = '' OR task_id = ?2)
                AND (?3 = '' OR sandbox_id = ?3) AND (?4 = 0 OR file_descriptor = ?4)
                AND (?5 = '' OR instr(data, ?5) > 0)
+               AND (?9 = '' OR function_id = ?9) AND (?10 = '' OR variant_id = ?10)
+               AND (?11 = '' OR call_id = ?11) AND (?12 = '' OR input_id = ?12)
              ORDER BY entry DESC LIMIT ?6",
         )
         .bind(&filter.app)
@@ -195,6 +220,10 @@ impl Logs {
         .bind(limit)
         .bind(since)
         .bind(until)
+        .bind(&filter.function)
+        .bind(&filter.variant)
+        .bind(&filter.call)
+        .bind(&filter.input)
         .fetch_all(&self.db)
         .await
         .map_err(Error::database("read the logs"))?;
@@ -217,6 +246,8 @@ impl Logs {
                AND (?1 = '' OR app_id = ?1) AND (?2 = '' OR task_id = ?2)
                AND (?3 = '' OR sandbox_id = ?3) AND (?4 = 0 OR file_descriptor = ?4)
                AND (?5 = '' OR instr(data, ?5) > 0)
+               AND (?9 = '' OR function_id = ?9) AND (?10 = '' OR variant_id = ?10)
+               AND (?11 = '' OR call_id = ?11) AND (?12 = '' OR input_id = ?12)
              GROUP BY 1, 2 ORDER BY 1",
         )
         .bind(&filter.app)
@@ -227,6 +258,10 @@ impl Logs {
         .bind(since)
         .bind(until)
         .bind(f64::from(bucket_secs.max(1)))
+        .bind(&filter.function)
+        .bind(&filter.variant)
+        .bind(&filter.call)
+        .bind(&filter.input)
         .fetch_all(&self.db)
         .await
         .map_err(Error::database("count log lines"))
@@ -273,7 +308,7 @@ async fn store(db: &SqlitePool, batch: &[Message]) -> Result<(), sqlx::Error> {
         match message {
             Message::Lines(source, lines) => {
                 for line in lines {
-                    sqlx::query("INSERT INTO logs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)")
+                    sqlx::query("INSERT INTO logs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
                         .bind(&source.app)
                         .bind(&source.task)
                         .bind(&source.sandbox)
@@ -281,6 +316,10 @@ async fn store(db: &SqlitePool, batch: &[Message]) -> Result<(), sqlx::Error> {
                         .bind(line.from as i32)
                         .bind(line.at)
                         .bind(&line.data)
+                        .bind(&source.function)
+                        .bind(&source.variant)
+                        .bind(&source.call)
+                        .bind(&source.input)
                         .execute(&mut *transaction)
                         .await?;
                 }

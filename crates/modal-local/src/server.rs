@@ -2,6 +2,8 @@
 
 mod gate;
 
+pub(crate) use self::gate::{OWN_NAMES, names_this_machine};
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -57,6 +59,9 @@ pub struct ServerConfig {
     pub image_builder_version: String,
     /// What images of registries are made of.
     pub bases: BasePolicy,
+    /// A request to a web function that is not answered by then gets a redirect to where its answer
+    /// will be, as on Modal.
+    pub web_redirect: Duration,
 }
 
 impl ServerConfig {
@@ -70,6 +75,7 @@ impl ServerConfig {
             blob_parts: PartSizes::default(),
             image_builder_version: "2025.06".to_owned(),
             bases: BasePolicy::default(),
+            web_redirect: Duration::from_secs(150),
         }
     }
 }
@@ -91,6 +97,7 @@ impl Server {
         let ctx = Ctx::open(config, format!("http://127.0.0.1:{port}")).await?;
         let closed = CancellationToken::new();
         let serving = tokio::spawn(listen(listener, ctx.clone(), closed.clone()));
+        ctx.functions.resume(&ctx).await?;
         Ok(Self { ctx, closed, serving })
     }
 
@@ -106,7 +113,9 @@ impl Server {
 
     /// Ends all sandboxes and stops serving.
     pub async fn stop(mut self) {
-        self.ctx.sandboxes.shutdown().await;
+        self.ctx.stop.cancel();
+        self.ctx.web.close();
+        tokio::join!(self.ctx.functions.shutdown(), self.ctx.sandboxes.shutdown());
         self.ctx.logs.flush().await;
         self.closed.cancel();
         if tokio::time::timeout(STOP_GRACE, &mut self.serving).await.is_err() {

@@ -18,6 +18,8 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 pub(crate) enum Audience {
     ControlPlane,
     Router,
+    Call,
+    Input,
 }
 
 /// Why a token is refused.
@@ -35,13 +37,27 @@ struct Claims {
     sub: String,
     iat: u64,
     exp: u64,
+    /// Which of the inputs of its call: clients read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idx: Option<i32>,
 }
 
 /// A token about `subject`, good for `life`.
 pub(crate) fn sign(key: &Key, audience: Audience, subject: &str, life: Duration) -> String {
+    sign_indexed(key, audience, subject, life, None)
+}
+
+/// As [`sign`], with an index beside the subject.
+pub(crate) fn sign_indexed(
+    key: &Key,
+    audience: Audience,
+    subject: &str,
+    life: Duration,
+    idx: Option<i32>,
+) -> String {
     let iat = clock::now() as u64;
     let exp = iat + life.as_secs();
-    let claims = Claims { aud: audience, sub: subject.to_owned(), iat, exp };
+    let claims = Claims { aud: audience, sub: subject.to_owned(), iat, exp, idx };
     let claims = serde_json::to_string(&claims).unwrap_or_default();
     let signed = format!("{}.{}", BASE64.encode(HEADER), BASE64.encode(claims));
     let code = BASE64.encode(key.sign(signed.as_bytes()));

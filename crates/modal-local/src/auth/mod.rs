@@ -13,7 +13,7 @@ use tonic::Status;
 pub(crate) use self::signed_url::Grant;
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::ids::{TaskId, random_suffix};
+use crate::ids::{CallId, InputId, TaskId, random_suffix};
 use crate::secret_string::SecretString;
 use crate::server::TokenPair;
 use crate::state_dir::StateDir;
@@ -22,6 +22,8 @@ use crate::state_dir::StateDir;
 const AUTH_TOKEN_LIFE: Duration = Duration::from_secs(3_600);
 /// How long a JWT of the command router is good for: longer than any sandbox lives.
 const ROUTER_TOKEN_LIFE: Duration = Duration::from_secs(3 * 86_400);
+/// How long the tokens of calls and inputs are good for: as long as calls are kept.
+const CALL_TOKEN_LIFE: Duration = Duration::from_secs(8 * 86_400);
 /// How long a URL for an upload or a download is good for.
 const URL_LIFE: Duration = Duration::from_secs(86_400);
 
@@ -87,6 +89,29 @@ impl Auth {
         let task = jwt::verify(&self.key, jwt::Audience::Router, token)
             .map_err(|error| Status::unauthenticated(error.to_string()))?;
         TaskId::parse(&task).map_err(|error| Status::unauthenticated(error.to_string()))
+    }
+
+    /// A token for one input of a call, by which its client asks for another attempt.
+    pub(crate) fn issue_input_token(&self, input: &InputId, idx: i32) -> String {
+        jwt::sign_indexed(
+            &self.key,
+            jwt::Audience::Input,
+            input.as_str(),
+            CALL_TOKEN_LIFE,
+            Some(idx),
+        )
+    }
+
+    /// A token for a call.
+    pub(crate) fn issue_call_token(&self, call: &CallId) -> String {
+        jwt::sign(&self.key, jwt::Audience::Call, call.as_str(), CALL_TOKEN_LIFE)
+    }
+
+    /// The input that a token is for.
+    pub(crate) fn verify_input_token(&self, token: &str) -> Result<InputId> {
+        let subject = jwt::verify(&self.key, jwt::Audience::Input, token)
+            .map_err(|error| Error::invalid(format!("the input's token: {error}")))?;
+        Ok(InputId::parse(&subject)?)
     }
 
     /// An unguessable path segment that stands for `grant`.

@@ -9,6 +9,7 @@ use super::record::{Lock, ServerRecord};
 use crate::ctx::Ctx;
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::function::schedule;
 use crate::gc::{self, Thoroughness};
 use crate::ids::AppId;
 use crate::server::{Server, ServerConfig};
@@ -99,7 +100,8 @@ async fn run(ctx: &Ctx, idle_exit: Option<Duration>) -> Result<()> {
             () = ctx.stop.cancelled() => return Ok(()),
             _ = sweep.tick() => {
                 sweep_expired(ctx).await;
-                if idle_exit.is_some_and(|limit| is_idle(ctx, limit)) {
+                let idle = idle_exit.is_some_and(|limit| is_idle(ctx, limit));
+                if idle && !schedule::any(ctx).await {
                     tracing::info!("nothing to do; ending");
                     return Ok(());
                 }
@@ -128,7 +130,8 @@ where
 }
 
 fn is_idle(ctx: &Ctx, limit: Duration) -> bool {
-    ctx.sandboxes.running() == 0 && ctx.images.building() == 0 && ctx.activity.idle_for() >= limit
+    let works = !ctx.is_quiet() || ctx.functions.keep_server() || ctx.images.building() > 0;
+    !works && ctx.activity.idle_for() >= limit
 }
 
 /// Ends relays and apps whose clients are gone.

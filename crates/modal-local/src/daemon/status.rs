@@ -29,6 +29,9 @@ pub struct ServerStatus {
     pub idle_secs: u64,
     /// How many sandboxes run.
     pub sandboxes: usize,
+    /// How many containers of functions run.
+    #[serde(default)]
+    pub functions: usize,
     /// How many image builds run.
     pub builds: usize,
     /// What containers can do on this machine, in one line; absent until one was needed.
@@ -50,6 +53,7 @@ impl ServerStatus {
             started_at: ctx.started_at,
             idle_secs: ctx.activity.idle_for().as_secs(),
             sandboxes: ctx.sandboxes.running(),
+            functions: ctx.functions.running(),
             builds: ctx.images.building(),
             containers: ctx.started_runtime().map(|it| it.capabilities().to_string()),
             substitutions: ctx.substitutions.list().await?,
@@ -64,7 +68,7 @@ impl ServerStatus {
 
     /// Whether it does something that stopping it would end.
     pub fn is_busy(&self) -> bool {
-        self.sandboxes > 0 || self.builds > 0
+        self.sandboxes > 0 || self.functions > 0 || self.builds > 0
     }
 }
 

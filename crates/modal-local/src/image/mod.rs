@@ -175,6 +175,12 @@ impl Images {
         })
     }
 
+    /// Whether a registered substitution is part of a built image.
+    pub(crate) async fn is_substituted(&self, id: &ImageId) -> Result<bool> {
+        let Progress::Built(built) = self.record(id).await?.progress else { return Ok(false) };
+        Ok(built.substitutions.iter().any(|note| note.contains(build::STANDS_IN)))
+    }
+
     /// The build of this image that is under way.
     pub(crate) fn live(&self, id: &ImageId) -> Option<Arc<Live>> {
         self.builds().get(id).cloned()
@@ -220,7 +226,7 @@ impl Images {
     }
 
     /// Waits until no build of the image is under way.
-    async fn wait(&self, ctx: &Ctx, id: &ImageId) -> Result<Progress> {
+    pub(crate) async fn wait(&self, ctx: &Ctx, id: &ImageId) -> Result<Progress> {
         let view = self.get(ctx, id).await?;
         let Some(live) = self.live(id) else { return Ok(view.progress) };
         // An error means that the build's task is gone, and the record says how it ended.

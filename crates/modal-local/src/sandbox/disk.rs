@@ -16,14 +16,19 @@ use crate::state_dir::StateDir;
 const NESTED: usize = 16;
 
 /// A sandbox's directory. It holds nothing that must outlive the sandbox.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     root: PathBuf,
     trash: PathBuf,
 }
 
 impl Scratch {
     pub(super) async fn create(dir: &StateDir, id: &SandboxId) -> Result<Self> {
-        let scratch = Self { root: dir.sandboxes().join(id.as_str()), trash: dir.trash() };
+        Self::create_for(dir, id.as_str()).await
+    }
+
+    /// The directory of a container of this name, a sandbox or not.
+    pub(crate) async fn create_for(dir: &StateDir, name: &str) -> Result<Self> {
+        let scratch = Self { root: dir.sandboxes().join(name), trash: dir.trash() };
         let parts =
             [scratch.root.clone(), scratch.upper_dir(), scratch.work_dir(), scratch.spill_dir()];
         // A private umask makes them narrower, and the container's init widens the upper one itself.
@@ -36,7 +41,7 @@ impl Scratch {
     }
 
     /// Where the container's changes go.
-    pub(super) fn upper(&self) -> Upper {
+    pub(crate) fn upper(&self) -> Upper {
         Upper::Dir { upper: self.upper_dir(), work: self.work_dir() }
     }
 
@@ -45,8 +50,13 @@ impl Scratch {
     }
 
     /// Where mounts are laid out that do not fit the image as they are.
-    pub(super) fn mounts_dir(&self) -> PathBuf {
+    pub(crate) fn mounts_dir(&self) -> PathBuf {
         self.root.join("mounts")
+    }
+
+    /// What a container is shown beside its image: a socket, its arguments.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.root.join("run")
     }
 
     fn upper_dir(&self) -> PathBuf {

@@ -6,10 +6,10 @@ use container_network::plan;
 use container_runtime::GeneratedFile;
 
 /// What `hostname` says inside, as on Modal.
-pub(super) const HOSTNAME: &str = "modal";
+pub(crate) const HOSTNAME: &str = "modal";
 
 /// The three files. `local_names` resolve to the sandbox's own loopback.
-pub(super) fn files<'n>(
+pub(crate) fn files<'n>(
     has_network: bool,
     local_names: impl IntoIterator<Item = &'n str>,
 ) -> Vec<GeneratedFile> {

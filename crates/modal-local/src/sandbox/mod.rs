@@ -33,16 +33,23 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
+pub(crate) use self::disk::Scratch;
 pub(crate) use self::ending::Ending;
+pub(crate) use self::environment::Environment;
+pub(crate) use self::hosts::{HOSTNAME, files as host_files};
 pub(crate) use self::live::LiveSandbox;
-pub(crate) use self::network::resolvers;
+pub(crate) use self::mount_tree::fit as fit_mount;
+pub(crate) use self::network::{Network, NetworkPlan, resolvers};
+pub(crate) use self::output::Lines;
 pub(crate) use self::process::{
     Command, OutputTo, RunningProcess, describe as describe_exec_error,
 };
 pub(crate) use self::records::{Filter, Records, SandboxRecord};
 pub(crate) use self::registry::Registry;
+pub(crate) use self::sockets::listen as inside_listener;
 pub(crate) use self::spec::{
-    SandboxSpec, check_arguments, checked_name, secret_sources, terminal, workdir,
+    NetworkAccess, SandboxSpec, check_arguments, checked_name, mount_target, secret_sources,
+    terminal, workdir,
 };
 pub(crate) use self::stdin::{StdinError, StdinStream};
 pub(crate) use self::tags::Tags;

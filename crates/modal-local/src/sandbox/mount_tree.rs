@@ -24,7 +24,7 @@ const MAX_LINKS: usize = 40;
 
 /// A layer with the files of `tree` that fits above `layers` (lowest first): `tree` itself if
 /// possible, else a new directory in `scratch`.
-pub(super) fn fit(tree: &Path, layers: &[PathBuf], scratch: &Path) -> Result<PathBuf> {
+pub(crate) fn fit(tree: &Path, layers: &[PathBuf], scratch: &Path) -> Result<PathBuf> {
     let image = Layers(layers);
     let fits = directories(tree)?.iter().all(|dir| match image.look_up(dir) {
         Found::Nothing => true,

@@ -22,15 +22,15 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const DNS_PORT: u16 = 53;
 
 /// What the network of a sandbox will be.
-pub(super) struct NetworkPlan {
+pub(crate) struct NetworkPlan {
     /// `None`: nothing but its own loopback.
     policy: Option<Policy>,
-    pub(super) relays: Vec<Relay>,
+    pub(crate) relays: Vec<Relay>,
 }
 
 impl NetworkPlan {
     /// Of all `relays`, those that the definition names; of the access, what is left without them.
-    pub(super) fn new(
+    pub(crate) fn new(
         access: &NetworkAccess,
         env: &Environment,
         relays: Vec<Relay>,
@@ -54,17 +54,17 @@ impl NetworkPlan {
     }
 
     /// Whether anything outside can be reached.
-    pub(super) fn has_gateway(&self) -> bool {
+    pub(crate) fn has_gateway(&self) -> bool {
         self.policy.is_some()
     }
 
     /// What the container is made with.
-    pub(super) fn spec(&self) -> NetworkSpec {
+    pub(crate) fn spec(&self) -> NetworkSpec {
         if self.policy.is_some() { NetworkSpec::Tun } else { NetworkSpec::None }
     }
 
     /// Host names that resolve to the sandbox's own loopback.
-    pub(super) fn local_names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn local_names(&self) -> impl Iterator<Item = &str> {
         self.relays.iter().map(|relay| relay.host.as_str())
     }
 }
@@ -74,13 +74,13 @@ fn pattern(domain: &str) -> Result<DomainPattern> {
 }
 
 /// A sandbox's network at work; dropping it cuts every connection.
-pub(super) struct Network {
+pub(crate) struct Network {
     gateway: Option<Gateway>,
     _relays: JoinSet<()>,
 }
 
 impl Network {
-    pub(super) async fn start(container: &Container, plan: NetworkPlan) -> Result<Self> {
+    pub(crate) async fn start(container: &Container, plan: NetworkPlan) -> Result<Self> {
         let gateway = match (plan.policy, container.take_tun()) {
             (Some(policy), Some(tun)) => {
                 let gateway = Gateway::start(tun, policy, resolvers());
@@ -102,7 +102,7 @@ impl Network {
         Ok(Self { gateway, _relays: relays })
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         if let Some(gateway) = self.gateway {
             gateway.stop().await;
         }

@@ -66,28 +66,28 @@ async fn append(ctx: &Ctx, sandbox: &LiveSandbox, from: FileDescriptor, lines: V
 
 /// Bytes on their way to becoming lines.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     pending: Vec<u8>,
 }
 
 impl Lines {
-    fn push(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, data: &[u8]) {
         self.pending.extend_from_slice(data);
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
     /// Lines with their ends, and the beginnings of lines that are too long.
-    fn take_complete(&mut self) -> Vec<String> {
+    pub(crate) fn take_complete(&mut self) -> Vec<String> {
         let end = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let end = if self.pending.len() - end > MAX_LINE { self.pending.len() } else { end };
         let rest = self.pending.split_off(end);
         split(&std::mem::replace(&mut self.pending, rest))
     }
 
-    fn take_rest(&mut self) -> Vec<String> {
+    pub(crate) fn take_rest(&mut self) -> Vec<String> {
         split(&std::mem::take(&mut self.pending))
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn connect(container: &Container, port: u16) -> io::Result<TcpS
 }
 
 /// Listens on a port of the sandbox's loopback.
-pub(super) async fn listen(container: &Container, port: u16) -> io::Result<TcpListener> {
+pub(crate) async fn listen(container: &Container, port: u16) -> io::Result<TcpListener> {
     let socket = socket(container, false).await?;
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;

@@ -16,6 +16,7 @@ use modal_proto::client::{
 };
 
 pub(crate) use self::network::NetworkAccess;
+pub(crate) use self::paths::mount_target;
 use super::process::Terminal;
 use super::tags::Tags;
 use crate::error::{Error, Result};

@@ -22,7 +22,7 @@ const CONTROL_PLANE: &str = "/modal.client.ModalClient/";
 const ROUTER: &str = "/modal.task_command_router.TaskCommandRouter/";
 /// Names of this machine that a client may call it by. A web page that points its own name here
 /// (DNS rebinding) is turned away.
-const OWN_NAMES: [&str; 4] = ["127.0.0.1", "localhost", "[::1]", "::1"];
+pub(crate) const OWN_NAMES: [&str; 4] = ["127.0.0.1", "localhost", "[::1]", "::1"];
 
 /// The RPCs that are served, as paths.
 static SERVED: LazyLock<HashSet<String>> =
@@ -98,7 +98,7 @@ fn grpc_refusal(status: Status) -> Response {
     status.into_http::<Body>()
 }
 
-fn names_this_machine(request: &Request) -> bool {
+pub(crate) fn names_this_machine(request: &Request) -> bool {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(|authority| authority.as_str()).or(host);
     let Some(authority) = authority else { return false };

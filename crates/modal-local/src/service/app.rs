@@ -4,8 +4,7 @@ use modal_proto::client::{
     AppClientDisconnectRequest, AppCreateRequest, AppCreateResponse, AppGetByDeploymentNameRequest,
     AppGetByDeploymentNameResponse, AppGetLifecycleRequest, AppGetLifecycleResponse,
     AppGetOrCreateRequest, AppGetOrCreateResponse, AppHandleMetadata, AppHeartbeatRequest,
-    AppLifecycle, AppListRequest, AppListResponse, AppPublishRequest, AppPublishResponse, AppState,
-    AppStopRequest, app_list_response,
+    AppLifecycle, AppListRequest, AppListResponse, AppState, AppStopRequest, app_list_response,
 };
 use tonic::Status;
 
@@ -26,10 +25,8 @@ pub(crate) async fn app_get_or_create(
     let environment = ctx.environments.resolve(&request.environment_name).await?;
     let creation = Creation::from_request(request.object_creation_type, &request.app_name, "")?;
     let app = ctx.apps.get_or_create(&environment, &creation).await?;
-    Ok(AppGetOrCreateResponse {
-        app_id: app.app_id.clone(),
-        handle_metadata: Some(metadata(&app, environment.name)),
-    })
+    let metadata = describe(ctx, &app).await?;
+    Ok(AppGetOrCreateResponse { app_id: app.app_id, handle_metadata: Some(metadata) })
 }
 
 pub(crate) async fn app_create(
@@ -46,6 +43,8 @@ pub(crate) async fn app_create(
         }
     };
     let app = ctx.apps.create(&environment, &request.description, state).await?;
+    let tags = request.tags.into_iter().collect();
+    ctx.functions.deployments.set_tags(&id(&app.app_id)?, &tags).await?;
     Ok(AppCreateResponse { app_id: app.app_id, ..AppCreateResponse::default() })
 }
 
@@ -59,7 +58,10 @@ pub(crate) async fn app_get_by_deployment_name(
         Some(app) => (Some(app), None),
         None => (None, ctx.apps.find_stopped(&environment, &request.name).await?),
     };
-    let lifecycle = app.as_ref().or(previous.as_ref()).map(lifecycle);
+    let lifecycle = match app.as_ref().or(previous.as_ref()) {
+        Some(app) => Some(lifecycle(ctx, app).await?),
+        None => None,
+    };
     let id = |app: Option<AppRecord>| app.map(|app| app.app_id).unwrap_or_default();
     Ok(AppGetByDeploymentNameResponse {
         app_id: id(app),
@@ -74,7 +76,7 @@ pub(crate) async fn app_get_lifecycle(
     request: AppGetLifecycleRequest,
 ) -> Result<AppGetLifecycleResponse, Status> {
     let app = ctx.apps.get(&id(&request.app_id)?).await?;
-    Ok(AppGetLifecycleResponse { lifecycle: Some(lifecycle(&app)) })
+    Ok(AppGetLifecycleResponse { lifecycle: Some(lifecycle(ctx, &app).await?) })
 }
 
 pub(crate) async fn app_list(
@@ -88,7 +90,8 @@ pub(crate) async fn app_list(
         if app.stopped_at.is_some_and(|stopped| stopped < shown_from) {
             continue;
         }
-        let tasks = ctx.sandboxes.running_in(&id(&app.app_id)?);
+        let own = id(&app.app_id)?;
+        let tasks = ctx.sandboxes.running_in(&own) + ctx.functions.running_in(&own);
         apps.push(app_list_response::AppListItem {
             app_id: app.app_id.clone(),
             description: app.description.clone(),
@@ -97,7 +100,7 @@ pub(crate) async fn app_list(
             stopped_at: app.stopped_at.unwrap_or_default(),
             n_running_tasks: i32::try_from(tasks).unwrap_or(i32::MAX),
             name: app.name.clone().unwrap_or_default(),
-            metadata: Some(metadata(&app, environment.name.clone())),
+            metadata: Some(describe(ctx, &app).await?),
         });
     }
     Ok(AppListResponse { apps })
@@ -106,28 +109,6 @@ pub(crate) async fn app_list(
 pub(crate) async fn app_heartbeat(ctx: &Ctx, request: AppHeartbeatRequest) -> Result<(), Status> {
     ctx.apps.heartbeat(&id(&request.app_id)?).await?;
     Ok(())
-}
-
-/// A run has all its objects: the client says so once, before its code goes on. What would need a
-/// program of ours to be called later is refused.
-pub(crate) async fn app_publish(
-    ctx: &Ctx,
-    request: AppPublishRequest,
-) -> Result<AppPublishResponse, Status> {
-    let id = id(&request.app_id)?;
-    if !request.function_ids.is_empty() || !request.class_ids.is_empty() {
-        return Err(Error::invalid("apps of the local server have no functions and classes").into());
-    }
-    let state = match request.app_state() {
-        state @ (AppState::Ephemeral | AppState::Detached) => state,
-        other => {
-            let name = other.as_str_name();
-            let text = format!("the local server publishes no app as {name}: look it up instead");
-            return Err(Error::invalid(text).into());
-        }
-    };
-    ctx.apps.publish(&id, state).await?;
-    Ok(AppPublishResponse { deployed_at: clock::now(), ..AppPublishResponse::default() })
 }
 
 pub(crate) async fn app_stop(ctx: &Ctx, request: AppStopRequest) -> Result<(), Status> {
@@ -150,36 +131,46 @@ pub(crate) async fn app_client_disconnect(
     Ok(())
 }
 
-/// Ends an app and its sandboxes.
+/// Ends an app, its sandboxes and its functions.
 pub(crate) async fn stop(ctx: &Ctx, id: &AppId) -> Result<()> {
     if ctx.apps.mark_stopped(id).await? {
-        ctx.sandboxes.terminate_app(id).await;
+        tokio::join!(ctx.sandboxes.terminate_app(id), ctx.functions.stop_app(ctx, id));
         ctx.logs.flush().await;
     }
     Ok(())
 }
 
-fn id(text: &str) -> Result<AppId> {
+pub(super) fn id(text: &str) -> Result<AppId> {
     AppId::parse(text).map_err(Error::from)
 }
 
-fn metadata(app: &AppRecord, environment_name: String) -> AppHandleMetadata {
-    AppHandleMetadata {
+/// What clients are told of an app.
+pub(super) async fn describe(ctx: &Ctx, app: &AppRecord) -> Result<AppHandleMetadata> {
+    let current = ctx.functions.deployments.current(&id(&app.app_id)?).await?;
+    let functions = current.map(|current| current.layout.functions).unwrap_or_default();
+    Ok(AppHandleMetadata {
         description: app.description.clone(),
         app_id: app.app_id.clone(),
-        environment_name,
-        lifecycle: Some(lifecycle(app)),
+        environment_name: ctx.environments.name_of(&app.environment_id).await?,
+        lifecycle: Some(lifecycle(ctx, app).await?),
+        functions: functions.into_iter().collect(),
         ..AppHandleMetadata::default()
-    }
+    })
 }
 
-fn lifecycle(app: &AppRecord) -> AppLifecycle {
-    AppLifecycle {
+async fn lifecycle(ctx: &Ctx, app: &AppRecord) -> Result<AppLifecycle> {
+    let current = ctx.functions.deployments.current(&id(&app.app_id)?).await?;
+    // An app of sandboxes was never published and is there all the same.
+    let version = match current {
+        Some(current) => i32::try_from(current.version).unwrap_or(i32::MAX),
+        None => i32::from(app.deployed_at.is_some()),
+    };
+    Ok(AppLifecycle {
         app_state: app.state() as i32,
         created_at: app.created_at,
         deployed_at: app.deployed_at.unwrap_or_default(),
-        version: i32::from(app.deployed_at.is_some()),
+        version,
         stopped_at: app.stopped_at.unwrap_or_default(),
         ..AppLifecycle::default()
-    }
+    })
 }

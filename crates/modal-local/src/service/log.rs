@@ -76,6 +76,10 @@ impl Follower {
             sandbox: request.sandbox_id.clone(),
             file_descriptor: request.file_descriptor,
             text: request.search_text.clone(),
+            function: request.function_id.clone(),
+            variant: request.parametrized_function_id.clone(),
+            call: request.function_call_id.clone(),
+            input: request.input_id.clone(),
         };
         let until = Instant::now() + Duration::from_secs_f32(timeout);
         Ok(Self { ctx: ctx.clone(), filter, cursor, until })
@@ -129,7 +133,9 @@ impl Follower {
         if self.filter.app.is_empty() {
             return Ok(false);
         }
-        Ok(self.ctx.apps.get(&AppId::parse(&self.filter.app)?).await?.is_stopped())
+        let app = AppId::parse(&self.filter.app)?;
+        // Containers of a stopped app may still print while they clear up.
+        Ok(self.ctx.apps.get(&app).await?.is_stopped() && self.ctx.functions.running_in(&app) == 0)
     }
 }
 
@@ -148,6 +154,10 @@ pub(super) async fn app_fetch_logs(
         sandbox: request.sandbox_id,
         file_descriptor: request.source,
         text: request.search_text,
+        function: request.function_id,
+        variant: request.parametrized_function_id,
+        call: request.function_call_id,
+        input: String::new(),
     };
     let lines = ctx.logs.last(&filter, range, limit).await?;
     Ok(AppFetchLogsResponse { batches: batches(lines) })
@@ -164,6 +174,10 @@ pub(super) async fn app_count_logs(
         sandbox: request.sandbox_id,
         file_descriptor: request.source,
         text: request.search_text,
+        function: request.function_id,
+        variant: request.parametrized_function_id,
+        call: request.function_call_id,
+        input: String::new(),
     };
     let width = request.bucket_secs.max(1);
     let mut buckets: BTreeMap<i64, LogBucket> = BTreeMap::new();
@@ -193,12 +207,17 @@ fn batches(lines: Vec<LogRecord>) -> Vec<TaskLogsBatch> {
             batch.task_id == line.task_id
                 && batch.sandbox_id == line.sandbox_id
                 && batch.image_id == line.image_id
+                && batch.function_id == line.function_id
+                && batch.input_id == line.input_id
         };
         if !batches.last().is_some_and(fits) {
             batches.push(TaskLogsBatch {
                 task_id: line.task_id.clone(),
                 sandbox_id: line.sandbox_id.clone(),
                 image_id: line.image_id.clone(),
+                function_id: line.function_id.clone(),
+                root_function_id: line.function_id.clone(),
+                input_id: line.input_id.clone(),
                 ..TaskLogsBatch::default()
             });
         }
@@ -216,6 +235,8 @@ fn item(line: LogRecord) -> TaskLogs {
         timestamp: line.timestamp,
         timestamp_ns: (line.timestamp * 1e9) as u64,
         file_descriptor: line.file_descriptor,
+        function_call_id: line.call_id,
+        input_id: line.input_id,
         ..TaskLogs::default()
     }
 }

@@ -3,12 +3,15 @@
 //!
 //! The table below says for each how a repeated attempt is treated: `write` RPCs run once for each
 //! `x-idempotency-key` and answer repeats with the first answer; `read` RPCs just run again.
+//! `of_container` RPCs are about the container that calls; from anybody else they are refused.
 
 mod app;
 mod auth;
 mod blob;
 mod dict;
+mod deployment;
 mod environment;
+mod function;
 mod image;
 mod log;
 mod mount;
@@ -27,8 +30,10 @@ use modal_proto::client::*;
 use tonic::{Request, Response, Status};
 
 pub(crate) use self::app::stop as stop_app;
+pub(crate) use self::volume::metadata as volume_metadata;
 use crate::caller::Caller;
 use crate::ctx::Ctx;
+use crate::function::container::Identity;
 
 /// A streamed answer.
 pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
@@ -48,6 +53,12 @@ impl ControlPlane {
     pub(crate) fn new(ctx: Ctx) -> Self {
         Self { ctx }
     }
+}
+
+/// The container that makes this call.
+fn identity<M>(request: &Request<M>) -> Result<Identity, Status> {
+    let identity = request.extensions().get::<Identity>().cloned();
+    identity.ok_or_else(|| Status::permission_denied("only containers of functions call this"))
 }
 
 /// Runs one unary RPC in the way that the table names.
@@ -73,6 +84,10 @@ macro_rules! dispatch {
         };
         ctx.idempotency.once(stringify!($rpc), &caller, work).await.map(Response::new)
     }};
+    (of_container, $ctx:expr, $request:ident, $module:ident :: $rpc:ident) => {{
+        let identity = identity(&$request)?;
+        $module::$rpc(&$ctx, $request.into_inner(), identity).await.map(Response::new)
+    }};
     (read_for_caller, $ctx:expr, $request:ident, $module:ident :: $rpc:ident) => {{
         let caller = Caller::of($request.metadata());
         $module::$rpc(&$ctx, $request.into_inner(), &caller).await.map(Response::new)
@@ -84,6 +99,7 @@ macro_rules! control_plane {
     (
         unary { $($kind:ident $module:ident :: $rpc:ident($request:ty) -> $answer:ty;)* }
         streams { $($s_module:ident :: $s_rpc:ident($s_request:ty) -> $item:ty;)* }
+        streams_of_containers { $($c_module:ident :: $c_rpc:ident($c_request:ty) -> $c_item:ty;)* }
     ) => {
         #[tonic::async_trait]
         impl ModalClient for ControlPlane {
@@ -105,6 +121,15 @@ macro_rules! control_plane {
                     $s_module::$s_rpc(&ctx, request.into_inner()).await.map(Response::new)
                 }
             )*
+            $(
+                async fn $c_rpc(
+                    &self,
+                    request: Request<$c_request>,
+                ) -> Result<Response<BoxStream<$c_item>>, Status> {
+                    let (ctx, identity) = (self.ctx.clone(), identity(&request)?);
+                    $c_module::$c_rpc(&ctx, request.into_inner(), identity).await.map(Response::new)
+                }
+            )*
         }
     };
 }
@@ -114,13 +139,20 @@ control_plane! {
         write app::app_client_disconnect(AppClientDisconnectRequest) -> ();
         read log::app_count_logs(AppCountLogsRequest) -> AppCountLogsResponse;
         write app::app_create(AppCreateRequest) -> AppCreateResponse;
+        read deployment::app_deployment_history(AppDeploymentHistoryRequest) -> AppDeploymentHistoryResponse;
         read log::app_fetch_logs(AppFetchLogsRequest) -> AppFetchLogsResponse;
         read app::app_get_by_deployment_name(AppGetByDeploymentNameRequest) -> AppGetByDeploymentNameResponse;
+        read deployment::app_get_info(AppGetInfoRequest) -> AppGetInfoResponse;
+        read deployment::app_get_layout(AppGetLayoutRequest) -> AppGetLayoutResponse;
         read app::app_get_lifecycle(AppGetLifecycleRequest) -> AppGetLifecycleResponse;
         write app::app_get_or_create(AppGetOrCreateRequest) -> AppGetOrCreateResponse;
+        read deployment::app_get_tags(AppGetTagsRequest) -> AppGetTagsResponse;
         read app::app_heartbeat(AppHeartbeatRequest) -> ();
         read app::app_list(AppListRequest) -> AppListResponse;
-        write app::app_publish(AppPublishRequest) -> AppPublishResponse;
+        write deployment::app_publish(AppPublishRequest) -> AppPublishResponse;
+        write deployment::app_rollback(AppRollbackRequest) -> AppRollbackResponse;
+        write deployment::app_rollover(AppRolloverRequest) -> AppRolloverResponse;
+        write deployment::app_set_tags(AppSetTagsRequest) -> ();
         write app::app_stop(AppStopRequest) -> ();
         read auth::auth_token_get(AuthTokenGetRequest) -> AuthTokenGetResponse;
         write blob::blob_create(BlobCreateRequest) -> BlobCreateResponse;
@@ -137,11 +169,40 @@ control_plane! {
         read dict::dict_list(DictListRequest) -> DictListResponse;
         write dict::dict_pop(DictPopRequest) -> DictPopResponse;
         write dict::dict_update(DictUpdateRequest) -> DictUpdateResponse;
+        write function::class_create(ClassCreateRequest) -> ClassCreateResponse;
+        read function::class_get(ClassGetRequest) -> ClassGetResponse;
+        of_container function::container_heartbeat(ContainerHeartbeatRequest) -> ContainerHeartbeatResponse;
+        of_container function::container_hello(()) -> ();
+        of_container function::container_log(ContainerLogRequest) -> ();
+        write function::container_stop(ContainerStopRequest) -> ContainerStopResponse;
         write environment::environment_create(EnvironmentCreateRequest) -> ();
         write environment::environment_delete(EnvironmentDeleteRequest) -> ();
         write environment::environment_get_or_create(EnvironmentGetOrCreateRequest) -> EnvironmentGetOrCreateResponse;
         read environment::environment_list(()) -> EnvironmentListResponse;
         write environment::environment_update(EnvironmentUpdateRequest) -> EnvironmentListItem;
+        write function::function_bind_params(FunctionBindParamsRequest) -> FunctionBindParamsResponse;
+        write function::function_call_cancel(FunctionCallCancelRequest) -> ();
+        read function::function_call_from_id(FunctionCallFromIdRequest) -> FunctionCallFromIdResponse;
+        read function::function_call_get_info(FunctionCallGetInfoRequest) -> FunctionCallGetInfoResponse;
+        read function::function_call_list(FunctionCallListRequest) -> FunctionCallListResponse;
+        of_container function::function_call_put_data_out(FunctionCallPutDataRequest) -> ();
+        write function::function_create(FunctionCreateRequest) -> FunctionCreateResponse;
+        read function::function_finish_inputs(FunctionFinishInputsRequest) -> ();
+        read function::function_get(FunctionGetRequest) -> FunctionGetResponse;
+        read function::function_get_by_id(FunctionGetByIdRequest) -> FunctionGetByIdResponse;
+        read function::function_get_call_graph(FunctionGetCallGraphRequest) -> FunctionGetCallGraphResponse;
+        read function::function_get_current_stats(FunctionGetCurrentStatsRequest) -> FunctionStats;
+        of_container function::function_get_dynamic_concurrency(FunctionGetDynamicConcurrencyRequest) -> FunctionGetDynamicConcurrencyResponse;
+        of_container function::function_get_inputs(FunctionGetInputsRequest) -> FunctionGetInputsResponse;
+        read function::function_get_outputs(FunctionGetOutputsRequest) -> FunctionGetOutputsResponse;
+        read function::function_get_scheduling_params(FunctionGetSchedulingParamsRequest) -> FunctionGetSchedulingParamsResponse;
+        read function::function_get_serialized(FunctionGetSerializedRequest) -> FunctionGetSerializedResponse;
+        write_for_caller function::function_map(FunctionMapRequest) -> FunctionMapResponse;
+        write function::function_precreate(FunctionPrecreateRequest) -> FunctionPrecreateResponse;
+        write function::function_put_inputs(FunctionPutInputsRequest) -> FunctionPutInputsResponse;
+        of_container function::function_put_outputs(FunctionPutOutputsRequest) -> ();
+        write function::function_retry_inputs(FunctionRetryInputsRequest) -> FunctionRetryInputsResponse;
+        write function::function_update_scheduling_params(FunctionUpdateSchedulingParamsRequest) -> FunctionUpdateSchedulingParamsResponse;
         read image::image_from_id(ImageFromIdRequest) -> ImageFromIdResponse;
         write image::image_get_or_create(ImageGetOrCreateRequest) -> ImageGetOrCreateResponse;
         read mount::mount_batched_check_existence(MountBatchedCheckExistenceRequest) -> MountBatchedCheckExistenceResponse;
@@ -175,6 +236,9 @@ control_plane! {
         write secret::secret_get_or_create(SecretGetOrCreateRequest) -> SecretGetOrCreateResponse;
         read secret::secret_list(SecretListRequest) -> SecretListResponse;
         write secret::secret_update(SecretUpdateRequest) -> ();
+        of_container function::task_current_inputs(()) -> TaskCurrentInputsResponse;
+        of_container function::task_result(TaskResultRequest) -> ();
+        read function::task_list(TaskListRequest) -> TaskListResponse;
         read sandbox::task_get_info(TaskGetInfoRequest) -> TaskGetInfoResponse;
         read workspace::token_info_get(TokenInfoGetRequest) -> TokenInfoGetResponse;
         write volume::volume_commit(VolumeCommitRequest) -> VolumeCommitResponse;
@@ -197,8 +261,12 @@ control_plane! {
     streams {
         log::app_get_logs(AppGetLogsRequest) -> TaskLogsBatch;
         dict::dict_contents(DictContentsRequest) -> DictEntry;
+        function::function_call_get_data_out(FunctionCallGetDataRequest) -> DataChunk;
         image::image_join_streaming(ImageJoinStreamingRequest) -> ImageJoinStreamingResponse;
         volume::volume_list_files(VolumeListFilesRequest) -> VolumeListFilesResponse;
         volume::volume_list_files2(VolumeListFiles2Request) -> VolumeListFiles2Response;
+    }
+    streams_of_containers {
+        function::function_call_get_data_in(FunctionCallGetDataRequest) -> DataChunk;
     }
 }

@@ -13,6 +13,7 @@ use crate::blocking;
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::function::package;
 use crate::ids::BlobId;
 use crate::state::cas::Sha256Hash;
 use crate::state::creation::Creation;
@@ -74,6 +75,7 @@ pub(crate) async fn mount_get_or_create(
     request: MountGetOrCreateRequest,
 ) -> Result<MountGetOrCreateResponse, Status> {
     let environment = ctx.environments.resolve(&request.environment_name).await?;
+    package::provide_mount(ctx, &request).await?;
     let creation = Creation::from_request(
         request.object_creation_type,
         &request.deployment_name,

@@ -10,7 +10,7 @@ use tonic::Status;
 use crate::ctx::Ctx;
 
 /// The workspace's name, and its user's.
-const NAME: &str = "local";
+pub(super) const NAME: &str = "local";
 /// The workspace's id.
 const WORKSPACE_ID: &str = "ac-local";
 

@@ -3,7 +3,7 @@
 use modal_proto::client::AppState;
 use sqlx::SqlitePool;
 
-use super::creation::Creation;
+use super::creation::{Creation, check_name};
 use super::environments::Environment;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -181,6 +181,47 @@ impl Apps {
         .await
         .map(drop)
         .map_err(Error::database("publish an app"))
+    }
+
+    /// Gives an app a name under which it can be found, and keeps it until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if another running app has the name.
+    pub(crate) async fn deploy(&self, id: &AppId, name: &str, at: f64) -> Result<()> {
+        check_name(name)?;
+        let app = self.get_running(id).await?;
+        if app.name.as_deref().is_some_and(|own| own != name) {
+            let own = app.name.unwrap_or_default();
+            return Err(Error::Precondition(format!("app `{id}` is deployed as `{own}`")));
+        }
+        let done = sqlx::query(
+            "UPDATE OR IGNORE apps SET name = ?1, description = ?1, state = ?2, deployed_at = ?3,
+             expires_at = NULL WHERE app_id = ?4 AND stopped_at IS NULL",
+        )
+        .bind(name)
+        .bind(AppState::Deployed as i32)
+        .bind(at)
+        .bind(id.as_str())
+        .execute(&self.db)
+        .await
+        .map_err(Error::database("deploy an app"))?;
+        if done.rows_affected() == 0 {
+            return Err(Error::already_exists("app", name));
+        }
+        Ok(())
+    }
+
+    /// The apps that stay until they are stopped.
+    pub(crate) async fn deployed(&self) -> Result<Vec<AppId>> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT app_id FROM apps WHERE state = ? AND stopped_at IS NULL ORDER BY created_at",
+        )
+        .bind(AppState::Deployed as i32)
+        .fetch_all(&self.db)
+        .await
+        .map_err(Error::database("list apps"))?;
+        ids.iter().map(|id| AppId::parse(id).map_err(Error::from)).collect()
     }
 
     /// Marks an app as stopped; false if it was stopped before.

@@ -120,6 +120,16 @@ impl Mounts {
         .await
     }
 
+    /// The name that a mount is looked up by, if it has one.
+    pub(crate) async fn name_of(&self, id: &MountId) -> Result<Option<String>> {
+        sqlx::query_scalar("SELECT name FROM mounts WHERE mount_id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.db)
+            .await
+            .map(Option::flatten)
+            .map_err(Error::database("look up a mount"))
+    }
+
     /// One mount's record.
     pub(crate) async fn get(&self, id: &MountId) -> Result<MountRecord> {
         sqlx::query_as("SELECT mount_id, checksum FROM mounts WHERE mount_id = ?")

@@ -54,7 +54,7 @@ pub(super) fn make(plan: &Plan, users: Option<BorrowedFd<'_>>) -> Result<Made, F
 
 fn make_tun() -> Result<OwnedFd, Failure> {
     let tun = sys::open_tun().stage(|| "open `/dev/net/tun`".to_owned())?;
-    sys::configure_tun(ADDRESS, MASK, GATEWAY).stage(|| "configure `tun0`".to_owned())?;
+    sys::configure_tun(ADDRESS, MASK, GATEWAY).stage(|| "configure `eth0`".to_owned())?;
     Ok(tun)
 }
 

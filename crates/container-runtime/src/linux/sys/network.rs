@@ -53,32 +53,32 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     set_up(control_socket()?.as_raw_fd(), "lo")
 }
 
-/// Makes `tun0` in this network namespace; the descriptor carries its packets.
+/// Makes `eth0` in this network namespace; the descriptor carries its packets.
 pub(crate) fn open_tun() -> io::Result<OwnedFd> {
     let tun = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
         .open("/dev/net/tun")?;
-    let mut named = request("tun0");
+    let mut named = request("eth0");
     named.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
     ioctl(tun.as_raw_fd(), libc::TUNSETIFF as _, &mut named)?;
     Ok(tun.into())
 }
 
-/// Gives `tun0` its address, its size of packets and the default route.
+/// Gives `eth0` its address, its size of packets and the default route.
 pub(crate) fn configure_tun(ip: Ipv4Addr, mask: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<()> {
     let socket = control_socket()?;
     let socket = socket.as_raw_fd();
     for (number, value) in [(libc::SIOCSIFADDR, ip), (libc::SIOCSIFNETMASK, mask)] {
-        let mut named = request("tun0");
+        let mut named = request("eth0");
         named.ifr_ifru.ifru_addr = address(value);
         ioctl(socket, number as _, &mut named)?;
     }
-    let mut size = request("tun0");
+    let mut size = request("eth0");
     size.ifr_ifru.ifru_mtu = 1500;
     ioctl(socket, libc::SIOCSIFMTU as _, &mut size)?;
-    set_up(socket, "tun0")?;
+    set_up(socket, "eth0")?;
     // SAFETY: `rtentry` is plain data for which all zeros (null pointers too) is a valid value.
     let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
     route.rt_dst = address(Ipv4Addr::UNSPECIFIED);

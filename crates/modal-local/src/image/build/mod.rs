@@ -28,6 +28,8 @@ use crate::ids::{ImageId, SecretId};
 use crate::state::secret_store::Variables;
 use crate::substitution::Substitution;
 
+/// What the log says where a registered substitution is used.
+pub(super) const STANDS_IN: &str = "a substitution stands in for it";
 /// Longer chains are made one layer: look-ups in an overlay cost by its depth.
 const MAX_LAYERS: usize = 20;
 
@@ -173,7 +175,7 @@ impl Build<'_> {
     /// What was registered for an image, built in its place.
     async fn substitute(&mut self, substitution: Substitution) -> Result<Stage, BuildError> {
         let Substitution { matches, dockerfile_commands, reason } = substitution;
-        let note = format!("{matches}: a substitution stands in for it: {reason}");
+        let note = format!("{matches}: {STANDS_IN}: {reason}");
         self.log.info(&note);
         self.substitutions.push(note);
         let definition = Definition {

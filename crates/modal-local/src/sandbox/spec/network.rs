@@ -18,7 +18,7 @@ pub(crate) enum NetworkAccess {
 }
 
 impl NetworkAccess {
-    pub(super) fn parse(blocked: bool, access: Option<client::NetworkAccess>) -> Result<Self> {
+    pub(crate) fn parse(blocked: bool, access: Option<client::NetworkAccess>) -> Result<Self> {
         if blocked {
             return Ok(Self::Blocked);
         }

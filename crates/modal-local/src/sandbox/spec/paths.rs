@@ -20,7 +20,7 @@ pub(super) fn absolute(what: &str, text: &str) -> Result<PathBuf> {
 }
 
 /// A path that something can be mounted on.
-pub(super) fn mount_target(text: &str) -> Result<PathBuf> {
+pub(crate) fn mount_target(text: &str) -> Result<PathBuf> {
     let path = absolute("mount path", text)?;
     let reserved = RESERVED.iter().any(|dir| path.starts_with(dir));
     if reserved || path == Path::new("/") {

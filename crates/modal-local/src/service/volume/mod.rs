@@ -104,7 +104,7 @@ fn id(text: &str) -> Result<VolumeId> {
     VolumeId::parse(text).map_err(Error::from)
 }
 
-fn metadata(record: VolumeRecord) -> VolumeMetadata {
+pub(crate) fn metadata(record: VolumeRecord) -> VolumeMetadata {
     VolumeMetadata {
         version: record.version,
         name: record.name.unwrap_or_default(),

@@ -1,0 +1,201 @@
+//! From a function's definition to a container whose entrypoint runs.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use container_runtime::{
+    Container, ContainerSpec, ExecSpec, Limits, Mount, NetworkSpec, Process, RootSpec, Stdio,
+};
+use futures::future::try_join_all;
+use modal_proto::client::{Function, Resources, SecretSource, secret_source::Source};
+
+use super::arguments;
+use super::plane::{self, Plane};
+use crate::blocking;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::function::package;
+use crate::function::pool::Pool;
+use crate::function::task::Task;
+use crate::ids::{ImageId, MountId, VolumeId};
+use crate::image::ImageRoot;
+use crate::sandbox::{
+    Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount, host_files,
+    inside_listener, mount_target,
+};
+
+/// What a function's program is run by; unchanged from Modal's package.
+const ENTRYPOINT: [&str; 4] = ["python", "-u", "-m", "modal._container_entrypoint"];
+/// Where programs start if the image does not say.
+const DEFAULT_WORKDIR: &str = "/root";
+/// Where modules are found: those of the client first, then Modal's own package.
+const PYTHONPATH: &str = "/root:/pkg";
+
+/// A container whose entrypoint runs.
+pub(super) struct Prepared {
+    pub(super) container: Container,
+    pub(super) process: Process,
+    pub(super) network: Network,
+    pub(super) plane: Plane,
+    pub(super) scratch: Scratch,
+    /// The device of a container without a network; it lives as long as this is open.
+    pub(super) tun: Option<OwnedFd>,
+}
+
+/// Makes the container and starts its entrypoint.
+pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Result<Prepared> {
+    let (spec, function) = (&task.spec, &task.spec.function);
+    let image_id = ImageId::parse(&function.image_id)?;
+    let scratch = Scratch::create_for(&ctx.dir, task.id.as_str()).await?;
+    let environment_id = ctx.apps.get(&spec.app).await?.environment_id;
+    let (environment, image, secrets, mounts, trees) = tokio::try_join!(
+        ctx.environments.name_of(&environment_id),
+        ctx.images.resolve(&image_id),
+        secrets(ctx, function),
+        volumes(ctx, function),
+        trees(ctx, function, &image_id),
+    )?;
+    let arguments = arguments::encode(ctx, task, &environment).await?;
+    let mut env = Environment::with_defaults();
+    env.extend(image.env.iter().cloned())?;
+    env.extend(secrets)?;
+    describe(&mut env, task, &environment, &image);
+    let access = access(function)?;
+    let plan = NetworkPlan::new(&access, &env, ctx.relays.all())?;
+    let run_dir = scratch.run_dir();
+    let plane = Plane::open(ctx, pool, task, &run_dir, arguments).await?;
+    let layers = layers(&image, trees, &scratch).await?;
+    let runtime = ctx.runtime().await?;
+    // Modal's web servers look for `eth0`, also where nothing can be reached through it.
+    let network = if runtime.capabilities().tun { NetworkSpec::Tun } else { plan.spec() };
+    let mut spec = ContainerSpec::new(
+        task.id.as_str().parse().map_err(refused)?,
+        RootSpec { layers, upper: scratch.upper() },
+    );
+    spec.hostname = HOSTNAME.to_owned();
+    spec.mounts = mounts;
+    spec.mounts.push(Mount { read_only: true, ..Mount::new(run_dir, plane::INSIDE) });
+    spec.files = host_files(plan.has_gateway(), plan.local_names());
+    spec.limits = limits(function.resources.clone().unwrap_or_default());
+    spec.network = network;
+    let container = runtime.create(spec).await.map_err(refused)?;
+    let tun = if plan.has_gateway() { None } else { container.take_tun() };
+    let network = Network::start(&container, plan).await?;
+    let plane = plane.relay(ctx, inside_listener(&container, plane::port(ctx)).await);
+    let process = start(&container, env, &image).await?;
+    Ok(Prepared { container, process, network, plane, scratch, tun })
+}
+
+async fn start(container: &Container, env: Environment, image: &ImageRoot) -> Result<Process> {
+    let workdir = image.workdir.clone().unwrap_or_else(|| DEFAULT_WORKDIR.to_owned());
+    for workdir in [workdir.as_str(), DEFAULT_WORKDIR, "/"] {
+        let mut exec = ExecSpec::new(ENTRYPOINT);
+        exec.env = env.to_os();
+        exec.cwd = PathBuf::from(workdir);
+        exec.stdin = Stdio::Null;
+        match container.exec(exec).await {
+            Ok(process) => return Ok(process),
+            Err(container_runtime::Error::Workdir { .. }) if workdir != "/" => {}
+            Err(error) if error.is_program_not_found() => {
+                return Err(Error::Precondition(
+                    "the function's image has no `python`: functions run by Modal's Python package"
+                        .to_owned(),
+                ));
+            }
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    Err(Error::Precondition("the container has no working directory".to_owned()))
+}
+
+/// What a program can read about where it runs, and how it finds this server.
+fn describe(env: &mut Environment, task: &Task, environment: &str, image: &ImageRoot) {
+    let image_path = image.env.iter().find(|(name, _)| name == "PYTHONPATH");
+    let path = match image_path {
+        Some((_, path)) if !path.is_empty() => format!("{PYTHONPATH}:{path}"),
+        _ => PYTHONPATH.to_owned(),
+    };
+    let variables = [
+        ("PYTHONPATH", path.as_str()),
+        ("MODAL_SERVER_URL", plane::URL),
+        ("MODAL_CONTAINER_ARGUMENTS_PATH", plane::ARGUMENTS),
+        ("MODAL_IS_REMOTE", "1"),
+        ("MODAL_TASK_ID", task.id.as_str()),
+        ("MODAL_FUNCTION_ID", task.spec.id.as_str()),
+        ("MODAL_IMAGE_ID", &task.spec.function.image_id),
+        ("MODAL_ENVIRONMENT", environment),
+        ("MODAL_CLOUD_PROVIDER", "local"),
+        ("MODAL_REGION", "local"),
+    ];
+    for (name, value) in variables {
+        env.put(name, value);
+    }
+}
+
+async fn secrets(ctx: &Ctx, function: &Function) -> Result<Vec<(String, String)>> {
+    let source = |id: &String| SecretSource { source: Some(Source::SecretId(id.clone())) };
+    let sources: Vec<SecretSource> = function.secret_ids.iter().map(source).collect();
+    let variables = ctx.secrets.resolve_sources(&sources).await?;
+    Ok(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect())
+}
+
+async fn volumes(ctx: &Ctx, function: &Function) -> Result<Vec<Mount>> {
+    let mounts = function.volume_mounts.iter().map(|volume| async move {
+        let id = VolumeId::parse(&volume.volume_id)?;
+        let sub_path = volume.sub_path.clone().unwrap_or_default();
+        let (source, sub_path) = ctx.volumes.directory(&id, &sub_path).await?;
+        let target = mount_target(&volume.mount_path)?;
+        let read_only = volume.read_only;
+        Ok::<_, Error>(Mount { sub_path, read_only, ..Mount::new(source, target) })
+    });
+    try_join_all(mounts).await
+}
+
+/// The files of the client, and what Modal's own package needs to be imported.
+async fn trees(ctx: &Ctx, function: &Function, image: &ImageId) -> Result<Vec<PathBuf>> {
+    let mut trees = Vec::new();
+    if function.mount_client_dependencies {
+        trees.push(package::dependencies(ctx, function, image).await?);
+    }
+    for id in &function.mount_ids {
+        trees.push(ctx.mounts.tree(&MountId::parse(id)?).await?);
+    }
+    Ok(trees)
+}
+
+async fn layers(image: &ImageRoot, trees: Vec<PathBuf>, scratch: &Scratch) -> Result<Vec<PathBuf>> {
+    let (mut layers, fitted) = (image.layers.clone(), scratch.mounts_dir());
+    blocking::run(move || {
+        for tree in trees {
+            let layer = fit_mount(&tree, &layers, &fitted)?;
+            layers.push(layer);
+        }
+        Ok(layers)
+    })
+    .await
+}
+
+fn access(function: &Function) -> Result<NetworkAccess> {
+    NetworkAccess::parse(function.block_network, function.network_access.clone())
+}
+
+/// A request alone reserves on Modal and kills nobody; only the maximum is a limit.
+fn limits(resources: Resources) -> Limits {
+    let memory = u64::from(resources.memory_mb_max) << 20;
+    Limits {
+        memory: (memory > 0).then_some(memory),
+        cpu: (resources.milli_cpu_max > 0).then(|| f64::from(resources.milli_cpu_max) / 1_000.0),
+        ..Limits::default()
+    }
+}
+
+fn refused(error: container_runtime::Error) -> Error {
+    match &error {
+        container_runtime::Error::InvalidSpec { .. } => Error::Invalid(error.to_string()),
+        container_runtime::Error::Setup { source, .. } => {
+            Error::Precondition(format!("{source}; the local server's log says at which step"))
+        }
+        _ => Error::Runtime { source: error.into() },
+    }
+}

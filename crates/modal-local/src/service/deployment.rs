@@ -1,0 +1,240 @@
+//! RPCs of deployments: publish an app, see its versions, go back to one.
+
+use std::collections::BTreeMap;
+
+use modal_proto::client::app_get_info_response::FunctionInfoSummary;
+use modal_proto::client::{
+    AppDeploymentHistory, AppDeploymentHistoryRequest, AppDeploymentHistoryResponse,
+    AppGetInfoRequest, AppGetInfoResponse, AppGetLayoutRequest, AppGetLayoutResponse,
+    AppGetTagsRequest, AppGetTagsResponse, AppPublishRequest, AppPublishResponse,
+    AppRollbackRequest, AppRollbackResponse, AppRolloverRequest, AppRolloverResponse,
+    AppSetTagsRequest, AppState,
+};
+use tonic::Status;
+
+use super::app::{describe, id};
+use crate::clock;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::function::definition::{self, is_web};
+use crate::function::deployment::{Deployment, Layout, new_deployment};
+use crate::function::handle;
+use crate::ids::{AppId, DefinitionId, FunctionId};
+
+/// Puts what a client has defined into use: as a run, or as a deployment that stays.
+///
+/// `deployed_at` is 0 where nothing changed: no container needs to be replaced then.
+pub(super) async fn app_publish(
+    ctx: &Ctx,
+    request: AppPublishRequest,
+) -> Result<AppPublishResponse, Status> {
+    let app = id(&request.app_id)?;
+    if request.staged {
+        let text = "the local server has no staged deployments: deploy without staging";
+        return Err(Error::invalid(text).into());
+    }
+    let layout = layout(ctx, &app, &request).await?;
+    let current = ctx.functions.deployments.current(&app).await?;
+    let was_deployed = ctx.apps.get(&app).await?.state() == AppState::Deployed;
+    let is_deployment = request.app_state() == AppState::Deployed;
+    let unchanged = current.as_ref().is_some_and(|current| current.layout == layout);
+    let deployment = Deployment {
+        client_version: request.client_version,
+        tag: request.deployment_tag,
+        commit: request.commit_info,
+        ..new_deployment(layout)
+    };
+    let tags: BTreeMap<String, String> = request.tags.into_iter().collect();
+    match state(request.app_state)? {
+        AppState::Deployed => {
+            ctx.apps.deploy(&app, &request.name, deployment.deployed_at).await?;
+            ctx.functions.deployments.set_tags(&app, &tags).await?;
+        }
+        // `modal serve` publishes again and leaves the state as it is.
+        AppState::Unspecified => drop(ctx.apps.get_running(&app).await?),
+        state => {
+            ctx.apps.publish(&app, state).await?;
+            if !tags.is_empty() {
+                ctx.functions.deployments.set_tags(&app, &tags).await?;
+            }
+        }
+    }
+    if unchanged && was_deployed && is_deployment {
+        return Ok(AppPublishResponse { url: ctx.url.clone(), ..AppPublishResponse::default() });
+    }
+    put_into_use(ctx, &app, &deployment, false).await?;
+    Ok(AppPublishResponse {
+        url: ctx.url.clone(),
+        deployed_at: deployment.deployed_at,
+        ..AppPublishResponse::default()
+    })
+}
+
+fn state(number: i32) -> Result<AppState> {
+    use AppState::{Deployed, Detached, Ephemeral, Unspecified};
+    match AppState::try_from(number) {
+        Ok(state @ (Unspecified | Ephemeral | Detached | Deployed)) => Ok(state),
+        Ok(other) => {
+            let name = other.as_str_name();
+            Err(Error::invalid(format!("an app cannot be published as {name}")))
+        }
+        Err(_) => Err(Error::invalid(format!("unknown app state {number}"))),
+    }
+}
+
+/// What the request names, with a definition for each function.
+async fn layout(ctx: &Ctx, app: &AppId, request: &AppPublishRequest) -> Result<Layout> {
+    let mut layout = Layout {
+        functions: request.function_ids.clone().into_iter().collect(),
+        classes: request.class_ids.clone().into_iter().collect(),
+        definitions: BTreeMap::new(),
+    };
+    for (name, text) in &layout.functions {
+        let function = FunctionId::parse(text)?;
+        if ctx.functions.records.get(&function).await?.app != *app {
+            return Err(Error::invalid(format!("function `{name}` is not of app `{app}`")));
+        }
+        let stated = request.definition_ids.get(text).filter(|id| !id.is_empty());
+        let definition = match stated {
+            Some(id) => Some(DefinitionId::parse(id)?),
+            None => ctx.functions.records.newest_definition(&function).await?,
+        };
+        let definition = definition.ok_or_else(|| {
+            Error::Precondition(format!("function `{name}` has no definition yet"))
+        })?;
+        layout.definitions.insert(text.clone(), definition.to_string());
+    }
+    Ok(layout)
+}
+
+async fn put_into_use(
+    ctx: &Ctx,
+    app: &AppId,
+    deployment: &Deployment,
+    replaced: bool,
+) -> Result<u32> {
+    let version = ctx.functions.deployments.add(app, deployment).await?;
+    ctx.functions.use_layout(&deployment.layout).await?;
+    ctx.functions.published(ctx, app, replaced).await?;
+    Ok(version)
+}
+
+/// Goes back to the functions of an earlier version; that is a version of its own.
+pub(super) async fn app_rollback(
+    ctx: &Ctx,
+    request: AppRollbackRequest,
+) -> Result<AppRollbackResponse, Status> {
+    let app = id(&request.app_id)?;
+    ctx.apps.get_running(&app).await?;
+    let earlier = ctx.functions.deployments.resolve(&app, request.version).await?;
+    let deployment = Deployment {
+        deployed_at: clock::unique_now(),
+        rollback_version: earlier.version,
+        ..earlier
+    };
+    put_into_use(ctx, &app, &deployment, false).await?;
+    Ok(AppRollbackResponse { deployed_at: deployment.deployed_at, ..Default::default() })
+}
+
+/// Replaces all containers by new ones of the same definitions.
+pub(super) async fn app_rollover(
+    ctx: &Ctx,
+    request: AppRolloverRequest,
+) -> Result<AppRolloverResponse, Status> {
+    let app = id(&request.app_id)?;
+    ctx.apps.get_running(&app).await?;
+    let current = ctx.functions.deployments.current(&app).await?;
+    let current =
+        current.ok_or_else(|| Error::Precondition(format!("app `{app}` is not deployed")))?;
+    let deployment =
+        Deployment { deployed_at: clock::unique_now(), rollback_version: 0, ..current };
+    put_into_use(ctx, &app, &deployment, true).await?;
+    Ok(AppRolloverResponse {
+        url: ctx.url.clone(),
+        deployed_at: deployment.deployed_at,
+        ..AppRolloverResponse::default()
+    })
+}
+
+pub(super) async fn app_deployment_history(
+    ctx: &Ctx,
+    request: AppDeploymentHistoryRequest,
+) -> Result<AppDeploymentHistoryResponse, Status> {
+    let app = id(&request.app_id)?;
+    ctx.apps.get(&app).await?;
+    let history = ctx.functions.deployments.history(&app).await?;
+    let production_app_version = history.first().map_or(0, |newest| newest.version);
+    let entry = |deployment: Deployment| AppDeploymentHistory {
+        app_id: app.to_string(),
+        version: deployment.version,
+        client_version: deployment.client_version,
+        deployed_at: deployment.deployed_at,
+        deployed_by: super::workspace::NAME.to_owned(),
+        tag: deployment.tag,
+        rollback_version: deployment.rollback_version,
+        rollback_allowed: true,
+        commit_info: deployment.commit,
+        ..AppDeploymentHistory::default()
+    };
+    Ok(AppDeploymentHistoryResponse {
+        app_deployment_histories: history.into_iter().map(entry).collect(),
+        production_app_version,
+    })
+}
+
+pub(super) async fn app_get_layout(
+    ctx: &Ctx,
+    request: AppGetLayoutRequest,
+) -> Result<AppGetLayoutResponse, Status> {
+    let app = id(&request.app_id)?;
+    ctx.apps.get(&app).await?;
+    let current = ctx.functions.deployments.current(&app).await?;
+    let layout = current.map(|current| current.layout).unwrap_or_default();
+    Ok(AppGetLayoutResponse { app_layout: Some(handle::app_layout(ctx, &layout).await?) })
+}
+
+pub(super) async fn app_get_info(
+    ctx: &Ctx,
+    request: AppGetInfoRequest,
+) -> Result<AppGetInfoResponse, Status> {
+    let app = id(&request.app_id)?;
+    let info = describe(ctx, &ctx.apps.get(&app).await?).await?;
+    let current = ctx.functions.deployments.current(&app).await?;
+    let layout = current.map(|current| current.layout).unwrap_or_default();
+    let mut summaries = std::collections::HashMap::new();
+    for (function, definition) in &layout.definitions {
+        let definition = DefinitionId::parse(definition).map_err(Error::from)?;
+        let data = ctx.functions.records.definition(&definition).await?;
+        let gpu = definition::first(&data)?.resources.as_ref().and_then(|it| it.gpu_config.clone());
+        let webhook = data.webhook_config.as_ref();
+        let summary = FunctionInfoSummary {
+            gpu_config: gpu.filter(|gpu| gpu.count > 0).into_iter().collect(),
+            schedule: data.schedule,
+            web_function: is_web(webhook),
+            requires_proxy_auth: webhook
+                .filter(|it| is_web(Some(it)))
+                .map(|it| it.requires_proxy_auth),
+            is_sessioned: data.is_sessioned,
+        };
+        summaries.insert(function.clone(), summary);
+    }
+    Ok(AppGetInfoResponse { info: Some(info), function_info_summaries: summaries })
+}
+
+pub(super) async fn app_get_tags(
+    ctx: &Ctx,
+    request: AppGetTagsRequest,
+) -> Result<AppGetTagsResponse, Status> {
+    let app = id(&request.app_id)?;
+    ctx.apps.get(&app).await?;
+    let tags = ctx.functions.deployments.tags(&app).await?;
+    Ok(AppGetTagsResponse { tags: tags.into_iter().collect() })
+}
+
+pub(super) async fn app_set_tags(ctx: &Ctx, request: AppSetTagsRequest) -> Result<(), Status> {
+    let app = id(&request.app_id)?;
+    ctx.apps.get(&app).await?;
+    let tags = request.tags.into_iter().collect();
+    ctx.functions.deployments.set_tags(&app, &tags).await?;
+    Ok(())
+}
