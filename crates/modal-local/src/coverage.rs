@@ -17,14 +17,17 @@ const UNSERVED: &str = include_str!("coverage/unserved.txt");
 /// What a reader must know of an RPC beyond that it does what Modal's does.
 const REMARKS: &[(&str, &str)] = &[
     ("AppClientDisconnect", "stops ephemeral and initializing apps"),
-    ("AppCreate", "ephemeral, detached and initializing apps; they hold no functions"),
-    ("AppGetLogs", "output of sandboxes and image builds; filters by function are ignored"),
+    ("AppCreate", "ephemeral, detached and initializing apps"),
+    ("AppGetLogs", "output of sandboxes, functions and image builds"),
     ("AppHeartbeat", "an app that lives by heartbeats is stopped 90 seconds after the last"),
-    ("AppPublish", "apps of one run, which hold no functions; deploying is refused"),
+    ("AppPublish", "no staged deployments; nothing changed is no new version"),
+    ("AppRollback", "by version, or by distance from the current one"),
     ("AuthTokenGet", "a JWT for an hour"),
     ("BlobCreate", "in parts of 64 MiB from 1 GiB on; contents go over HTTP to this server"),
     ("ClientHello", "says the image builder version"),
     ("DictUpdate", "at most 10,000 entries of 100 MiB; entries go after a week without use"),
+    ("ContainerHeartbeat", "held until there is an input to give up"),
+    ("ContainerStop", "containers of functions; unfinished inputs are begun anew elsewhere"),
     ("EnvironmentDelete", "ends what runs in it; `main` cannot be deleted"),
     ("EnvironmentUpdate", "limits are stored and not enforced"),
     (
@@ -36,10 +39,21 @@ const REMARKS: &[(&str, &str)] = &[
     (
         "QueuePut",
         "RESOURCE_EXHAUSTED beyond 5,000 items or 64 MiB of a partition; items of 1 MiB at most",
+    ("FunctionCreate", "a GPU is refused, unless the image is a registered substitute"),
+    ("FunctionGet", "of the deployed version; earlier ones can be gone back to"),
+    (
+        "FunctionMap",
+        "recorded before it is answered; attempts after a failure as the client's SDK has it",
+    ),
+    ("FunctionUpdateSchedulingParams", "until the next deployment"),
+    (
+        "MountGetOrCreate",
+        "also for the global namespace; Modal's own package comes from PyPI when it is asked for",
     ),
     ("SandboxGetFromName", "answers for version 2 sandboxes, which is all there are"),
     ("SandboxCreateV2", "real isolation; what cannot be had on this machine is refused by name"),
     ("SecretGetOrCreate", "values in files that only their owner can read, never in the database"),
+    ("TaskList", "containers of functions"),
     ("TokenInfoGet", "the one token, workspace `local`"),
     ("VolumeCommit", "checks that the volume exists: writes are seen by everybody at once"),
     ("VolumeReload", "checks that the volume exists, as for a commit"),

@@ -36,8 +36,13 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The version of Modal's package that a mount's name asks for.
 fn version_of(mount: &str) -> Option<&str> {
     let version = mount.strip_prefix(MOUNT_PREFIX)?;
+    is_plain(version).then_some(version)
+}
+
+/// Whether a version is no more than that: it becomes part of a command.
+fn is_plain(version: &str) -> bool {
     let plain = version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
-    (plain && !version.is_empty()).then_some(version)
+    plain && !version.is_empty()
 }
 
 /// Makes the mount that is looked up, if it is one of Modal's own and is not there yet.
@@ -114,6 +119,9 @@ pub(crate) async fn dependencies(
         )));
     };
     let builder = metadata.image_builder_version.unwrap_or_default();
+    if !is_plain(&builder) {
+        return Err(Error::invalid(format!("`{builder:.40}` is no image builder version")));
+    }
     installed(ctx, &dependency_commands(&version, &builder, &format!("{major}.{minor}"))).await
 }
 
@@ -132,7 +140,7 @@ async fn client_version(ctx: &Ctx, function: &Function) -> Result<String> {
             let hash = crate::state::cas::Sha256Hash::from_hex(&file.sha256_hex)?;
             let path = ctx.cas.path_of(&hash);
             let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-            if let Some(version) = version_in(&text) {
+            if let Some(version) = version_in(&text).filter(|version| is_plain(version)) {
                 return Ok(version);
             }
         }

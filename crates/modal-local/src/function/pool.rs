@@ -138,10 +138,11 @@ impl Pool {
         state.closed = true;
         let waiting = state.queue.drain(..).collect();
         for task in state.tasks.values() {
-            task.request_stop(if task.running_count() == 0 && task.is_ready() {
-                Stop::Drain
-            } else {
-                stop
+            task.request_stop(match (task.is_ready(), task.running_count()) {
+                // It has seen nothing of the app's yet that it could clear up.
+                (false, _) => Stop::Kill,
+                (true, 0) => Stop::Drain,
+                (true, _) => stop,
             });
         }
         drop(state);

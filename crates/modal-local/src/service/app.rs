@@ -45,7 +45,8 @@ pub(crate) async fn app_create(
     let app = ctx.apps.create(&environment, &request.description, state).await?;
     let tags = request.tags.into_iter().collect();
     ctx.functions.deployments.set_tags(&id(&app.app_id)?, &tags).await?;
-    Ok(AppCreateResponse { app_id: app.app_id, ..AppCreateResponse::default() })
+    let app_page_url = ctx.url.clone();
+    Ok(AppCreateResponse { app_id: app.app_id, app_page_url, ..AppCreateResponse::default() })
 }
 
 pub(crate) async fn app_get_by_deployment_name(

@@ -90,7 +90,7 @@ async fn a_run_is_published_and_lives_by_its_state() {
         ..AppPublishRequest::default()
     };
     for (bad, code) in [
-        (publish(&run, AppState::Ephemeral, true), Code::InvalidArgument),
+        (publish(&run, AppState::Ephemeral, true), Code::NotFound),
         (publish(&run, AppState::Deployed, false), Code::InvalidArgument),
         (publish(&deployed, AppState::Ephemeral, false), Code::FailedPrecondition),
     ] {

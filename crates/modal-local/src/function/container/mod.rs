@@ -131,6 +131,7 @@ async fn clear(ctx: &Ctx, task: &Task, prepared: Prepared, mut logs: JoinSet<()>
     if let Ended::Exited(status) = ended
         && (status.oom || status.shell_code() != 0)
         && task.result().is_none()
+        && task.stopping().is_none_or(|stop| stop == Stop::Drain)
     {
         output::say(ctx, task, &ended.text()).await;
     }

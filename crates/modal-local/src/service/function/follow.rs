@@ -109,11 +109,15 @@ async fn yielded(
     loop {
         watch.mark_unchanged();
         let chunks = ctx.functions.calls.chunks(id, after).await?;
+        let all_read = chunks.is_empty();
         for chunk in chunks {
             after = chunk.index;
             if sender.send(Ok(chunk)).await.is_err() {
                 return Ok(());
             }
+        }
+        if !all_read {
+            continue;
         }
         tokio::select! {
             _ = watch.changed() => {}
