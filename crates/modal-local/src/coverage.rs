@@ -34,11 +34,11 @@ const REMARKS: &[(&str, &str)] = &[
         "ImageGetOrCreate",
         "real builds, layer by layer; bases are those of this machine, see substitutions",
     ),
-    ("MountGetOrCreate", "also for the global namespace"),
     ("QueueGet", "a client that goes away while it waits takes nothing"),
     (
         "QueuePut",
         "RESOURCE_EXHAUSTED beyond 5,000 items or 64 MiB of a partition; items of 1 MiB at most",
+    ),
     ("FunctionCreate", "a GPU is refused, unless the image is a registered substitute"),
     ("FunctionGet", "of the deployed version; earlier ones can be gone back to"),
     (

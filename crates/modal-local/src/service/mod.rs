@@ -8,8 +8,8 @@
 mod app;
 mod auth;
 mod blob;
-mod dict;
 mod deployment;
+mod dict;
 mod environment;
 mod function;
 mod image;

@@ -124,10 +124,8 @@ pub(in crate::service) async fn function_call_get_data_in(
     let exchange = ctx.functions.exchanges.find(&id);
     let chunks = futures::stream::unfold(exchange, |exchange| async {
         let exchange = exchange?;
-        match exchange.next_chunk().await {
-            Some(chunk) => Some((Ok(chunk), Some(exchange))),
-            None => None,
-        }
+        let chunk = exchange.next_chunk().await;
+        chunk.map(|chunk| (Ok(chunk), Some(exchange)))
     });
     // An end would make the client ask again at once.
     Ok(chunks.chain(futures::stream::pending()).boxed())
