@@ -4,8 +4,11 @@
 use it::{Machine, javascript};
 
 fn flow(name: &str) -> String {
-    let machine = Machine::new();
-    let output = javascript::run_flow(&machine, name, &[]);
+    flow_on(&Machine::new(), name)
+}
+
+fn flow_on(machine: &Machine, name: &str) -> String {
+    let output = javascript::run_flow(machine, name, &[]);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {}\n{stdout}\n{stderr}", output.status);
@@ -35,5 +38,29 @@ fn sandboxes() {
     surroundings ok
     tunnels ok
     ends ok
+    ");
+}
+
+#[test]
+fn sandboxes_of_version_1() {
+    let machine = Machine::new().with("MODAL_SANDBOX_V2", "0");
+    insta::assert_snapshot!(flow_on(&machine, "sandboxes.mjs"), @r"
+    images ok
+    entrypoint ok
+    exec ok
+    files ok
+    names and tags ok
+    surroundings ok
+    tunnels ok
+    ends ok
+    ");
+}
+
+#[test]
+fn snapshots_and_network_policies() {
+    insta::assert_snapshot!(flow("snapshots.mjs"), @r"
+    snapshots ok
+    exit snapshots ok
+    network policy ok
     ");
 }

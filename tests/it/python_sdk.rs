@@ -3,8 +3,11 @@
 use it::{Machine, python};
 
 fn flow(name: &str, args: &[&str]) -> String {
-    let machine = Machine::new();
-    let output = python::run_flow(&machine, name, args);
+    flow_on(&Machine::new(), name, args)
+}
+
+fn flow_on(machine: &Machine, name: &str, args: &[&str]) -> String {
+    let output = python::run_flow(machine, name, args);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {}\n{stdout}\n{stderr}", output.status);
@@ -41,7 +44,9 @@ fn volumes_of_both_versions() {
 #[test]
 fn images() {
     let output = flow("images.py", &["packages"]);
-    for step in ["layers ok", "failed as it should:", "packages ok", "wrong python refused"] {
+    for step in
+        ["layers ok", "failed as it should:", "names ok", "packages ok", "wrong python refused"]
+    {
         assert!(output.contains(step), "`{step}` is missing:\n{output}");
     }
 }
@@ -57,5 +62,30 @@ fn sandboxes() {
     surroundings ok
     tunnel ok
     run ok
+    ");
+}
+
+/// Version 1 of the interface, which clients choose for GPUs and old habits: the same sandboxes.
+#[test]
+fn sandboxes_of_version_1() {
+    let machine = Machine::new().with("MODAL_SANDBOX_V2", "0");
+    insta::assert_snapshot!(flow_on(&machine, "sandboxes.py", &[]), @r"
+    entrypoint ok
+    exec ok
+    files ok
+    names and tags ok
+    ends ok
+    surroundings ok
+    tunnel ok
+    run ok
+    ");
+}
+
+#[test]
+fn snapshots_and_network_policies() {
+    insta::assert_snapshot!(flow("snapshots.py", &[]), @r"
+    snapshots ok
+    exit snapshots ok
+    network policy ok
     ");
 }

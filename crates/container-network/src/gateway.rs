@@ -5,7 +5,7 @@ mod shared;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,11 +51,31 @@ impl Gateway {
         self.shared.set_policy(policy);
     }
 
+    /// What changes the policy while somebody else owns the gateway.
+    #[must_use]
+    pub fn control(&self) -> PolicyControl {
+        PolicyControl { shared: Arc::downgrade(&self.shared) }
+    }
+
     /// Cuts every flow and gives up the device; returns when all is closed.
     pub async fn stop(self) {
         drop(self.stop);
         if let Err(error) = self.running.await {
             tracing::error!(%error, "gateway failed");
         }
+    }
+}
+
+/// Changes the policy of a [`Gateway`] for as long as that runs, and keeps nothing of it alive.
+#[derive(Debug, Clone)]
+pub struct PolicyControl {
+    shared: Weak<Shared>,
+}
+
+impl PolicyControl {
+    /// As [`Gateway::set_policy`]; whether the gateway still runs.
+    pub fn set_policy(&self, policy: Policy) -> bool {
+        let shared = self.shared.upgrade();
+        shared.map(|shared| shared.set_policy(policy)).is_some()
     }
 }

@@ -37,7 +37,7 @@ mod udp;
 
 pub use dialer::{Dialer, HostDialer};
 pub use error::{Error, Result};
-pub use gateway::Gateway;
+pub use gateway::{Gateway, PolicyControl};
 pub use ipnet::IpNet;
 pub use policy::{DomainPattern, Policy};
 pub use relay::relay;

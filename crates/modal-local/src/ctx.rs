@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::Activity;
 use crate::auth::{Auth, Grant};
 use crate::clock;
+use crate::connect::Connect;
 use crate::error::{Error, Result};
 use crate::function::Functions;
 use crate::idempotency::Idempotency;
 use crate::image::Images;
+use crate::login::Logins;
 use crate::logs::Logs;
 use crate::relay::Relays;
 use crate::sandbox::Sandboxes;
@@ -47,6 +49,10 @@ pub(crate) struct Parts {
     pub(crate) substitutions: Substitutions,
     /// Images and their builds.
     pub(crate) images: Images,
+    /// HTTP into sandboxes.
+    pub(crate) connect: Connect,
+    /// Log-ins through a browser.
+    pub(crate) logins: Logins,
     /// Live sandboxes.
     pub(crate) sandboxes: Sandboxes,
     /// Functions, their calls and their containers.
@@ -76,6 +82,8 @@ impl Ctx {
             relays: Relays::default(),
             substitutions: Substitutions::new(state.db.clone()),
             images: Images::open(&state).await?,
+            connect: Connect::default(),
+            logins: Logins::new(&state.dir),
             sandboxes: Sandboxes::open(&state).await?,
             functions: Functions::open(&state).await?,
             web: WebFronts::new(state.db.clone()),

@@ -69,6 +69,7 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
         collected.objects += end_expired(ctx).await?;
     }
     collected.objects += collections::end_expired(&ctx.db).await?;
+    collected.objects += ctx.images.forget_expired().await?;
     collected.objects += ctx.dicts.forget_unused().await?;
     collected.objects += ctx.queues.forget_expired().await?;
     collected.contents += forget_blobs(ctx).await?;

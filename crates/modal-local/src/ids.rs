@@ -121,6 +121,16 @@ impl SandboxId {
 }
 
 impl TaskId {
+    /// A new id of a version 1 sandbox's task, which never ends in `V`.
+    pub fn random_v1() -> Self {
+        loop {
+            let id = Self::random();
+            if !id.0.ends_with('V') {
+                return id;
+            }
+        }
+    }
+
     /// A new id of a version 2 sandbox's task: a ULID and then `V`, by which the CLI knows it.
     pub fn random_v2() -> Self {
         Self(format!("{}{}V", Self::PREFIX, ulid::Ulid::new()))

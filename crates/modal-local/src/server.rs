@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
+pub(crate) use self::gate::is_own_authority;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::image::BasePolicy;
@@ -127,6 +128,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.ctx.connect.stop();
         self.serving.abort();
     }
 }

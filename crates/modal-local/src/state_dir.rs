@@ -45,6 +45,11 @@ impl StateDir {
         self.root.join("keys.json")
     }
 
+    /// The code by which whoever can read this directory gets the token through a browser.
+    pub(crate) fn login_code(&self) -> PathBuf {
+        self.root.join("login-code")
+    }
+
     pub(crate) fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }

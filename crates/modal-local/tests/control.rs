@@ -19,6 +19,8 @@ mod dicts;
 mod environments;
 #[path = "control/local.rs"]
 mod local;
+#[path = "control/login.rs"]
+mod login;
 #[path = "control/mounts.rs"]
 mod mounts;
 #[path = "control/queues.rs"]

@@ -62,7 +62,7 @@ struct Serve {
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::elsewhere::{run, running_sandboxes};
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{run, running_sandboxes};
+pub(crate) use self::linux::{run, running_sandboxes, server_process};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -101,6 +101,12 @@ mod linux {
     pub(crate) async fn running_sandboxes(context: &Context) -> anyhow::Result<usize> {
         let status = daemon::status(&directory(context)).await?;
         Ok(status.map_or(0, |status| status.sandboxes))
+    }
+
+    /// The process of this machine's server, if one runs.
+    pub(crate) async fn server_process(context: &Context) -> anyhow::Result<Option<i32>> {
+        let status = daemon::status(&directory(context)).await?;
+        Ok(status.map(|status| status.pid))
     }
 
     fn directory(context: &Context) -> StateDir {

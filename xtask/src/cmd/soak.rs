@@ -4,6 +4,8 @@ use std::{pin::Pin, time::Duration};
 
 use serde_json::json;
 
+#[cfg(target_os = "linux")]
+use crate::soak::crash;
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
@@ -14,13 +16,17 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask soak kill --minutes 30 --seed 7 --target local")]
+  cargo xtask soak kill --minutes 30 --seed 7 --target local
+  GOAT_STATE_DIR=/tmp/soak cargo xtask soak crash --kills 200 --seed 7 --target local")]
 pub(crate) struct Args {
     /// Check
     name: String,
     /// How long
     #[arg(long, value_name = "M", default_value_t = 10)]
     minutes: u64,
+    /// How many kills instead (for `crash`; without, 200)
+    #[arg(long, value_name = "N")]
+    kills: Option<u32>,
     /// Seed: the same one makes the same choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -31,6 +37,8 @@ pub(crate) struct Args {
 pub(crate) struct Soaking {
     /// How long.
     pub(crate) time: Duration,
+    /// How many kills, where the check counts them.
+    pub(crate) kills: Option<u32>,
     /// For every random choice.
     pub(crate) seed: u64,
 }
@@ -48,11 +56,19 @@ pub(crate) struct Soak {
 }
 
 /// Every soak.
-const SOAKS: &[Soak] = &[Soak {
-    name: "kill",
-    what: "evaluations killed at random moments lose nothing and leave nothing (target local)",
-    run: |context, soaking| Box::pin(kill::run(context, soaking)),
-}];
+const SOAKS: &[Soak] = &[
+    Soak {
+        name: "kill",
+        what: "evaluations killed at random moments lose nothing and leave nothing (target local)",
+        run: |context, soaking| Box::pin(kill::run(context, soaking)),
+    },
+    #[cfg(target_os = "linux")]
+    Soak {
+        name: "crash",
+        what: "the local server killed under load loses nothing that it acknowledged (target local)",
+        run: |context, soaking| Box::pin(crash::run(context, soaking)),
+    },
+];
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let Some(soak) = SOAKS.iter().find(|soak| soak.name == args.name) else {
@@ -61,7 +77,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         return Err(UsageError(format!("no soak `{}`; there are:{known}", args.name)).into());
     };
     context.printer.note(&format!("{}: {}", soak.name, soak.what));
-    let soaking = Soaking { time: Duration::from_secs(60 * args.minutes), seed: args.seed };
+    let time = Duration::from_secs(60 * args.minutes);
+    let soaking = Soaking { time, kills: args.kills, seed: args.seed };
     let figures = (soak.run)(context, soaking).await?;
     context.printer.json(&json!({"soak": soak.name, "seed": args.seed, "figures": figures}))?;
     context.printer.text(&figures);

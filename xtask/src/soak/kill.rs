@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use eval_types::RunId;
 use results_store::format::TrialFile;
 
-use crate::{cmd::soak::Soaking, context::Context};
+use crate::{cmd::soak::Soaking, context::Context, soak::random::SplitMix};
 
 /// What is evaluated; its tasks take a second or two.
 const BENCHMARK: &str = "fixtures/benchmarks/smoke.json";
@@ -117,18 +117,4 @@ async fn check(context: &Context, killed: Vec<Finished>) -> anyhow::Result<usize
     let sandboxes = crate::cmd::local::running_sandboxes(context).await?;
     ensure!(sandboxes == 0, "{sandboxes} sandboxes were left running");
     Ok(kept)
-}
-
-/// Random numbers that a seed repeats (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
-/// generators").
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
 }

@@ -1,3 +1,6 @@
 //! Long checks. Each drives the real commands and answers with figures for a closing note.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod crash;
 pub(crate) mod kill;
+mod random;

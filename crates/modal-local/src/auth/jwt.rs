@@ -20,6 +20,7 @@ pub(crate) enum Audience {
     Router,
     Call,
     Input,
+    Connect,
 }
 
 /// Why a token is refused.

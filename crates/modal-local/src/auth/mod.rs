@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 use tonic::Status;
 
 pub(crate) use self::signed_url::Grant;
+use crate::connect::Claim;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::ids::{CallId, InputId, TaskId, random_suffix};
@@ -24,6 +25,8 @@ const AUTH_TOKEN_LIFE: Duration = Duration::from_secs(3_600);
 const ROUTER_TOKEN_LIFE: Duration = Duration::from_secs(3 * 86_400);
 /// How long the tokens of calls and inputs are good for: as long as calls are kept.
 const CALL_TOKEN_LIFE: Duration = Duration::from_secs(8 * 86_400);
+/// How long a connect token is good for, as long as its sandbox lives.
+const CONNECT_TOKEN_LIFE: Duration = Duration::from_secs(86_400);
 /// How long a URL for an upload or a download is good for.
 const URL_LIFE: Duration = Duration::from_secs(86_400);
 
@@ -112,6 +115,19 @@ impl Auth {
         let subject = jwt::verify(&self.key, jwt::Audience::Input, token)
             .map_err(|error| Error::invalid(format!("the input's token: {error}")))?;
         Ok(InputId::parse(&subject)?)
+    }
+
+    /// A token for HTTP into one sandbox.
+    pub(crate) fn issue_connect_token(&self, claim: &Claim) -> Result<String> {
+        let subject =
+            serde_json::to_string(claim).map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(jwt::sign(&self.key, jwt::Audience::Connect, &subject, CONNECT_TOKEN_LIFE))
+    }
+
+    /// What a token of [`Auth::issue_connect_token`] allows; `None` if forged or expired.
+    pub(crate) fn verify_connect_token(&self, token: &str) -> Option<Claim> {
+        let subject = jwt::verify(&self.key, jwt::Audience::Connect, token).ok()?;
+        serde_json::from_str(&subject).ok()
     }
 
     /// An unguessable path segment that stands for `grant`.

@@ -6,6 +6,7 @@
 mod admin;
 mod blobs;
 mod blocks;
+mod login;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,6 +16,7 @@ use axum::routing::any;
 use http::{Method, StatusCode};
 use tonic::Code;
 
+pub(crate) use self::login::LOGIN;
 use crate::auth::Grant;
 use crate::ctx::Ctx;
 use crate::error::Error;
@@ -24,7 +26,11 @@ pub(crate) const GRANTED: &str = "/_granted/";
 
 /// All paths that are no RPCs.
 pub(crate) fn routes(ctx: Ctx) -> Router {
-    Router::new().route("/_granted/{grant}", any(granted)).merge(admin::routes()).with_state(ctx)
+    Router::new()
+        .route("/_granted/{grant}", any(granted))
+        .merge(admin::routes())
+        .merge(login::routes())
+        .with_state(ctx)
 }
 
 /// Does the one thing that a signed URL allows.

@@ -7,8 +7,11 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Hasher;
@@ -127,14 +130,17 @@ fn discard(path: &Path, trash: &Path) -> Result<()> {
 
 /// Takes out of a finished upper directory what the container runtime made there: mount points and
 /// generated files, and the directories that hold nothing else and were there before.
+///
+/// Programs wrote to that directory: no link in it is followed.
 pub(crate) fn remove_traces(upper: &Path, lower: &[PathBuf], paths: &[&str]) -> Result<()> {
     for path in paths {
         let relative = Path::new(path.trim_start_matches('/'));
-        remove_one(&upper.join(relative))?;
+        remove_one(upper, relative).map_err(Error::file("remove", upper.join(relative)))?;
         for parent in relative.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
             let was_there = lower.iter().any(|layer| layer.join(parent).is_dir());
             let made_for_mount = !was_there && !is_link(upper, parent);
-            if !(was_there || made_for_mount) || fs::remove_dir(upper.join(parent)).is_err() {
+            let is_ours = was_there || made_for_mount;
+            if !(is_ours && matches!(remove_directory(upper, parent), Ok(true))) {
                 break;
             }
         }
@@ -146,14 +152,42 @@ fn is_link(upper: &Path, path: &Path) -> bool {
     upper.join(path).is_symlink()
 }
 
-/// Removes a file or an empty directory. Links above it are not followed out: the caller passes
-/// paths whose parents the runtime made or resolved.
-fn remove_one(path: &Path) -> Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
-    let removed = if metadata.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-        other => other.map_err(Error::file("remove", path)),
+/// Removes a file or an empty directory, if it is there.
+fn remove_one(upper: &Path, relative: &Path) -> io::Result<()> {
+    let Some((parent, name)) = open_parent(upper, relative)? else { return Ok(()) };
+    match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+        // The kernel's two ways to say that it is a directory.
+        Err(Errno::ISDIR | Errno::PERM) => remove_directory(upper, relative).map(drop),
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a directory if it is there and empty; whether it was.
+fn remove_directory(upper: &Path, relative: &Path) -> io::Result<bool> {
+    let Some((parent, name)) = open_parent(upper, relative)? else { return Ok(false) };
+    match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The directory that `relative` lies in, reached without following a link; `None` if it is not there.
+fn open_parent<'p>(
+    upper: &Path,
+    relative: &'p Path,
+) -> io::Result<Option<(OwnedFd, &'p std::ffi::OsStr)>> {
+    let Some(name) = relative.file_name() else { return Ok(None) };
+    let parent = relative.parent().filter(|it| !it.as_os_str().is_empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, upper, flags, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let parent = parent.unwrap_or(Path::new("."));
+    match rustix::fs::openat2(&root, parent, flags, Mode::empty(), resolve) {
+        Ok(parent) => Ok(Some((parent, name))),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -209,5 +243,19 @@ mod tests {
             .map(|entry| entry.unwrap().path().strip_prefix(&upper).unwrap().to_owned())
             .collect();
         assert_eq!(left, ["data", "etc", "etc/mine"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn traces_are_not_looked_for_behind_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (upper, outside) = (dir.path().join("upper"), dir.path().join("outside"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("hosts"), "the machine's").unwrap();
+        std::os::unix::fs::symlink(&outside, upper.join("etc")).unwrap();
+        std::os::unix::fs::symlink("../outside", upper.join("data")).unwrap();
+        remove_traces(&upper, &[], &["/etc/hosts", "/data/hosts"]).unwrap();
+        assert_eq!(fs::read_to_string(outside.join("hosts")).unwrap(), "the machine's");
+        assert!(upper.join("etc").is_symlink());
     }
 }

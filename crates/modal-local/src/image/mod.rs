@@ -16,6 +16,7 @@ mod build;
 mod config;
 mod context;
 pub(crate) mod copy;
+mod copy_tree;
 mod definition;
 mod digest;
 mod layer;
@@ -24,6 +25,7 @@ mod recipe;
 mod record;
 mod reference;
 mod settings;
+mod snapshot;
 mod squash;
 mod step;
 mod users;
@@ -45,6 +47,7 @@ use self::recipe::Instruction;
 pub(crate) use self::record::Progress;
 use self::record::{Built, ImageRecord, ImageRecords};
 use self::settings::{Machine, PackageSettings};
+pub(crate) use self::snapshot::SnapshotSource;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, ImageId, MountId, SecretId};
@@ -201,6 +204,20 @@ impl Images {
     pub(crate) async fn substitutions(&self) -> Result<BTreeSet<String>> {
         let built = self.shared.records.all_built().await?;
         Ok(built.into_iter().flat_map(|built| built.substitutions).collect())
+    }
+
+    /// Forgets an image. Its layers stay as long as others, or sandboxes that run, need them.
+    pub(crate) async fn delete(&self, id: &ImageId) -> Result<()> {
+        if self.live(id).is_some() {
+            return Err(Error::Precondition(format!("image {id} is being built")));
+        }
+        if self.shared.records.delete(id).await? { Ok(()) } else { Err(unknown_image(id.as_str())) }
+    }
+
+    /// Forgets the snapshots whose time is over; answers how many. Their layers go with the next
+    /// collection of layers.
+    pub(crate) async fn forget_expired(&self) -> Result<u64> {
+        self.shared.records.delete_expired().await
     }
 
     /// Discards the layers that no built image consists of, unless a build is under way; answers how

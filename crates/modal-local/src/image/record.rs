@@ -118,6 +118,53 @@ impl ImageRecords {
         Ok(())
     }
 
+    /// Records an image that is there without a build; it ends at `expires_at`.
+    pub(crate) async fn insert_built(
+        &self,
+        id: &ImageId,
+        definition_hash: &str,
+        definition: &Definition,
+        built: &Built,
+        expires_at: Option<f64>,
+    ) -> Result<()> {
+        let now = crate::clock::unique_now();
+        sqlx::query(
+            "INSERT INTO images (image_id, definition_hash, definition, status, built, created_at, \
+             finished_at, expires_at) VALUES (?, ?, ?, 'built', ?, ?, ?, ?)",
+        )
+        .bind(id.as_str())
+        .bind(definition_hash)
+        .bind(to_json(definition))
+        .bind(to_json(built))
+        .bind(now)
+        .bind(now)
+        .bind(expires_at)
+        .execute(&self.db)
+        .await
+        .map(drop)
+        .map_err(Error::database("record an image"))
+    }
+
+    /// Forgets an image; whether there was one.
+    pub(crate) async fn delete(&self, id: &ImageId) -> Result<bool> {
+        sqlx::query("DELETE FROM images WHERE image_id = ?")
+            .bind(id.as_str())
+            .execute(&self.db)
+            .await
+            .map(|done| done.rows_affected() > 0)
+            .map_err(Error::database("delete an image"))
+    }
+
+    /// Forgets the snapshots whose time is over; answers how many.
+    pub(crate) async fn delete_expired(&self) -> Result<u64> {
+        sqlx::query("DELETE FROM images WHERE expires_at < ?")
+            .bind(crate::clock::now())
+            .execute(&self.db)
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(Error::database("collect garbage"))
+    }
+
     /// The layers that built images consist of.
     pub(crate) async fn all_built(&self) -> Result<Vec<Built>> {
         let rows = sqlx::query("SELECT built FROM images WHERE status = 'built'")

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 /// Lines of output that a failure repeats.
 const TAIL_LINES: usize = 20;
 /// What the runtime shows or mounts in the root of a step, and makes a place for if there is none.
-const TRACES: [&str; 7] =
+pub(super) const TRACES: [&str; 7] =
     ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", INSIDE, "/proc", "/dev", "/sys"];
 
 /// What one step runs.

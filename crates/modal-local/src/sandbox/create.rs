@@ -15,7 +15,8 @@ use super::mount_tree;
 use super::network::{Network, NetworkPlan};
 use super::process::{Command, OutputTo, RunningProcess};
 use super::records::SandboxRecord;
-use super::spec::SandboxSpec;
+use super::snapshot::RootRecord;
+use super::spec::{SandboxSpec, Version};
 use super::supervise::{self, Parts};
 use super::tunnels::Tunnels;
 use crate::blocking;
@@ -32,8 +33,12 @@ const DEFAULT_WORKDIR: &str = "/root";
 /// Makes a sandbox; returns when its entrypoint runs.
 pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandbox>> {
     let app = ctx.apps.get_running(&spec.app).await?;
-    let sandbox = LiveSandbox::new(SandboxId::random_v2(), TaskId::random_v2(), spec.app.clone());
-    let sandbox = Arc::new(sandbox);
+    check_gpu(ctx, &spec).await?;
+    let (id, task) = match spec.version {
+        Version::One => (SandboxId::random(), TaskId::random_v1()),
+        Version::Two => (SandboxId::random_v2(), TaskId::random_v2()),
+    };
+    let sandbox = Arc::new(LiveSandbox::new(id, task, spec.app.clone()));
     let registry = &ctx.sandboxes.registry;
     registry.enter(&sandbox, spec.name.as_deref())?;
     let mut record = SandboxRecord::new(&sandbox.id, &sandbox.task);
@@ -47,6 +52,9 @@ pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandb
         registry.leave(&sandbox);
         return Err(error);
     }
+    if spec.exit_snapshot {
+        ctx.sandboxes.exit_snapshots.announce(&sandbox.id).await?;
+    }
     match start(ctx, &sandbox, spec, &app.environment_id).await {
         Ok(()) => Ok(sandbox),
         Err(error) => {
@@ -59,6 +67,19 @@ pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandb
             Err(error)
         }
     }
+}
+
+/// There are no GPUs here. What a substitution stands in for was told so, and runs without.
+async fn check_gpu(ctx: &Ctx, spec: &SandboxSpec) -> Result<()> {
+    let Some(gpu) = &spec.gpu else { return Ok(()) };
+    if ctx.images.is_substituted(&spec.image).await? {
+        tracing::info!(image = %spec.image, gpu, "runs without its GPU: its image is a substitution");
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "sandboxes of the local server have no GPUs (`{gpu}` was asked for); register a substitution \
+         for the image, or run it on Modal"
+    )))
 }
 
 async fn start(
@@ -87,6 +108,12 @@ async fn start(
     describe(&mut env, sandbox, &spec, &environment);
     let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
     let layers = layers(image.layers.clone(), trees, &scratch).await?;
+    let root = RootRecord {
+        image: spec.image.clone(),
+        overlaid: layers[image.layers.len()..].to_vec(),
+        upper: scratch.upper_dir(),
+        mount_points: spec.volumes.iter().map(|volume| volume.target.clone()).collect(),
+    };
     let files = hosts::files(plan.has_gateway(), plan.local_names());
     let container_spec = ContainerSpec {
         hostname: hosts::HOSTNAME.to_owned(),
@@ -112,6 +139,8 @@ async fn start(
         env,
         workdir,
         tunnels: tunnels.data.clone(),
+        root,
+        network: network.control(),
         spill_dir: scratch.spill_dir(),
     });
     supervise::spawn(ctx, sandbox, spec, Parts { network, tunnels, scratch });

@@ -59,7 +59,7 @@ impl Scratch {
         self.root.join("run")
     }
 
-    fn upper_dir(&self) -> PathBuf {
+    pub(super) fn upper_dir(&self) -> PathBuf {
         self.root.join("upper")
     }
 

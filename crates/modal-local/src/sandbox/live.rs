@@ -13,7 +13,9 @@ use super::activity::Activity;
 use super::ending::Ending;
 use super::environment::Environment;
 use super::execs::ExecTable;
+use super::network::NetworkControl;
 use super::process::RunningProcess;
+use super::snapshot::RootRecord;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, SandboxId, TaskId};
 
@@ -25,6 +27,8 @@ pub(crate) struct LiveSandbox {
     pub(crate) activity: Activity,
     pub(crate) execs: ExecTable,
     running: OnceLock<Running>,
+    /// Held while a snapshot is taken: a repeated call waits for the first one's.
+    pub(crate) snapshotting: tokio::sync::Mutex<()>,
     stop: watch::Sender<Option<Ending>>,
     end: watch::Sender<Option<Ending>>,
     ready: watch::Sender<Readiness>,
@@ -39,6 +43,10 @@ pub(crate) struct Running {
     pub(crate) env: Environment,
     pub(crate) workdir: PathBuf,
     pub(crate) tunnels: Vec<TunnelData>,
+    /// What a snapshot is made of.
+    pub(crate) root: RootRecord,
+    /// What changes its network policy.
+    pub(crate) network: NetworkControl,
     /// Where output lies that does not fit in memory.
     pub(crate) spill_dir: PathBuf,
 }
@@ -62,6 +70,7 @@ impl LiveSandbox {
             activity: Activity::new(),
             execs: ExecTable::default(),
             running: OnceLock::new(),
+            snapshotting: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(None),
             end: watch::Sender::new(None),
             ready: watch::Sender::new(Readiness::NoProbe),

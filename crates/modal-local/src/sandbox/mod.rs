@@ -13,6 +13,7 @@ mod disk;
 mod ending;
 mod environment;
 mod execs;
+mod exit_snapshots;
 mod hosts;
 mod live;
 mod mount_tree;
@@ -22,6 +23,7 @@ mod probe;
 mod process;
 mod records;
 mod registry;
+pub(crate) mod snapshot;
 mod sockets;
 mod spec;
 mod stdin;
@@ -37,6 +39,7 @@ pub(crate) use self::disk::Scratch;
 pub(crate) use self::ending::Ending;
 pub(crate) use self::environment::Environment;
 pub(crate) use self::hosts::{HOSTNAME, files as host_files};
+pub(crate) use self::exit_snapshots::{ExitSnapshot, ExitSnapshots};
 pub(crate) use self::live::LiveSandbox;
 pub(crate) use self::mount_tree::fit as fit_mount;
 pub(crate) use self::network::{Network, NetworkPlan, resolvers};
@@ -46,6 +49,7 @@ pub(crate) use self::process::{
 };
 pub(crate) use self::records::{Filter, Records, SandboxRecord};
 pub(crate) use self::registry::Registry;
+pub(crate) use self::sockets::connect;
 pub(crate) use self::sockets::listen as inside_listener;
 pub(crate) use self::spec::{
     NetworkAccess, SandboxSpec, check_arguments, checked_name, mount_target, secret_sources,
@@ -62,6 +66,7 @@ use crate::state::State;
 pub(crate) struct Sandboxes {
     pub(crate) registry: Registry,
     pub(crate) records: Records,
+    pub(crate) exit_snapshots: ExitSnapshots,
 }
 
 impl Sandboxes {
@@ -75,7 +80,9 @@ impl Sandboxes {
         }
         let dir = state.dir.clone();
         crate::blocking::run(move || disk::discard_leftovers(&dir)).await?;
-        Ok(Self { registry: Registry::default(), records })
+        let exit_snapshots = ExitSnapshots::new(state.db.clone());
+        exit_snapshots.fail_pending("the local server was killed before it was taken").await?;
+        Ok(Self { registry: Registry::default(), records, exit_snapshots })
     }
 
     /// Makes a sandbox; returns when its entrypoint runs.

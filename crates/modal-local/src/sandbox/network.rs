@@ -7,7 +7,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use container_network::{DomainPattern, Gateway, Policy};
+use container_network::{DomainPattern, Gateway, Policy, PolicyControl};
 use container_runtime::{Container, NetworkSpec};
 use tokio::task::JoinSet;
 
@@ -46,7 +46,8 @@ impl NetworkPlan {
                 };
                 let outside = domains.iter().filter(|domain| !is_relay(domain));
                 let domains = outside.map(|domain| pattern(domain)).collect::<Result<Vec<_>>>()?;
-                let closed = domains.is_empty() && cidrs.is_empty();
+                // An empty list may get entries later. A list of relays alone needs no device.
+                let closed = domains.is_empty() && cidrs.is_empty() && !relays.is_empty();
                 (!closed).then(|| Policy::AllowList { cidrs: cidrs.clone(), domains })
             }
         };
@@ -66,6 +67,41 @@ impl NetworkPlan {
     /// Host names that resolve to the sandbox's own loopback.
     pub(crate) fn local_names(&self) -> impl Iterator<Item = &str> {
         self.relays.iter().map(|relay| relay.host.as_str())
+    }
+}
+
+/// Changes what a running sandbox may reach.
+#[derive(Debug, Clone)]
+pub(crate) struct NetworkControl {
+    /// None where the sandbox was made without a device to the outside.
+    policy: Option<PolicyControl>,
+}
+
+impl NetworkControl {
+    /// Puts another policy in force. Connections that it does not permit are cut.
+    ///
+    /// # Errors
+    ///
+    /// `Precondition` if the sandbox was made without a way out and is to get one.
+    pub(crate) fn set(&self, access: &NetworkAccess) -> Result<()> {
+        let policy = match access {
+            NetworkAccess::Open => Policy::Open,
+            NetworkAccess::Blocked => Policy::Closed,
+            NetworkAccess::AllowList { cidrs, domains } => Policy::AllowList {
+                cidrs: cidrs.clone(),
+                domains: domains.iter().map(|it| pattern(it)).collect::<Result<_>>()?,
+            },
+        };
+        match &self.policy {
+            Some(control) if control.set_policy(policy.clone()) => Ok(()),
+            Some(_) => Err(Error::Precondition("the sandbox has ended".to_owned())),
+            None if policy == Policy::Closed => Ok(()),
+            None => Err(Error::Precondition(
+                "the sandbox was made with a blocked network and has no way out that could be \
+                 opened; make it with an empty allow-list instead"
+                    .to_owned(),
+            )),
+        }
     }
 }
 
@@ -100,6 +136,11 @@ impl Network {
             });
         }
         Ok(Self { gateway, _relays: relays })
+    }
+
+    /// What changes the policy from elsewhere.
+    pub(super) fn control(&self) -> NetworkControl {
+        NetworkControl { policy: self.gateway.as_ref().map(Gateway::control) }
     }
 
     pub(crate) async fn stop(self) {

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 const BACKLOG: u32 = 128;
 
 /// Connects to a port of the sandbox's loopback, by IPv4 or else IPv6.
-pub(super) async fn connect(container: &Container, port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn connect(container: &Container, port: u16) -> io::Result<TcpStream> {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match socket(container, false).await?.connect(v4).await {
         Ok(stream) => Ok(stream),

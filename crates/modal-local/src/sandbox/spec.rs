@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use container_runtime::{Limits, PtySize};
 use modal_proto::client::{
-    Probe, PtyInfo, Resources, Sandbox, SandboxCreateV2Request, SecretSource, StringMap,
-    VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof, secret_source::Source,
+    Probe, PtyInfo, Resources, Sandbox, SandboxCreateRequest, SandboxCreateV2Request, SecretSource,
+    StringMap, VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof, secret_source::Source,
 };
 
 pub(crate) use self::network::NetworkAccess;
@@ -31,8 +31,16 @@ const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// A terminal's size where the client does not know its own.
 const DEFAULT_TERMINAL: PtySize = PtySize { rows: 24, cols: 80 };
 
+/// Which of Modal's two interfaces a sandbox was made through: its ids say so, and clients go by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    One,
+    Two,
+}
+
 /// A sandbox as a client wants it. Not `Debug`: inline secrets are in it.
 pub(crate) struct SandboxSpec {
+    pub(crate) version: Version,
     pub(crate) app: AppId,
     pub(crate) image: ImageId,
     pub(crate) mounts: Vec<MountId>,
@@ -53,6 +61,11 @@ pub(crate) struct SandboxSpec {
     pub(crate) tags: Tags,
     pub(crate) probe: Option<ProbeSpec>,
     pub(crate) terminal: Option<Terminal>,
+    /// What GPU was asked for. There is none here: only an image that a substitution stands in for
+    /// may run without.
+    pub(crate) gpu: Option<String>,
+    /// Leave an image of its file system when it ends.
+    pub(crate) exit_snapshot: bool,
 }
 
 /// A volume, or a directory of it, shown inside.
@@ -89,10 +102,23 @@ pub(crate) enum ProbeCheck {
 }
 
 impl SandboxSpec {
+    /// The same definition through version 1 of the interface.
+    pub(crate) fn parse_v1(request: SandboxCreateRequest) -> Result<Self> {
+        let SandboxCreateRequest { app_id, definition, tags, .. } = request;
+        let request = SandboxCreateV2Request {
+            app_id,
+            definition,
+            tags,
+            ..SandboxCreateV2Request::default()
+        };
+        Ok(Self { version: Version::One, ..Self::parse(request)? })
+    }
+
     pub(crate) fn parse(request: SandboxCreateV2Request) -> Result<Self> {
         let definition =
             request.definition.ok_or_else(|| Error::invalid("a sandbox needs a `definition`"))?;
         refuse_unsupported(&definition)?;
+        let exit_snapshot = is_on(&definition, "enable_exit_snapshot");
         let network = NetworkAccess::parse(definition.block_network, definition.network_access)?;
         let ports = ports(definition.open_ports_oneof)?;
         if network == NetworkAccess::Blocked && !ports.is_empty() {
@@ -100,6 +126,9 @@ impl SandboxSpec {
         }
         check_arguments(&definition.entrypoint_args)?;
         Ok(Self {
+            version: Version::Two,
+            gpu: gpu(definition.resources.as_ref()),
+            exit_snapshot,
             app: AppId::parse(&request.app_id)?,
             image: ImageId::parse(&definition.image_id)?,
             mounts: definition
@@ -138,17 +167,22 @@ impl SandboxSpec {
 
 /// What Modal offers and this server does not, named instead of left out in silence.
 fn refuse_unsupported(definition: &Sandbox) -> Result<()> {
-    let gpu = definition.resources.as_ref().and_then(|resources| resources.gpu_config.as_ref());
-    let wants_gpu =
-        gpu.is_some_and(|gpu| gpu.count > 0 || !gpu.gpu_type.is_empty() || gpu.r#type != 0);
     let refused = [
-        (wants_gpu, "GPUs"),
         (!definition.cloud_bucket_mounts.is_empty(), "cloud bucket mounts"),
         (!definition.s3_mounts.is_empty(), "S3 mounts"),
         (!definition.nfs_mounts.is_empty(), "network file systems"),
         (!definition.custom_domain.is_empty(), "custom domains"),
         (definition.proxy_id.as_ref().is_some_and(|id| !id.is_empty()), "proxies"),
         (definition.outbound_policy.is_some(), "outbound policies (use an allow-list)"),
+        (
+            definition
+                .experimental_outbound_policy
+                .as_ref()
+                .is_some_and(|policy| !policy.header_replacements.is_empty()),
+            "header replacements",
+        ),
+        (definition.enable_snapshot, "memory snapshots"),
+        (!definition.inbound_cidr_allowlist.is_empty(), "inbound allow-lists"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => {
@@ -156,6 +190,20 @@ fn refuse_unsupported(definition: &Sandbox) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// The GPU that was asked for, in words.
+fn gpu(resources: Option<&Resources>) -> Option<String> {
+    let gpu = resources?.gpu_config.as_ref()?;
+    let is_asked = gpu.count > 0 || !gpu.gpu_type.is_empty() || gpu.r#type != 0;
+    let name = if gpu.gpu_type.is_empty() { "any" } else { &gpu.gpu_type };
+    is_asked.then(|| format!("{name}:{}", gpu.count.max(1)))
+}
+
+/// Whether an experimental option is on: Python writes `True`, JavaScript `true`.
+fn is_on(definition: &Sandbox, option: &str) -> bool {
+    let value = definition.experimental_options_v2.get(option);
+    value.is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
 }
 
 /// Refuses arguments that no program can get.

@@ -86,6 +86,13 @@ impl Stdin {
         if eof { self.close(&mut pipe).await } else { Ok(()) }
     }
 
+    /// Writes `data` after all that was written so far; then closes, if `eof`.
+    pub(crate) async fn append(&self, data: &[u8], eof: bool) -> Result<()> {
+        let mut pipe = self.pipe.lock().await;
+        self.push(&mut pipe, data).await?;
+        if eof { self.close(&mut pipe).await } else { Ok(()) }
+    }
+
     /// Takes over the input with a stream that starts at `offset`.
     pub(crate) async fn open_stream(&self, offset: u64) -> Result<StdinStream<'_>> {
         let (slot, turn) = self.evict().await;

@@ -15,7 +15,7 @@ use super::network::Network;
 use super::process::RunningProcess;
 use super::spec::SandboxSpec;
 use super::tunnels::Tunnels;
-use super::{output, probe};
+use super::{output, probe, snapshot};
 use crate::ctx::Ctx;
 
 /// How long processes in uninterruptible sleep may hold up the news of the end.
@@ -48,6 +48,9 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
         terminate(&sandbox, container).await;
     }
     parts.network.stop().await;
+    if spec.exit_snapshot {
+        snapshot::at_exit(&ctx, &sandbox, &running.root).await;
+    }
     let flushed = async { while logs.join_next().await.is_some() {} };
     if timeout(OUTPUT_LIMIT, flushed).await.is_err() {
         tracing::warn!(sandbox = %sandbox.id, "the last output is late for the log");

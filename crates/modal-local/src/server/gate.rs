@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::auth;
 use crate::coverage;
 use crate::ctx::Ctx;
-use crate::http::GRANTED;
+use crate::http::{GRANTED, LOGIN};
 use crate::service::not_served;
 
 /// Paths of RPCs of Modal's control plane.
@@ -57,7 +57,7 @@ fn check_grpc(ctx: &Ctx, request: &Request) -> Option<Status> {
         if let Err(status) = ctx.auth.verify_router_token(request.headers()) {
             return Some(status);
         }
-    } else if !has_token(ctx, request.headers()) {
+    } else if !(has_token(ctx, request.headers()) || needs_no_token(path)) {
         return Some(Status::unauthenticated(
             "token id or token secret is not that of this local server",
         ));
@@ -79,9 +79,16 @@ fn check_http(ctx: &Ctx, request: &mut Request) -> Option<(StatusCode, &'static 
             }
             None => Some((StatusCode::FORBIDDEN, "this URL is not valid, or no longer\n")),
         },
+        // The page asks for a code that only the owner of the state directory can read.
+        None if request.uri().path().starts_with(LOGIN) => None,
         None if has_token(ctx, request.headers()) => None,
         None => Some((StatusCode::UNAUTHORIZED, "token id and token secret are needed\n")),
     }
+}
+
+/// Getting a token is what these are for.
+fn needs_no_token(path: &str) -> bool {
+    matches!(path.strip_prefix(CONTROL_PLANE), Some("TokenFlowCreate" | "TokenFlowWait"))
 }
 
 fn has_token(ctx: &Ctx, headers: &HeaderMap) -> bool {
@@ -101,7 +108,11 @@ fn grpc_refusal(status: Status) -> Response {
 pub(crate) fn names_this_machine(request: &Request) -> bool {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(|authority| authority.as_str()).or(host);
-    let Some(authority) = authority else { return false };
+    authority.is_some_and(is_own_authority)
+}
+
+/// Whether `host` or `host:port` is a name of this machine.
+pub(crate) fn is_own_authority(authority: &str) -> bool {
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => authority,

@@ -1,6 +1,7 @@
 //! RPCs of images.
 
 mod join;
+mod names;
 
 use modal_proto::client::generic_result::GenericStatus;
 use modal_proto::client::{
@@ -9,6 +10,10 @@ use modal_proto::client::{
 };
 use tonic::Status;
 
+pub(crate) use self::names::{
+    image_delete, image_get_by_tag, image_list_tags, image_name_delete, image_publish,
+    image_tag_revisions,
+};
 use crate::ctx::Ctx;
 use crate::ids::ImageId;
 use crate::image::Progress;

@@ -7,6 +7,7 @@ pub(crate) mod collections;
 pub(crate) mod creation;
 mod database;
 pub(crate) mod environments;
+pub(crate) mod image_names;
 pub(crate) mod mounts;
 pub(crate) mod secret_store;
 pub(crate) mod secrets;
@@ -21,6 +22,7 @@ use self::collections::dicts::Dicts;
 use self::collections::queues::Queues;
 use self::collections::{Collections, Kind};
 use self::environments::Environments;
+use self::image_names::ImageNames;
 use self::mounts::Mounts;
 use self::secret_store::SecretStore;
 use self::secrets::Secrets;
@@ -45,6 +47,7 @@ pub(crate) struct State {
     /// What is in dicts.
     pub(crate) dicts: Dicts,
     pub(crate) environments: Environments,
+    pub(crate) image_names: ImageNames,
     pub(crate) mounts: Mounts,
     /// Queues as named objects.
     pub(crate) queue_objects: Collections,
@@ -68,6 +71,7 @@ impl State {
             dict_objects: Collections::new(db.clone(), Kind::Dict),
             dicts: Dicts::new(db.clone()),
             environments: Environments::open(db.clone(), version).await?,
+            image_names: ImageNames::new(db.clone()),
             mounts: Mounts::new(db.clone(), dir.clone(), cas.clone()),
             queue_objects: Collections::new(db.clone(), Kind::Queue),
             queues: Queues::new(db.clone()),

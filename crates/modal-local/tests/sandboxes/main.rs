@@ -5,6 +5,7 @@
 mod harness;
 
 mod commands;
+mod connect;
 mod input;
 mod life;
 mod names;

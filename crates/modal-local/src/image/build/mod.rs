@@ -31,7 +31,7 @@ use crate::substitution::Substitution;
 /// What the log says where a registered substitution is used.
 pub(super) const STANDS_IN: &str = "a substitution stands in for it";
 /// Longer chains are made one layer: look-ups in an overlay cost by its depth.
-const MAX_LAYERS: usize = 20;
+pub(super) const MAX_LAYERS: usize = 20;
 
 /// A build under way.
 pub(super) struct Build<'a> {

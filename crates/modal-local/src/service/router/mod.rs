@@ -16,7 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::ids::TaskId;
-use crate::sandbox::{LiveSandbox, RunningProcess};
+use crate::sandbox::snapshot::expiry;
+use crate::sandbox::{LiveSandbox, NetworkAccess, RunningProcess};
 use crate::service::BoxStream;
 
 /// The longest that a client can wait for readiness in one call.
@@ -162,6 +163,47 @@ impl TaskCommandRouter for CommandRouter {
                 Err(Status::deadline_exceeded(format!("sandbox `{id}` is not ready yet")))
             }
         }
+    }
+
+    async fn task_snapshot_filesystem(
+        &self,
+        request: Request<TaskSnapshotFilesystemRequest>,
+    ) -> Result<Response<TaskSnapshotFilesystemResponse>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let TaskSnapshotFilesystemRequest { snapshot_id, ttl_seconds, .. } = request.into_inner();
+        let ctx = self.ctx.clone();
+        // In a task of its own: a client that lost its connection asks again for the same snapshot.
+        let taking =
+            tokio::spawn(
+                async move { sandbox.snapshot(&ctx, &snapshot_id, expiry(ttl_seconds)).await },
+            );
+        let taken = taking.await.map_err(|_| Status::internal("the snapshot was not finished"))?;
+        Ok(Response::new(TaskSnapshotFilesystemResponse { image_id: taken?.to_string() }))
+    }
+
+    async fn task_set_network_access(
+        &self,
+        request: Request<TaskSetNetworkAccessRequest>,
+    ) -> Result<Response<TaskSetNetworkAccessResponse>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let access = NetworkAccess::parse(false, request.into_inner().network_access)?;
+        sandbox.running()?.network.set(&access)?;
+        Ok(Response::new(TaskSetNetworkAccessResponse {}))
+    }
+
+    /// As on Modal: headers are replaced only where the sandbox was made so, and here none is.
+    async fn task_set_outbound_policy(
+        &self,
+        request: Request<TaskSetExperimentalOutboundPolicyRequest>,
+    ) -> Result<Response<TaskSetExperimentalOutboundPolicyResponse>, Status> {
+        self.sandbox(&request, &request.get_ref().task_id)?.container()?;
+        let policy = request.into_inner().experimental_outbound_policy.unwrap_or_default();
+        if policy.header_replacements.is_empty() {
+            return Ok(Response::new(TaskSetExperimentalOutboundPolicyResponse {}));
+        }
+        Err(Status::failed_precondition(
+            "the sandbox was made without header replacements, which the local server has not",
+        ))
     }
 
     /// Volumes are shown live: there is nothing to load.

@@ -15,7 +15,9 @@ pub(super) use self::files::{
     volume_copy_files, volume_copy_files2, volume_list_files, volume_list_files2,
     volume_remove_file, volume_remove_file2,
 };
-pub(super) use self::transfer::{volume_get_file2, volume_put_files, volume_put_files2};
+pub(super) use self::transfer::{
+    volume_get_file, volume_get_file2, volume_put_files, volume_put_files2,
+};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::VolumeId;

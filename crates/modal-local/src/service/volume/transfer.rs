@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use modal_proto::client::volume_get_file_response::DataOneof;
 use modal_proto::client::volume_put_files2_response::MissingBlock;
 use modal_proto::client::{
-    VolumeGetFile2Request, VolumeGetFile2Response, VolumePutFiles2Request, VolumePutFiles2Response,
-    VolumePutFilesRequest, volume_put_files2_request,
+    VolumeGetFile2Request, VolumeGetFile2Response, VolumeGetFileRequest, VolumeGetFileResponse,
+    VolumePutFiles2Request, VolumePutFiles2Response, VolumePutFilesRequest,
+    volume_put_files2_request,
 };
 use tonic::Status;
 
@@ -18,6 +20,9 @@ use crate::ids::VolumeId;
 use crate::state::cas::{Cas, Sha256Hash};
 use crate::state::volumes::path::VolumePath;
 use crate::state::volumes::upload::{self, BLOCK, FileSpec};
+
+/// Most bytes of a file in one answer.
+const MAX_INLINE: u64 = 128 << 20;
 
 /// Names the blocks that are missing; once none is, writes the files.
 ///
@@ -127,6 +132,33 @@ pub(in crate::service) async fn volume_get_file2(
     };
     let get_urls = blocks(start, len).map(url).collect();
     Ok(VolumeGetFile2Response { get_urls, size, start, len })
+}
+
+/// A file, or a range of one, in the answer itself: how clients did it before they got URLs.
+pub(in crate::service) async fn volume_get_file(
+    ctx: &Ctx,
+    request: VolumeGetFileRequest,
+) -> Result<VolumeGetFileResponse, Status> {
+    let volume = id(&request.volume_id)?;
+    let path = VolumePath::parse(&request.path)?;
+    let tree = ctx.volumes.tree(&volume).await?;
+    let read = move || {
+        let failed = || Error::file("read", tree.location());
+        let file = tree.open_file(&path)?;
+        let size = file.metadata().map_err(failed())?.len();
+        let (start, len) = clip(size, request.start, request.len);
+        if len > MAX_INLINE {
+            return Err(Error::Precondition(format!(
+                "{len} bytes are too many for one answer: use `VolumeGetFile2`, or ranges"
+            )));
+        }
+        let mut data = vec![0; usize::try_from(len).unwrap_or(0)];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut data, start).map_err(failed())?;
+        Ok((data, size, start, len))
+    };
+    let (data, size, start, len) = blocking::run(read).await?;
+    let data_oneof = Some(DataOneof::Data(data));
+    Ok(VolumeGetFileResponse { size, start, len, data_oneof })
 }
 
 /// The part of a file of `size` bytes that is asked for; a length of 0 means all that follows.
