@@ -5,7 +5,6 @@
 mod arrows;
 mod client_examples;
 mod conformance;
-mod crash;
 mod escape;
 mod eval;
 mod javascript_sdk;

@@ -36,9 +36,10 @@ pub(super) async fn check(state: &Path, server: i32) -> anyhow::Result<()> {
     let instances = state.join("runtime/instances");
     let what = format!("`{}` has more than the one instance", instances.display());
     eventually(&what, || {
-        let names = fs::read_dir(&instances)?.flatten().map(|it| it.file_name());
         let own = format!("-{server}-");
-        Ok(names.filter(|it| !it.to_string_lossy().contains(&own)).count() == 0)
+        let is_others = |name: &str| name.starts_with("goat-") && !name.contains(&own);
+        let mut names = fs::read_dir(&instances)?.flatten().map(|it| it.file_name());
+        Ok(!names.any(|it| is_others(&it.to_string_lossy())))
     })
     .await
 }
