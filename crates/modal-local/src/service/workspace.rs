@@ -40,8 +40,5 @@ pub(crate) async fn workspace_name_lookup(
     _ctx: &Ctx,
     (): (),
 ) -> Result<WorkspaceNameLookupResponse, Status> {
-    Ok(WorkspaceNameLookupResponse {
-        workspace_name: NAME.to_owned(),
-        username: NAME.to_owned(),
-    })
+    Ok(WorkspaceNameLookupResponse { workspace_name: NAME.to_owned(), username: NAME.to_owned() })
 }
