@@ -29,7 +29,7 @@ use crate::{
     settings::{self, Endpoint},
     skills::{SkillTool, Skills},
     summary::{Outcome, SCHEMA, Summary},
-    tool::{Registry, Workspace, bash::Processes},
+    tool::{Registry, Workspace, bash::Processes, read::pdf},
     transcript::{Event, Transcript},
 };
 
@@ -39,6 +39,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// `environment` is what [`hardening::take_environment`] left: the keys must be out of the process by now.
 pub fn run(arguments: Vec<OsString>, environment: Environment) -> u8 {
+    if arguments.first().is_some_and(|it| it == pdf::HELPER) {
+        return pdf::help(&arguments[1..]);
+    }
     let redactor = redactor(&environment);
     let progress = Progress::new(redactor.clone());
     match cli::parse(arguments) {

@@ -2,6 +2,45 @@
 //!
 //! Each line is written with one call as soon as it is known, so that a killed run leaves whole lines. Secrets
 //! that the agent took from its environment are masked in every line.
+//!
+//! # Lines
+//! A line is one JSON object with `time` (UTC, RFC 3339, milliseconds) and `event`; the rest of its fields are those
+//! of the [`Event`] of that name. Readers skip events and fields that they do not know; a field that is not there
+//! is null, empty or false.
+//!
+//! | event | when |
+//! |---|---|
+//! | `start` | first line: version, model, limits, system prompt's hash |
+//! | `skills`, `tools` | what is offered from here on; `tools` holds every definition |
+//! | `message` | instructions, prompts, and what the model said, exactly |
+//! | `request` | a request goes out: all its parameters, and the hash of its whole body |
+//! | `retry`, `adapted` | it failed and is made again; it was refused and is made in another form |
+//! | `usage` | tokens of one request; `estimated` where the server did not count |
+//! | `tool_call`, `tool_result` | arguments as they were understood (and what was mended); what the model is told, and size and hash of all there was |
+//! | `compaction`, `summarise` | the conversation was made shorter; a summary was asked for |
+//! | `fork` | a skill in a conversation of its own: what follows, up to the call's result, belongs to it |
+//! | `prompt_end`, `end` | one of several prompts is done; last line |
+//!
+//! # The conversation at any moment
+//! Start with nothing and go through the lines:
+//!
+//! 1. A `message` of `system` or `user` is appended. If the last one is an answer of the model with neither text nor
+//!    calls, that goes first: it has no place in a conversation.
+//! 2. A `message` of `assistant` is appended with its text (null where it is blank; beyond 200,000 characters without
+//!    its middle) and its calls. A call's name and arguments are those of the `tool_call` with its id, or `{}` where
+//!    these are no JSON object.
+//! 3. A `tool_result` is appended as a message of `tool`; those of one message in the order of its calls, whichever was
+//!    ready first.
+//! 4. A `compaction` changes the content of the messages in `shortened`, and puts one of `user` with `summary` in the
+//!    place of as many messages as `replaced` says, after the first.
+//! 5. A `summarise` is a message of `user` in the next request alone.
+//!
+//! A `request` sends that conversation, the tools and its `parameters`, whose order is the body's, with `messages` and
+//! `tools` after `model`. `body_sha256` is the hash of that body, so a reader can prove that it has understood. After
+//! an `adapted` that changes the form of messages (one call a message, tools in the instructions, no system role), the
+//! conversation is the same, and only its form in the body another one.
+//!
+//! `tests/it/replay.rs` does all this, and lets a model that it makes from a transcript lead to the same calls again.
 
 use std::{
     cell::RefCell,

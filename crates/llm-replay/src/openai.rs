@@ -18,6 +18,9 @@ pub(crate) struct ChatRequest {
     pub(crate) stream: bool,
     #[serde(default)]
     stream_options: Option<StreamOptions>,
+    /// All other fields.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +55,14 @@ impl ChatRequest {
     /// The messages that a recording holds: all but the system's.
     pub(crate) fn conversation(&self) -> impl Iterator<Item = &Message> {
         self.messages.iter().filter(|m| m.role != "system" && m.role != "developer")
+    }
+
+    /// Whether the fields have these values; null means absent.
+    pub(crate) fn has(&self, fields: &Map<String, Value>) -> bool {
+        fields.iter().all(|(name, value)| match name.as_str() {
+            "stream_options" => self.stream_options.is_none() == value.is_null(),
+            name => self.rest.get(name).unwrap_or(&Value::Null) == value,
+        })
     }
 
     pub(crate) fn wants_usage(&self) -> bool {

@@ -79,6 +79,10 @@ pub struct Answer {
     /// Tokens; absent: estimated from the length of the texts (four bytes a token).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The events of the stream exactly as they are sent (a string is no JSON), for answers where it matters how they
+    /// come. Text and calls say then what a client should make of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<Value>,
     /// Further fields of the message, such as `reasoning_content`, as the upstream sent them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
@@ -116,10 +120,21 @@ pub struct Failure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     /// The error's message.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// The error's whole body, for wordings that matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
+    /// Events of a stream that breaks off after them, exactly as they are sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<Value>,
     /// How often it fails before the conversation goes on.
     #[serde(default = "once")]
     pub times: u32,
+    /// It fails as long as these fields of the request have other values; null means absent. `times` does not count
+    /// then.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub unless: Map<String, Value>,
 }
 
 fn once() -> u32 {

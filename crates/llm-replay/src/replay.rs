@@ -31,6 +31,7 @@ use crate::{
     matching::Hit,
     openai::{self, ChatRequest, Reply},
     recording::{Answer, Entry, Failure},
+    template,
 };
 
 /// The largest request taken, in bytes: a long agent conversation with room to spare.
@@ -165,7 +166,8 @@ impl Replay {
         for (offset, entry) in hit.entries.iter().enumerate() {
             match entry {
                 Entry::Failure(failure) => {
-                    if self.still_fails((hit.recording, hit.position + offset), failure) {
+                    let place = (hit.recording, hit.position + offset);
+                    if self.still_fails(place, failure, request) {
                         return fail_as_recorded(failure);
                     }
                 }
@@ -177,7 +179,10 @@ impl Replay {
         failed(StatusCode::UNPROCESSABLE_ENTITY, message, "replay_miss")
     }
 
-    fn still_fails(&self, place: (usize, usize), failure: &Failure) -> bool {
+    fn still_fails(&self, place: (usize, usize), failure: &Failure, request: &ChatRequest) -> bool {
+        if !failure.unless.is_empty() {
+            return !request.has(&failure.unless);
+        }
         let mut failures = self.failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let count = failures.entry(place).or_default();
         *count += 1;
@@ -191,17 +196,37 @@ impl Replay {
         if !request.stream {
             return Json(reply.whole()).into_response();
         }
-        let chunks = reply.chunks(request.wants_usage());
-        let events = chunks.into_iter().map(|chunk| format!("data: {chunk}\n\n"));
-        let events = events.chain(["data: [DONE]\n\n".to_owned()]).map(Ok::<_, Infallible>);
-        let body = Body::from_stream(stream::iter(events));
-        ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+        let chunks = match answer.chunks.is_empty() {
+            true => reply.chunks(request.wants_usage()),
+            false => {
+                answer.chunks.iter().map(|it| template::insert_json(it, &hit.captures)).collect()
+            }
+        };
+        events(chunks.iter().map(event).chain(["data: [DONE]\n\n".to_owned()]).collect())
     }
 }
 
+fn event(chunk: &Value) -> String {
+    match chunk {
+        Value::String(text) => format!("data: {text}\n\n"),
+        json => format!("data: {json}\n\n"),
+    }
+}
+
+fn events(events: Vec<String>) -> Response {
+    let body = Body::from_stream(stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
 fn fail_as_recorded(failure: &Failure) -> Response {
+    if !failure.chunks.is_empty() {
+        return events(failure.chunks.iter().map(event).collect());
+    }
     let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = failed(status, &failure.message, "recorded_failure");
+    let mut response = match &failure.body {
+        Some(body) => (status, Json(body.clone())).into_response(),
+        None => failed(status, &failure.message, "recorded_failure"),
+    };
     if let Some(seconds) = failure.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

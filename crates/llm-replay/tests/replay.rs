@@ -48,6 +48,40 @@ async fn ask(url: &str, body: &Value) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
+/// A failure that happens once and says nothing.
+fn failure_of(status: u16) -> Failure {
+    serde_json::from_value(json!({"status": status})).unwrap()
+}
+
+#[tokio::test]
+async fn a_failure_can_last_until_the_request_changes_and_a_stream_be_sent_as_written() {
+    let refusal = json!({"detail": "no temperature"});
+    let failure = Failure {
+        body: Some(refusal.clone()),
+        unless: json!({"temperature": null}).as_object().unwrap().clone(),
+        ..failure_of(400)
+    };
+    let cut = Failure { chunks: vec![json!({"error": "gone"}), json!("[END]")], ..failure_of(200) };
+    let answer = Answer { text: "hi".into(), chunks: vec![json!({"odd": 1})], ..Answer::default() };
+    let server = serve(vec![scripted(vec![
+        Entry::User("go".into()),
+        Entry::Failure(failure),
+        Entry::Failure(cut),
+        Entry::Assistant(answer),
+    ])])
+    .await;
+    let mut request = json!({"model": "m", "stream": true, "temperature": 1,
+        "messages": [{"role": "user", "content": "go"}]});
+    for _ in 0..2 {
+        assert_eq!(ask(&server.url(), &request).await, (400, refusal.to_string()));
+    }
+    request.as_object_mut().unwrap().remove("temperature");
+    let (_, body) = ask(&server.url(), &request).await;
+    assert_eq!(body, "data: {\"error\":\"gone\"}\n\ndata: [END]\n\n");
+    let (_, body) = ask(&server.url(), &request).await;
+    assert_eq!(body, "data: {\"odd\":1}\n\ndata: [DONE]\n\n");
+}
+
 fn first_turn() -> Value {
     json!({"model": "m", "messages": [
         {"role": "system", "content": "be short"},
@@ -117,8 +151,13 @@ async fn a_miss_names_the_nearest_recording_and_the_difference() {
 #[tokio::test]
 async fn a_recorded_failure_happens_as_often_as_it_says() {
     let mut recording = listing();
-    let failure =
-        Failure { status: 429, retry_after: Some(0), message: "slow down".into(), times: 2 };
+    let failure = Failure {
+        status: 429,
+        retry_after: Some(0),
+        message: "slow down".into(),
+        times: 2,
+        ..failure_of(429)
+    };
     recording.conversation.insert(1, Entry::Failure(failure));
     let server = serve(vec![recording]).await;
     let mut seen = Vec::new();

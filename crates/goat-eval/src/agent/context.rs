@@ -12,6 +12,9 @@ const FIRST_RATIO: f64 = 0.3;
 /// Bytes that a message costs beside its texts: roles, marks of the template.
 const FRAME: usize = 16;
 
+/// Tokens of an answer that no server calls too many.
+const SHORT_ANSWER: u64 = 1_024;
+
 /// How often a refusal may correct the figures within a conversation.
 const CORRECTIONS: u32 = 6;
 
@@ -88,7 +91,7 @@ impl Context {
 
     /// Down to this many. Far below, so that the next time is far away: each time costs the server's cache.
     pub(super) fn low(&self) -> u64 {
-        self.high() * 6 / 10
+        self.high() / 10 * 6
     }
 
     /// Tokens that an answer to such a prompt may have. Some are left for the error of the estimate.
@@ -127,8 +130,11 @@ impl Context {
         let estimate = self.prompt(messages);
         match figures.window.filter(|it| *it > 0) {
             Some(window) => self.window = window,
-            // Where it does not say, it is less than what was sent.
-            None => self.window = self.window.min(estimate + self.reserve()) * 9 / 10,
+            // Where it does not say, the answer that was asked for may be too long, or the prompt.
+            None if self.max_output > SHORT_ANSWER && estimate < self.window / 2 => {
+                self.max_output = (self.max_output / 4).max(SHORT_ANSWER);
+            }
+            None => self.window = self.window.min(estimate),
         }
         if let Some(prompt) = figures.prompt {
             self.calibrate(messages, prompt);
@@ -213,7 +219,10 @@ mod tests {
         assert_eq!((learning.window(), learning.prompt(&messages)), (8_192, 9_000));
         let mut blind = context(128_000);
         blind.learn(&messages, TooLong::default());
-        assert!(blind.window() < 128_000 && blind.may_learn());
+        blind.learn(&messages, TooLong::default());
+        assert_eq!((blind.max_output, blind.window()), (1_024, 128_000));
+        blind.learn(&messages, TooLong::default());
+        assert!(blind.window() == 3_000 && blind.prompt(&messages) > blind.high());
         for _ in 0..CORRECTIONS {
             blind.learn(&messages, TooLong::default());
         }

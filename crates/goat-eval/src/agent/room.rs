@@ -43,9 +43,10 @@ impl Session<'_> {
     /// Makes room after the server has refused, with what it said about its limit.
     pub(super) async fn make_room_after(&mut self, figures: TooLong) -> Result<(), ModelError> {
         self.context.learn(&self.messages, figures);
-        // Where only prompt and answer together were too much, a shorter answer is enough.
-        if figures.prompt.is_some_and(|prompt| prompt <= self.context.high()) {
-            self.note_compaction(Reason::Refused, figures.prompt.unwrap_or(0), Vec::new(), None);
+        // Where only prompt and answer together may have been too much, a shorter answer is tried.
+        let prompt = self.context.prompt(&self.messages);
+        if prompt <= self.context.high() {
+            self.note_compaction(Reason::Refused, prompt, Vec::new(), None);
             return Ok(());
         }
         self.compact(Reason::Refused).await
@@ -117,7 +118,7 @@ impl Session<'_> {
         self.messages.push(Message::User { content: SUMMARISE.to_owned() });
         let prompt = self.context.prompt(&self.messages);
         let result = match self.parts.limits.room(&self.tally, prompt) {
-            Ok(room) if prompt + LONGEST_SUMMARY / 4 < self.context.window() => {
+            Ok(room) if prompt.saturating_add(LONGEST_SUMMARY / 4) < self.context.window() => {
                 let most = room.min(LONGEST_SUMMARY).min(self.context.answer_room(prompt));
                 let request = self.request().without_calls().with_max_output(most);
                 self.note(Event::Summarise { turn, instruction: SUMMARISE.to_owned() });

@@ -12,12 +12,22 @@ use serde_json::Value;
 
 use super::{Completion, ToolCall, lenient, repair};
 
+/// Bytes of a text beyond which it is looked at no further: no call and no thought needs so many.
+const LONGEST: usize = 256 << 10;
+
+/// Thoughts, calls or messages of a text that are looked at.
+const MOST: usize = 128;
+
 /// Moves thoughts out of the text, and calls too if no call came as one. `tools` are the names that are offered.
 fn take_out(completion: &mut Completion, tools: &[String]) {
+    if completion.text.len() > LONGEST {
+        return;
+    }
     if harmony::is(&completion.text) {
         harmony::take_out(completion);
     }
-    take_thoughts(completion);
+    let mut rounds = 0..MOST;
+    while rounds.next().is_some() && take_thought(completion) {}
     if !completion.tool_calls.is_empty() || tools.is_empty() {
         return;
     }
@@ -48,8 +58,9 @@ impl Completion {
     }
 }
 
-/// `<think>…</think>` at the beginning; the opening tag may be part of the template and so be missing.
-fn take_thoughts(completion: &mut Completion) {
+/// Takes `<think>…</think>` from the beginning, if it is there; the opening tag may be part of the template and so be
+/// missing.
+fn take_thought(completion: &mut Completion) -> bool {
     for tag in ["think", "thinking", "reasoning"] {
         let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
         let text = completion.text.trim_start();
@@ -71,8 +82,9 @@ fn take_thoughts(completion: &mut Completion) {
         }
         completion.reasoning.push_str(thought.trim());
         completion.text = rest.trim_start().to_owned();
-        return take_thoughts(completion);
+        return true;
     }
+    false
 }
 
 /// A text that is nothing but objects with the name of a tool and its arguments.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     Arguments, Tool, ToolError, ToolOutput, ToolSpec, Workspace, atomic, blocking, diff,
+    encoding::{self, Encoding},
     workspace::open_file,
 };
 
@@ -58,9 +59,10 @@ impl Tool for Edit {
         let new = arguments.required_text("new_string")?;
         let all = arguments.flag("replace_all")?;
         blocking(move || {
-            let before = read(&path)?;
+            let (before, encoding) = read(&path)?;
             let (after, count) = replaced(&before, &old, &new, all).map_err(ToolError::Failed)?;
-            atomic::replace(&path, after.as_bytes()).map_err(ToolError::io("write", &path))?;
+            let bytes = encoding::encode(&after, encoding).ok_or_else(|| unwritable(encoding))?;
+            atomic::replace(&path, &bytes).map_err(ToolError::io("write", &path))?;
             let times = if count == 1 { "1 place".to_owned() } else { format!("{count} places") };
             let changes = diff::unified(&before, &after);
             Ok(ToolOutput::ok(format!("Changed {} in {times}.\n{changes}", path.display())))
@@ -69,7 +71,7 @@ impl Tool for Edit {
     }
 }
 
-fn read(path: &Path) -> Result<String, ToolError> {
+fn read(path: &Path) -> Result<(String, Encoding), ToolError> {
     let (_, metadata) = open_file(path)?;
     if metadata.len() > LARGEST {
         return Err(ToolError::Failed(format!(
@@ -78,10 +80,16 @@ fn read(path: &Path) -> Result<String, ToolError> {
         )));
     }
     let bytes = std::fs::read(path).map_err(ToolError::io("read", path))?;
-    let not_text = |_| {
-        ToolError::Failed(format!("`{}` is not UTF-8 text; use a command in Bash", path.display()))
-    };
-    String::from_utf8(bytes).map_err(not_text)
+    let not_text =
+        || ToolError::Failed(format!("`{}` is not text; use a command in Bash", path.display()));
+    encoding::decode(&bytes).ok_or_else(not_text)
+}
+
+fn unwritable(encoding: Encoding) -> ToolError {
+    let name = encoding.name().unwrap_or("UTF-8");
+    ToolError::Failed(format!(
+        "the file is {name}, which has no bytes for a character of `new_string`"
+    ))
 }
 
 /// The new text and the number of replacements, or a sentence on why not.
@@ -190,10 +198,24 @@ mod tests {
     #[tokio::test]
     async fn binary_files_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("f"), b"\xff\xfe\x00").unwrap();
+        std::fs::write(folder.path().join("f"), b"\x7fELF\x00\x00").unwrap();
         let tool = Edit::new(Workspace { cwd: folder.path().into() });
         let arguments = r#"{"file_path": "f", "old_string": "two", "new_string": "2"}"#;
         let error = tool.call(Arguments::parse(arguments).unwrap()).await.unwrap_err();
-        assert!(error.to_string().contains("not UTF-8"), "{error}");
+        assert!(error.to_string().contains("is not text"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_keeps_its_encoding() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, b"caf\xe9 one\n").unwrap();
+        let tool = Edit::new(Workspace { cwd: folder.path().into() });
+        let arguments = r#"{"file_path": "f", "old_string": "é one", "new_string": "é two"}"#;
+        tool.call(Arguments::parse(arguments).unwrap()).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"caf\xe9 two\n");
+        let arguments = r#"{"file_path": "f", "old_string": "two", "new_string": "日"}"#;
+        let error = tool.call(Arguments::parse(arguments).unwrap()).await.unwrap_err();
+        assert!(error.to_string().contains("no bytes for a character"), "{error}");
     }
 }

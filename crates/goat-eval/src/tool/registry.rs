@@ -3,8 +3,14 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
-    Arguments, Tool, ToolError, ToolOutput, ToolSpec, Workspace, bash::Bash, bash::Processes,
-    edit::Edit, glob::Glob, grep::Grep, read::Read, write::Write,
+    Arguments, Tool, ToolError, ToolOutput, ToolSpec, Workspace,
+    bash::Processes,
+    bash::{Bash, BashOutput, KillShell},
+    edit::Edit,
+    glob::Glob,
+    grep::Grep,
+    read::Read,
+    write::Write,
 };
 use crate::model::ToolDefinition;
 
@@ -30,7 +36,7 @@ impl Entry {
 }
 
 impl Registry {
-    /// The six tools of every run.
+    /// The tools of every run.
     pub fn standard(workspace: &Workspace, processes: &Arc<Processes>) -> Self {
         let mut registry = Registry::default();
         registry.add(Bash::new(workspace.clone(), Arc::clone(processes)));
@@ -39,6 +45,8 @@ impl Registry {
         registry.add(Edit::new(workspace.clone()));
         registry.add(Glob::new(workspace.clone()));
         registry.add(Grep::new(workspace.clone()));
+        registry.add(BashOutput::new(Arc::clone(processes)));
+        registry.add(KillShell::new(Arc::clone(processes)));
         registry
     }
 
@@ -144,7 +152,7 @@ mod tests {
     async fn mistakes_of_the_model_are_told_to_it() {
         let registry = registry();
         let told = registry.call("Bsh", "{}").await.text;
-        insta::assert_snapshot!(told, @"Error: there is no tool `Bsh`; the tools are Bash, Read, Write, Edit, Glob, Grep");
+        insta::assert_snapshot!(told, @"Error: there is no tool `Bsh`; the tools are Bash, Read, Write, Edit, Glob, Grep, BashOutput, KillShell");
         let told = registry.call("Read", "{\"file_path\"").await;
         assert!(told.is_error && told.text.contains("not a JSON object"), "{}", told.text);
     }

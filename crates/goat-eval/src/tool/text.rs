@@ -35,6 +35,29 @@ pub fn split_chars(text: &str, count: usize) -> (&str, &str) {
     text.split_at(at)
 }
 
+/// Times that a line is shown where it comes again and again.
+const REPEATS: usize = 3;
+
+/// Equal lines in a row from which on they are counted instead of shown.
+const MANY: usize = 20;
+
+/// `text` with the middle of long rows of equal lines left out; a line in its place says how many there were.
+pub fn fold_repeats(text: &str) -> String {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut folded = String::with_capacity(text.len());
+    for row in lines.chunk_by(|one, next| one == next) {
+        let shown = if row.len() < MANY { row.len() } else { REPEATS };
+        row[..shown].iter().for_each(|line| folded.push_str(line));
+        if shown < row.len() {
+            folded.push_str(&format!(
+                "[… the line above comes {} more times …]\n",
+                row.len() - shown
+            ));
+        }
+    }
+    folded
+}
+
 /// A line of at most [`LONGEST_LINE`] characters.
 pub fn cut_line(line: &str) -> String {
     let (head, rest) = split_chars(line, LONGEST_LINE);
@@ -53,6 +76,16 @@ mod tests {
     fn the_middle_goes_and_is_counted() {
         assert_eq!(cut_middle("abc", 3), "abc");
         assert_eq!(cut_middle("ääbbbcc", 4), "ää\n[… 3 characters cut from the middle …]\ncc");
+    }
+
+    #[test]
+    fn equal_lines_are_counted() {
+        assert_eq!(fold_repeats("a\na\nb"), "a\na\nb");
+        let text = format!("first\n{}last", "y\n".repeat(50));
+        assert_eq!(
+            fold_repeats(&text),
+            "first\ny\ny\ny\n[… the line above comes 47 more times …]\nlast"
+        );
     }
 
     #[test]

@@ -41,7 +41,7 @@ async fn a_skill_is_named_beforehand_and_loaded_when_it_is_called() {
     .await;
     assert_eq!((run.code, run.stdout.as_str()), (Some(0), "Salut."), "{}", run.stderr);
     let requests = model.requests();
-    let offered = &requests[0].body["tools"][6]["function"];
+    let offered = &requests[0].body["tools"][8]["function"];
     assert_eq!(offered["name"], "Skill");
     let description = offered["description"].as_str().unwrap();
     assert!(
@@ -58,7 +58,7 @@ async fn a_skill_is_named_beforehand_and_loaded_when_it_is_called() {
     let noted = &run.events_of("skills")[0];
     assert_eq!(noted["skills"][0]["name"], "greet");
     assert_eq!(noted["skills"][0]["sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(run.events_of("tools")[0]["tools"].as_array().unwrap().len(), 7);
+    assert_eq!(run.events_of("tools")[0]["tools"].as_array().unwrap().len(), 9);
 }
 
 #[tokio::test]

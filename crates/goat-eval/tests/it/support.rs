@@ -41,6 +41,8 @@ pub(crate) enum Reply {
     Status(u16, Value, bool),
     /// Streams the beginning of a text, then breaks the connection.
     Breaks(&'static str),
+    /// Answers with these bytes: status, type, body.
+    Raw(u16, &'static str, Vec<u8>),
     /// Never answers.
     Hangs,
 }
@@ -74,8 +76,13 @@ fn unmarked(content: &str) -> String {
     if is_it(without) { without.to_owned() } else { inside.to_owned() }
 }
 
+/// Decides on a reply: the request's body, and how many requests came before it.
+type Respond = Box<dyn Fn(&Value, usize) -> Reply + Send + Sync>;
+
 struct Script {
     replies: Mutex<VecDeque<Reply>>,
+    /// Asked where there are no replies beforehand. Its tokens are counted: four bytes of the request are one.
+    respond: Option<Respond>,
     requests: Mutex<Vec<Request>>,
     seen: watch::Sender<usize>,
 }
@@ -88,8 +95,20 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::serve(replies.into_iter().collect(), None).await
+    }
+
+    /// A model that decides on each reply when it is asked.
+    pub(crate) async fn answering(
+        respond: impl Fn(&Value, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(VecDeque::new(), Some(Box::new(respond))).await
+    }
+
+    async fn serve(replies: VecDeque<Reply>, respond: Option<Respond>) -> Self {
         let script = Arc::new(Script {
-            replies: Mutex::new(replies.into_iter().collect()),
+            replies: Mutex::new(replies),
+            respond,
             requests: Mutex::default(),
             seen: watch::Sender::new(0),
         });
@@ -118,6 +137,18 @@ async fn answer(
     Json(body): Json<Value>,
 ) -> Response {
     let complaint = complaint(&headers, &body);
+    let count = script.requests.lock().unwrap().len();
+    let (usage, decided) = match &script.respond {
+        Some(respond) => {
+            let tokens = (body["messages"].to_string().len() + body["tools"].to_string().len()) / 4;
+            (json!({"prompt_tokens": tokens, "completion_tokens": 10}), Some(respond(&body, count)))
+        }
+        None => (
+            json!({"prompt_tokens": 100, "completion_tokens": 10,
+                   "prompt_tokens_details": {"cached_tokens": 50}}),
+            None,
+        ),
+    };
     script.requests.lock().unwrap().push(Request { body, headers });
     script.seen.send_modify(|seen| *seen += 1);
     if let Some(complaint) = complaint {
@@ -127,10 +158,22 @@ async fn answer(
             false,
         );
     }
-    let reply = script.replies.lock().unwrap().pop_front();
+    let reply = decided.or_else(|| script.replies.lock().unwrap().pop_front());
+    let with_usage = |mut chunks: Vec<Value>| {
+        chunks.push(json!({"choices": [], "usage": usage}));
+        chunks
+    };
     match reply {
-        Some(Reply::Text(text)) => stream(text_chunks(text, &[], "stop"), false),
-        Some(Reply::Calls(text, calls)) => stream(text_chunks(text, &calls, "tool_calls"), false),
+        Some(Reply::Text(text)) => stream(with_usage(text_chunks(text, &[], "stop")), false),
+        Some(Reply::Calls(text, calls)) => {
+            stream(with_usage(text_chunks(text, &calls, "tool_calls")), false)
+        }
+        Some(Reply::Raw(status, kind, body)) => (
+            StatusCode::from_u16(status).unwrap(),
+            [(header::CONTENT_TYPE, kind), (header::RETRY_AFTER, "0")],
+            body,
+        )
+            .into_response(),
         Some(Reply::Chunks(chunks)) => stream(chunks, false),
         Some(Reply::Breaks(text)) => stream(text_chunks(text, &[], "stop")[..1].to_vec(), true),
         Some(Reply::Whole(text)) => {
@@ -208,8 +251,6 @@ fn text_chunks(text: &str, calls: &[(&'static str, String)], finish: &str) -> Ve
         }
     }
     chunks.push(chunk(json!({}), json!(finish)));
-    chunks.push(json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10,
-                       "prompt_tokens_details": {"cached_tokens": 50}}}));
     chunks
 }
 
@@ -362,6 +403,19 @@ impl Finished {
             }
             other => other.clone(),
         }
+    }
+
+    /// Processes that still work in the run's directory, and files beside its transcript and summary.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let workspace = self.agent.workspace.path();
+        let works_there = |entry: &std::fs::DirEntry| {
+            std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(workspace))
+        };
+        let processes = std::fs::read_dir("/proc").unwrap().flatten().filter(works_there);
+        let files = std::fs::read_dir(self.agent.files.path()).unwrap().flatten();
+        let left = processes.chain(files).map(|it| it.path().display().to_string());
+        left.filter(|it| !it.ends_with("/transcript.jsonl") && !it.ends_with("/summary.json"))
+            .collect()
     }
 
     /// Everything that the run wrote anywhere.

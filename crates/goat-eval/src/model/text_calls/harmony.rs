@@ -16,7 +16,8 @@ pub(super) fn take_out(completion: &mut Completion) {
     let text = std::mem::take(&mut completion.text);
     let mut calls = Vec::new();
     let mut rest = text.as_str();
-    while let Some((header, after)) = rest.split_once(MESSAGE) {
+    for _ in 0..super::MOST {
+        let Some((header, after)) = rest.split_once(MESSAGE) else { break };
         let end = ENDS.iter().filter_map(|mark| after.find(mark)).min().unwrap_or(after.len());
         let (content, tail) = after.split_at(end);
         rest = tail;

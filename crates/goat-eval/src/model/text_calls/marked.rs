@@ -51,7 +51,7 @@ pub(super) fn find(text: &str) -> Option<(String, Calls)> {
 
 /// Where `mark` first stands outside a fenced block and outside of backticks.
 fn outside_fences(text: &str, mark: &str) -> Option<usize> {
-    text.match_indices(mark).map(|(at, _)| at).find(|at| {
+    text.match_indices(mark).take(super::MOST).map(|(at, _)| at).find(|at| {
         let before = &text[..*at];
         let line = before.rsplit('\n').next().unwrap_or_default();
         before.matches("```").count().is_multiple_of(2)

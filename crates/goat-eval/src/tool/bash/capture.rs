@@ -13,7 +13,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 use crate::tool::{
     Full,
     marked::hex,
-    text::{LONGEST_RESULT, cut_middle, joined, split_chars},
+    text::{LONGEST_RESULT, cut_middle, fold_repeats, joined, split_chars},
 };
 
 /// Bytes kept of each end. Half of what is shown, were every character four bytes long.
@@ -92,7 +92,7 @@ impl Capture {
 
     /// What the model is shown.
     pub(crate) fn render(&self) -> String {
-        self.lock().render()
+        fold_repeats(&self.lock().render())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

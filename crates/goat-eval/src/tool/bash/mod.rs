@@ -4,16 +4,18 @@
 //! anything holds it. So nothing that it leaves running can make the agent wait, and all of it can be found and
 //! stopped: see [`Processes`].
 
+mod background;
 mod capture;
 mod descendants;
 mod processes;
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitStatus, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::process::Child;
 
+pub(crate) use background::{BashOutput, KillShell};
 pub use processes::Processes;
 
 use super::{Arguments, Tool, ToolError, ToolOutput, ToolSpec, Workspace};
@@ -42,13 +44,17 @@ impl Bash {
     }
 
     async fn in_foreground(&self, command: &str, limit: Duration) -> Result<ToolOutput, ToolError> {
+        let cwd = self.processes.cwd(&self.workspace.cwd);
+        // Without it the next command starts where this one did.
+        let leave = self.processes.new_path("cwd", "txt").ok();
         let (mut child, capture) =
-            self.processes.start(command, &self.workspace.cwd, Capture::default())?;
+            self.processes.start(command, &cwd, leave.as_deref(), Capture::default())?;
         let pid = child.id();
         let result = match tokio::time::timeout(limit, child.wait()).await {
             Ok(Ok(status)) => {
                 let quiet = drained(&capture).await;
-                ended(&capture, status, quiet)
+                let moved = leave.and_then(|leave| self.processes.take_cwd(&cwd, &leave));
+                ended(&capture, status, quiet, moved.as_deref())
             }
             Ok(Err(source)) => {
                 return Err(ToolError::Failed(format!("cannot wait for the command: {source}")));
@@ -76,20 +82,24 @@ impl Bash {
 
     fn in_background(&self, command: &str) -> Result<ToolOutput, ToolError> {
         let (log, path) = self.processes.new_log()?;
+        let cwd = self.processes.cwd(&self.workspace.cwd);
         let (mut child, capture) =
-            self.processes.start(command, &self.workspace.cwd, Capture::to_file(log))?;
+            self.processes.start(command, &cwd, None, Capture::to_file(log))?;
         let pid = child.id().unwrap_or_default();
+        let (id, told) = self.processes.add_job(pid, path.clone());
         let processes = Arc::clone(&self.processes);
         tokio::spawn(async move {
             let status = child.wait().await;
             drained(&capture).await;
-            capture.note(&status.map_or_else(|error| error.to_string(), describe));
+            let status = status.map_or_else(|error| error.to_string(), describe);
+            capture.note(&format!("[{status}]"));
+            told.send_replace(Some(status));
             processes.forget(Some(pid));
         });
         let path = path.display();
         Ok(ToolOutput::ok(format!(
-            "Started in the background as process {pid}. Its output goes to {path} (read it with Read; the exit code \
-             is its last line). It is stopped when you give your final answer; stop it earlier with `kill -- -{pid}`."
+            "Started in the background as {id} (process {pid}). BashOutput shows what it prints, KillShell ends it; it \
+             is ended when you give your final answer. All of its output is in {path}."
         )))
     }
 }
@@ -101,9 +111,10 @@ impl Tool for Bash {
             name: "Bash".into(),
             description: "Runs a command in a new shell in the working directory and returns what it prints (both \
                           outputs together; beyond 30000 characters the middle is cut) and its exit code if that is \
-                          not 0. Nothing can be typed into it. It has 2 minutes, or `timeout` milliseconds (10 \
-                          minutes at most); then it is stopped with everything it started. With `run_in_background` \
-                          it goes on while you work, and its output goes to a file."
+                          not 0. The directory that it changes to with `cd` is where the next one starts. Nothing can \
+                          be typed into it. It has 2 minutes, or `timeout` milliseconds (10 minutes at most); then it \
+                          is stopped with everything it started. With `run_in_background` it goes on while you work: \
+                          see BashOutput and KillShell."
                 .into(),
             brief: "Runs a shell command and returns what it prints.".into(),
             parameters: json!({
@@ -149,7 +160,7 @@ async fn drained(capture: &Capture) -> bool {
     tokio::time::timeout(LONGEST_DRAIN, drain).await.unwrap_or(false)
 }
 
-fn ended(capture: &Capture, status: ExitStatus, quiet: bool) -> ToolOutput {
+fn ended(capture: &Capture, status: ExitStatus, quiet: bool, moved: Option<&Path>) -> ToolOutput {
     let mut text = capture.render();
     let mut note = |line: &str| {
         if !text.is_empty() && !text.ends_with('\n') {
@@ -158,12 +169,15 @@ fn ended(capture: &Capture, status: ExitStatus, quiet: bool) -> ToolOutput {
         text.push_str(line);
     };
     if !status.success() {
-        note(&describe(status));
+        note(&format!("[{}]", describe(status)));
     }
     if !quiet {
         note(
             "[something the command started still runs; what it prints from here on is not shown]",
         );
+    }
+    if let Some(moved) = moved {
+        note(&format!("[now in {}]", moved.display()));
     }
     if text.is_empty() {
         text.push_str("[no output]");
@@ -183,9 +197,9 @@ fn timed_out(capture: &Capture, limit: Duration) -> ToolOutput {
 fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("[exit code {code}]"),
-        (None, Some(signal)) => format!("[ended by signal {signal}]"),
-        (None, None) => format!("[{status}]"),
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, None) => status.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     fs::File,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,7 +13,10 @@ use std::{
 
 use rustix::process::{Signal, WaitOptions, waitpid};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    sync::watch,
+};
 
 use super::{capture::Capture, descendants};
 use crate::tool::ToolError;
@@ -36,12 +40,48 @@ pub struct Processes {
     state: Mutex<State>,
 }
 
+/// A background command.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pid: u32,
+    /// Where its output goes.
+    pub(super) log: PathBuf,
+    /// Bytes of the output that the model has seen.
+    pub(super) read: u64,
+    /// How it ended, once it has.
+    status: watch::Receiver<Option<String>>,
+}
+
+impl Job {
+    /// How it ended, if it has.
+    pub(super) fn status(&self) -> Option<String> {
+        self.status.borrow().clone()
+    }
+
+    /// Asks the command and everything it started to end, then makes it; true if it is still there.
+    pub(super) async fn end(mut self, grace: Duration) -> bool {
+        let tree = descendants::tree_of(self.pid);
+        for signal in [Signal::TERM, Signal::KILL] {
+            descendants::signal(self.pid, &tree, signal);
+            let ended = self.status.wait_for(Option::is_some);
+            if tokio::time::timeout(grace, ended).await.is_ok() && signal == Signal::KILL {
+                return false;
+            }
+        }
+        true
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Commands that are waited for elsewhere.
     waited: HashSet<u32>,
     logs: Option<TempDir>,
-    next_log: u32,
+    next_file: u32,
+    /// Background commands; `bash_1` is the first.
+    jobs: Vec<Job>,
+    /// Where the next command starts, if not where the run does.
+    cwd: Option<PathBuf>,
 }
 
 impl Processes {
@@ -51,10 +91,13 @@ impl Processes {
     }
 
     /// Starts a command in a process group of its own, with both outputs into `capture`.
+    ///
+    /// With `leave`, the directory that the shell is in at its end is written to that file.
     pub(super) fn start(
         &self,
         command: &str,
         cwd: &Path,
+        leave: Option<&Path>,
         capture: Capture,
     ) -> Result<(Child, Capture), ToolError> {
         let failed = |what| {
@@ -63,7 +106,7 @@ impl Processes {
         let (reader, writer) = std::io::pipe().map_err(failed("make a pipe"))?;
         let second = writer.try_clone().map_err(failed("make a pipe"))?;
         let mut process = Command::new(self.shell());
-        process.arg("-c").arg(command).current_dir(cwd).process_group(0);
+        process.arg("-c").arg(with_farewell(command, leave)).current_dir(cwd).process_group(0);
         process.env_clear().envs(QUIET).envs(self.environment.iter().cloned());
         process.stdin(Stdio::null()).stdout(writer).stderr(second);
         let child = process.spawn().map_err(failed("start a shell"))?;
@@ -95,6 +138,58 @@ impl Processes {
         Ok(child)
     }
 
+    /// Where the next command starts: where the last one left off, as long as that exists.
+    pub(super) fn cwd(&self, start: &Path) -> PathBuf {
+        let left = self.lock().cwd.clone();
+        left.filter(|it| it.is_dir()).unwrap_or_else(|| start.to_owned())
+    }
+
+    /// Takes over the directory in which a command left its shell; returns it if it is another one.
+    pub(super) fn take_cwd(&self, before: &Path, file: &Path) -> Option<PathBuf> {
+        let left = std::fs::read(file).ok()?;
+        let _ = std::fs::remove_file(file);
+        let left = PathBuf::from(OsString::from_vec(left.strip_suffix(b"\n")?.to_owned()));
+        if !left.is_absolute() || left == before || !left.is_dir() {
+            return None;
+        }
+        self.lock().cwd = Some(left.clone());
+        Some(left)
+    }
+
+    /// Counts a command as one of the background; its id, and where its end is to be told.
+    pub(super) fn add_job(
+        &self,
+        pid: u32,
+        log: PathBuf,
+    ) -> (String, watch::Sender<Option<String>>) {
+        let (told, status) = watch::channel(None);
+        let mut state = self.lock();
+        state.jobs.push(Job { pid, log, read: 0, status });
+        (format!("bash_{}", state.jobs.len()), told)
+    }
+
+    /// A background command, or a sentence with those that there are.
+    pub(super) fn job(&self, id: &str) -> Result<Job, ToolError> {
+        let state = self.lock();
+        let at = id.trim().strip_prefix("bash_").and_then(|it| it.parse::<usize>().ok());
+        let job = at.and_then(|at| state.jobs.get(at.checked_sub(1)?));
+        job.cloned().ok_or_else(|| {
+            let known: Vec<String> =
+                (1..=state.jobs.len()).map(|it| format!("bash_{it}")).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            ToolError::Failed(format!("there is no background command `{id}`; there are: {known}"))
+        })
+    }
+
+    /// The model has seen a job's output up to here.
+    pub(super) fn have_read(&self, id: &str, end: u64) {
+        let at = id.trim().strip_prefix("bash_").and_then(|it| it.parse::<usize>().ok());
+        let mut state = self.lock();
+        if let Some(job) = at.and_then(|at| state.jobs.get_mut(at.checked_sub(1)?)) {
+            job.read = end;
+        }
+    }
+
     /// `bash` where the image has it, else `sh`.
     fn shell(&self) -> PathBuf {
         let path = self
@@ -112,20 +207,24 @@ impl Processes {
 
     /// A new file for the output of a background command. It goes with the run.
     pub(super) fn new_log(&self) -> Result<(File, PathBuf), ToolError> {
-        let mut state = self.lock();
         let failed = |error: std::io::Error| {
             ToolError::Failed(format!(
                 "cannot make a file for the output: {error}; redirect it yourself"
             ))
         };
-        if state.logs.is_none() {
-            state.logs =
-                Some(tempfile::Builder::new().prefix("goat-eval-").tempdir().map_err(failed)?);
-        }
-        state.next_log += 1;
-        let name = format!("background-{}.log", state.next_log);
-        let path = state.logs.as_ref().map(|logs| logs.path().join(name)).unwrap_or_default();
+        let path = self.new_path("background", "log").map_err(failed)?;
         Ok((File::create(&path).map_err(failed)?, path))
+    }
+
+    /// A path for a file of the run's own.
+    pub(super) fn new_path(&self, name: &str, extension: &str) -> std::io::Result<PathBuf> {
+        let mut state = self.lock();
+        if state.logs.is_none() {
+            state.logs = Some(tempfile::Builder::new().prefix("goat-eval-").tempdir()?);
+        }
+        state.next_file += 1;
+        let name = format!("{name}-{}.{extension}", state.next_file);
+        Ok(state.logs.as_ref().map(|logs| logs.path().join(name)).unwrap_or_default())
     }
 
     /// A command has been waited for.
@@ -177,4 +276,26 @@ impl Processes {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The command as it is given to the shell: before it, on the same line so that errors name the right one, what the
+/// shell does at its end. A command that sets its own trap or becomes another program leaves no directory.
+fn with_farewell(command: &str, leave: Option<&Path>) -> OsString {
+    let Some(leave) = leave else { return command.into() };
+    let mut text = OsString::from("trap 'pwd -P 2>/dev/null >");
+    // Quoted for the command of the trap, which is quoted itself.
+    let quoted: Vec<u8> = leave
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .flat_map(|byte| match byte {
+            b if b.is_ascii_alphanumeric() || b"/._-".contains(b) => vec![*b],
+            b'\'' => b"\\\\'\\''".to_vec(),
+            b => vec![b'\\', *b],
+        })
+        .collect();
+    text.push(OsString::from_vec(quoted));
+    text.push("' EXIT; ");
+    text.push(command);
+    text
 }

@@ -86,7 +86,7 @@ async fn background_commands_return_at_once_and_leave_a_log() {
     let tool = Bash::new(Workspace { cwd: folder.path().into() }, Arc::clone(&processes));
     let arguments = r#"{"command": "echo working; exit 4", "run_in_background": true}"#;
     let output = tool.call(Arguments::parse(arguments).unwrap()).await.unwrap();
-    let path = output.text.split_once("goes to ").unwrap().1.split_once(" (").unwrap().0.to_owned();
+    let path = output.text.rsplit_once(" is in ").unwrap().1.trim_end_matches('.').to_owned();
     for _ in 0..1_000 {
         if std::fs::read_to_string(&path).unwrap() == "working\n[exit code 4]\n" {
             return;
@@ -99,6 +99,65 @@ async fn background_commands_return_at_once_and_leave_a_log() {
 #[tokio::test]
 async fn a_flood_is_cut_in_the_middle() {
     let output = bash(r#"{"command": "echo first; yes | head -c 5000000; echo last"}"#).await;
-    assert!(output.text.starts_with("first\ny\n") && output.text.trim_end().ends_with("y\nlast"));
+    assert!(output.text.starts_with("first\ny\ny\ny\n[… the line above comes "), "{}", output.text);
+    assert!(output.text.ends_with(" more times …]\nlast\n") && output.text.len() < 500);
     assert!(output.text.contains("of 5000011 bytes cut from the middle"));
+}
+
+#[tokio::test]
+async fn the_next_command_starts_where_the_last_one_left_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let path = ("PATH".into(), std::env::var_os("PATH").unwrap_or_default());
+    let tool = Bash::new(Workspace { cwd: root.clone() }, Arc::new(Processes::new(vec![path])));
+    let run = async |command: &str| {
+        let arguments = json!({"command": command}).to_string();
+        let output = tool.call(Arguments::parse(&arguments).unwrap()).await.unwrap();
+        output.text.replace(&root.display().to_string(), "/w")
+    };
+    assert_eq!(run("mkdir -p 'a b' && cd 'a b' && exit 3").await, "[exit code 3]\n[now in /w/a b]");
+    assert_eq!(run("pwd; (cd /)").await, "/w/a b\n");
+    assert_eq!(run("trap - EXIT; cd /").await, "[no output]");
+    assert_eq!(run("pwd").await, "/w/a b\n");
+    // Where the directory is gone, the next command starts at the beginning.
+    assert_eq!(run("rmdir \"$PWD\"").await, "[no output]");
+    assert_eq!(run("pwd").await, "/w\n");
+    assert!(run("echo 'unended").await.contains("line 1"));
+}
+
+#[tokio::test]
+async fn background_commands_can_be_watched_and_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = ("PATH".into(), std::env::var_os("PATH").unwrap_or_default());
+    let processes = Arc::new(Processes::new(vec![path]));
+    let workspace = Workspace { cwd: folder.path().into() };
+    let start = Bash::new(workspace, Arc::clone(&processes));
+    let (look, end) =
+        (BashOutput::new(Arc::clone(&processes)), KillShell::new(Arc::clone(&processes)));
+    let call = async |tool: &dyn Tool, arguments: &str| match tool
+        .call(Arguments::parse(arguments).unwrap())
+        .await
+    {
+        Ok(output) => output.text,
+        Err(error) => error.to_string(),
+    };
+    let command = json!({"command": "echo one; echo two; (trap '' TERM; sleep 1000) & sleep 1000", "run_in_background": true});
+    let started = call(&start, &command.to_string()).await;
+    assert!(started.starts_with("Started in the background as bash_1 (process "), "{started}");
+    let mut seen = String::new();
+    for _ in 0..1_000 {
+        seen += &call(&look, r#"{"bash_id": "bash_1", "filter": "t"}"#).await;
+        if seen.contains("two\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(seen.ends_with("two\n[still running]") && !seen.contains("one"), "{seen}");
+    let again = call(&look, r#"{"bash_id": "bash_1"}"#).await;
+    assert_eq!(again, "[no new output]\n[still running]");
+    assert_eq!(call(&end, r#"{"shell_id": "bash_1"}"#).await, "bash_1 was ended.");
+    assert!(call(&look, r#"{"bash_id": "bash_1"}"#).await.contains("[ended: ended by signal "));
+    assert!(call(&end, r#"{"shell_id": "bash_1"}"#).await.starts_with("bash_1 had already ended"));
+    let told = call(&look, r#"{"bash_id": "bash_7"}"#).await;
+    assert_eq!(told, "there is no background command `bash_7`; there are: bash_1");
 }

@@ -1,4 +1,6 @@
-//! The tool Read: lines of a file.
+//! The tool Read: lines of a file, pages of a PDF.
+
+pub(crate) mod pdf;
 
 use std::{
     io::{self, BufRead, BufReader},
@@ -10,6 +12,7 @@ use serde_json::json;
 
 use super::{
     Arguments, Tool, ToolError, ToolOutput, ToolSpec, Workspace, blocking,
+    encoding::{self, Encoding},
     text::{LONGEST_LINE, cut_line},
     workspace::open_file,
 };
@@ -20,8 +23,8 @@ const LINES: u64 = 2_000;
 /// Characters of one call at most, so that one file can't fill a model's context.
 const MOST: usize = 100_000;
 
-/// Bytes in which a zero makes a file binary.
-const SNIFFED: usize = 8 << 10;
+/// Bytes of a file in another encoding than UTF-8 at most: it is read as a whole.
+const LARGEST_FOREIGN: u64 = 64 << 20;
 
 /// Shows lines of a file.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Tool for Read {
         ToolSpec {
             name: "Read".into(),
             description: "Reads a text file, with line numbers: 2000 lines from the first one, or `limit` lines from \
-                          line `offset`. Lines of more than 2000 characters are cut."
+                          line `offset`. Lines of more than 2000 characters are cut. Of a PDF, the text of `pages`."
                 .into(),
             brief: "Reads lines of a text file, with line numbers.".into(),
             parameters: json!({
@@ -50,6 +53,7 @@ impl Tool for Read {
                     "file_path": {"type": "string", "description": "Absolute path of the file"},
                     "offset": {"type": "integer", "description": "First line, from 1"},
                     "limit": {"type": "integer", "description": "Lines at most", "default": LINES},
+                    "pages": {"type": "string", "description": "Pages of a PDF, such as 3 or 2-5; 20 at most"},
                 },
                 "required": ["file_path"],
             }),
@@ -61,22 +65,58 @@ impl Tool for Read {
         let path = self.workspace.resolve(&arguments.required_text("file_path")?);
         let first = arguments.number("offset")?.unwrap_or(1).max(1);
         let limit = arguments.number("limit")?.filter(|limit| *limit > 0).unwrap_or(LINES);
-        blocking(move || read(&path, first, limit)).await.map(ToolOutput::ok)
+        let pages = arguments.text("pages")?.filter(|pages| !pages.is_empty());
+        let pages = pages.map(|pages| pdf::range(&pages)).transpose()?;
+        blocking(move || read(&path, first, limit, pages)).await.map(ToolOutput::ok)
     }
 }
 
-fn read(path: &Path, first: u64, limit: u64) -> Result<String, ToolError> {
+fn read(
+    path: &Path,
+    first: u64,
+    limit: u64,
+    pages: Option<(u32, u32)>,
+) -> Result<String, ToolError> {
     let (file, metadata) = open_file(path)?;
     let mut reader = BufReader::with_capacity(64 << 10, file);
     let start = reader.fill_buf().map_err(ToolError::io("read", path))?;
-    if start[..start.len().min(SNIFFED)].contains(&0) {
-        let (path, bytes) = (path.display(), metadata.len());
-        return Err(ToolError::Failed(format!(
-            "`{path}` is a binary file of {bytes} bytes; look at it with a program in Bash (`file`, `xxd`, `pdftotext`)"
-        )));
+    if start.starts_with(b"%PDF-") {
+        return pdf::read(path, pages);
     }
-    let page = page(&mut reader, first, limit).map_err(ToolError::io("read", path))?;
-    Ok(page.render(first))
+    let binary = || {
+        let (path, bytes) = (path.display(), metadata.len());
+        ToolError::Failed(format!(
+            "`{path}` is a binary file of {bytes} bytes; look at it with a program in Bash (`file`, `xxd`)"
+        ))
+    };
+    match Encoding::of(start).ok_or_else(binary)? {
+        Encoding::Utf8 { mark } => {
+            reader.consume(if mark { 3 } else { 0 });
+            let page = page(&mut reader, first, limit).map_err(ToolError::io("read", path))?;
+            if page.foreign && metadata.len() <= LARGEST_FOREIGN {
+                return foreign(path, first, limit, binary);
+            }
+            Ok(page.render(first))
+        }
+        _ if metadata.len() <= LARGEST_FOREIGN => foreign(path, first, limit, binary),
+        _ => Err(binary()),
+    }
+}
+
+/// Lines of a file in another encoding, which is named.
+fn foreign(
+    path: &Path,
+    first: u64,
+    limit: u64,
+    binary: impl Fn() -> ToolError,
+) -> Result<String, ToolError> {
+    let bytes = std::fs::read(path).map_err(ToolError::io("read", path))?;
+    let (text, encoding) = encoding::decode(&bytes).ok_or_else(binary)?;
+    let page = page(&mut text.as_bytes(), first, limit).map_err(ToolError::io("read", path))?;
+    let text = page.render(first);
+    let gap = if text.ends_with('\n') { "" } else { "\n" };
+    let note = encoding.name().map(|name| format!("{gap}[The file is {name}.]"));
+    Ok(text + &note.unwrap_or_default())
 }
 
 /// What one call shows.
@@ -88,6 +128,8 @@ struct Page {
     /// Lines of the file, as far as it was read.
     seen: u64,
     more: bool,
+    /// Whether a line that is shown is no UTF-8.
+    foreign: bool,
 }
 
 impl Page {
@@ -120,6 +162,7 @@ fn page(reader: &mut impl BufRead, first: u64, limit: u64) -> io::Result<Page> {
         let Some(length) = next_line(reader, &mut line)? else { return Ok(page) };
         page.seen += 1;
         if page.seen >= first {
+            page.foreign |= length == line.len() && std::str::from_utf8(&line).is_err();
             let text = shown_line(&line, length);
             size += text.len();
             page.text.push_str(&format!("{:>6}\t{text}\n", page.seen));
@@ -168,7 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         std::fs::write(&path, content).unwrap();
-        read(&path, first, limit)
+        read(&path, first, limit, None)
             .unwrap_or_else(|error| error.to_string().replace(&path.display().to_string(), "f"))
     }
 
@@ -204,8 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn binary_files_are_refused_and_other_encodings_shown_as_far_as_possible() {
-        insta::assert_snapshot!(shown(b"\x7fELF\0\0", 1, LINES), @"`f` is a binary file of 6 bytes; look at it with a program in Bash (`file`, `xxd`, `pdftotext`)");
-        assert_eq!(shown(b"caf\xe9\n", 1, LINES), "     1\tcaf\u{fffd}\n");
+    fn binary_files_are_refused_and_other_encodings_named() {
+        insta::assert_snapshot!(shown(b"\x7fELF\0\0", 1, LINES), @"`f` is a binary file of 6 bytes; look at it with a program in Bash (`file`, `xxd`)");
+        assert_eq!(
+            shown(b"caf\xe9\n", 1, LINES),
+            "     1\tcaf\u{e9}\n[The file is Latin-1 (windows-1252).]"
+        );
+        let utf16: Vec<u8> =
+            "\u{feff}a\r\nb\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(shown(utf16, 2, LINES), "     2\tb\n[The file is UTF-16 (little endian).]");
+        assert_eq!(shown(b"\xef\xbb\xbfa\n", 1, LINES), "     1\ta\n");
     }
 }

@@ -1,0 +1,221 @@
+//! The transcript alone: every request can be rebuilt from it, and a model made from it leads to the same calls.
+
+use llm_replay::{
+    Answer, Entry, Library, Origin, OriginKind, Recording, ReplayConfig, ReplayServer, ToolCall,
+};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::support::{Agent, Finished, KEY, Model, Reply};
+
+fn call(text: &'static str, calls: &[(&'static str, Value)]) -> Reply {
+    Reply::Calls(text, calls.iter().map(|(name, it)| (*name, it.to_string())).collect())
+}
+
+/// A model that works on a file, makes a mistake, writes broken JSON and floods.
+fn script(_: &Value, turn: usize) -> Reply {
+    match turn {
+        0 => call(
+            "I look.",
+            &[
+                ("Bash", json!({"command": "echo one > a; cd /; pwd"})),
+                ("Glob", json!({"pattern": "*"})),
+            ],
+        ),
+        1 => call(
+            "",
+            &[("Edit", json!({"file_path": "a", "old_string": "one", "new_string": "two"}))],
+        ),
+        2 => Reply::Calls(
+            "",
+            vec![
+                ("Read", "{\"file_path\": \"a\",}".into()),
+                ("Read", "{\"file_path".into()),
+                ("fly", "{}".into()),
+            ],
+        ),
+        3 => Reply::Text(""),
+        4..12 => call("", &[("Bash", json!({"command": format!("seq -f 'line %g' {turn} 600")}))]),
+        _ => Reply::Text("done"),
+    }
+}
+
+async fn recorded() -> Finished {
+    let model = Model::answering(script).await;
+    let arguments = ["--context-tokens", "12000", "--temperature", "0.1"];
+    let run = Agent::new(&model).prompt("go").args(&arguments).run().await;
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "done"), "{}", run.stderr);
+    let sent: Vec<Value> = model.requests().into_iter().map(|it| it.body).collect();
+    assert_eq!(rebuilt(&run.events()), sent);
+    run
+}
+
+/// Every request of a run, from its transcript, checked against the hashes in it.
+fn rebuilt(events: &[Value]) -> Vec<Value> {
+    let mut messages: Vec<Value> = Vec::new();
+    let (mut tools, mut extra) = (Value::Null, None);
+    let mut requests = Vec::new();
+    for (position, event) in events.iter().enumerate() {
+        match event["event"].as_str().unwrap() {
+            "tools" => tools = event["tools"].as_array().unwrap().iter().map(wire).collect(),
+            "message" if event["role"] == "assistant" => {
+                messages.push(assistant(event, &events[position + 1..]));
+            }
+            "message" => {
+                // An empty answer leaves the conversation when the model is told of it.
+                let empty = json!({"role": "assistant", "content": null});
+                messages.pop_if(|last| *last == empty);
+                messages.push(json!({"role": event["role"], "content": event["content"]}));
+            }
+            "tool_result" => add_result(&mut messages, event),
+            "summarise" => extra = Some(json!({"role": "user", "content": event["instruction"]})),
+            "compaction" => compact(&mut messages, event),
+            "request" => {
+                let messages: Vec<Value> = messages.iter().cloned().chain(extra.take()).collect();
+                assert_eq!(event["messages"], messages.len());
+                requests.push(body(event, messages, &tools));
+            }
+            _ => {}
+        }
+    }
+    requests
+}
+
+/// Results of calls that ran at once come in the order in which they were ready; the conversation has that of the calls.
+fn add_result(messages: &mut Vec<Value>, result: &Value) {
+    messages
+        .push(json!({"role": "tool", "tool_call_id": result["id"], "content": result["output"]}));
+    let asked = messages.iter().rposition(|it| it["role"] == "assistant").unwrap();
+    let ids: Vec<Value> = messages[asked]["tool_calls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["id"].clone())
+        .collect();
+    messages[asked + 1..].sort_by_key(|it| ids.iter().position(|id| *id == it["tool_call_id"]));
+}
+
+fn wire(tool: &Value) -> Value {
+    json!({"type": "function", "function": tool})
+}
+
+/// The body in the order in which it was sent, so that its hash is the same.
+fn body(request: &Value, messages: Vec<Value>, tools: &Value) -> Value {
+    let mut body = Map::new();
+    for (name, value) in request["parameters"].as_object().unwrap() {
+        body.insert(name.clone(), value.clone());
+        if name == "model" {
+            body.insert("messages".into(), messages.clone().into());
+            body.insert("tools".into(), tools.clone());
+        }
+    }
+    let hash = Sha256::digest(serde_json::to_vec(&body).unwrap());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(request["body_sha256"], hash, "turn {}", request["turn"]);
+    body.into()
+}
+
+/// A message of the model as it is sent back: the calls as they were understood.
+fn assistant(message: &Value, rest: &[Value]) -> Value {
+    let content = message["content"].as_str().filter(|it| !it.trim().is_empty());
+    let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let calls: Vec<Value> = calls
+        .iter()
+        .map(|call| {
+            let understood = |it: &&Value| it["event"] == "tool_call" && it["id"] == call["id"];
+            let understood = rest.iter().find(understood).unwrap();
+            let arguments = understood["arguments"].as_str().unwrap();
+            let is_object = serde_json::from_str::<Map<String, Value>>(arguments).is_ok();
+            let arguments = if is_object { arguments } else { "{}" };
+            json!({"id": call["id"], "type": "function",
+                   "function": {"name": understood["name"], "arguments": arguments}})
+        })
+        .collect();
+    let mut sent = json!({"role": "assistant", "content": content});
+    if !calls.is_empty() {
+        sent["tool_calls"] = calls.into();
+    }
+    sent
+}
+
+fn compact(messages: &mut Vec<Value>, event: &Value) {
+    for shortened in event["shortened"].as_array().into_iter().flatten() {
+        let message =
+            &mut messages[usize::try_from(shortened["message"].as_u64().unwrap()).unwrap()];
+        assert_eq!(message["tool_call_id"], shortened["tool_call_id"]);
+        message["content"] = shortened["content"].clone();
+    }
+    if let Some(count) = event["replaced"].as_u64() {
+        let summary = json!({"role": "user", "content": event["summary"]});
+        messages.splice(1..=usize::try_from(count).unwrap(), [summary]);
+    }
+}
+
+/// A recording in which the model says again what the transcript says that it said.
+fn model_of(events: &[Value]) -> Recording {
+    let mut recording =
+        Recording::new(Origin { kind: OriginKind::Recorded, note: None, upstream: None });
+    for event in events {
+        match (event["event"].as_str().unwrap(), event["role"].as_str()) {
+            ("message", Some("user")) => {
+                // An empty answer and what was said to it are no part of what a new run has to hear.
+                let conversation = &mut recording.conversation;
+                if conversation.last() == Some(&Entry::Assistant(Answer::default())) {
+                    conversation.pop();
+                } else {
+                    conversation.push(Entry::User(event["content"].as_str().unwrap().into()));
+                }
+            }
+            ("message", Some("assistant")) => {
+                recording.conversation.push(Entry::Assistant(answer(event, events)))
+            }
+            ("tool_result", _) => recording.conversation.push(Entry::Tool(Default::default())),
+            _ => {}
+        }
+    }
+    recording
+}
+
+fn answer(message: &Value, events: &[Value]) -> Answer {
+    let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let tool_calls = calls.iter().map(|call| {
+        let understood =
+            events.iter().find(|it| it["event"] == "tool_call" && it["id"] == call["id"]).unwrap();
+        let arguments = serde_json::from_str(understood["arguments"].as_str().unwrap());
+        let name = understood["name"].as_str().unwrap().to_owned();
+        ToolCall { name, arguments: arguments.unwrap_or(json!({})) }
+    });
+    Answer {
+        text: message["content"].as_str().unwrap().into(),
+        tool_calls: tool_calls.collect(),
+        ..Answer::default()
+    }
+}
+
+fn calls(run: &Finished) -> Vec<(Value, Value)> {
+    let broken = |it: &Value| {
+        let text = it.as_str().unwrap();
+        if serde_json::from_str::<Value>(text).is_ok() { Value::from(text) } else { json!("{}") }
+    };
+    run.events_of("tool_call")
+        .iter()
+        .map(|it| (it["name"].clone(), broken(&it["arguments"])))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_request_can_be_rebuilt_from_the_transcript() {
+    let run = recorded().await;
+    assert!(!run.events_of("compaction").is_empty());
+}
+
+#[tokio::test]
+async fn a_model_made_from_the_transcript_leads_to_the_same_calls() {
+    let run = recorded().await;
+    let library = Library::from_recordings(vec![("again.json".into(), model_of(&run.events()))]);
+    let config = ReplayConfig { key: Some(KEY.into()), ..ReplayConfig::new([]) };
+    let server = ReplayServer::start_with(library, config).await.unwrap();
+    let again = Agent::at(&server.url()).prompt("go").run().await;
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), "done"), "{}", again.stderr);
+    assert_eq!(calls(&again), calls(&run));
+}
