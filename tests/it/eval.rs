@@ -2,9 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, TcpListener},
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -205,21 +207,42 @@ fn contains(data: &[u8], needle: &[u8]) -> bool {
 }
 
 #[test]
-fn a_wrong_key_an_unreachable_url_and_a_missing_file_are_one_clear_line_each() {
+fn a_wrong_key_an_unknown_model_an_unreachable_url_and_a_missing_file_are_one_clear_line_each() {
     let (_runtime, server) = endpoint();
     let machine = Machine::new().with("OPENAI_API_KEY", "sk-wrong-key-000");
-    let prompt = ["--prompt", "What is 2 + 2? Answer with the number alone."];
     let complaint = |args: &[&str]| -> (Option<i32>, String) {
-        let output = machine.run(&[&["eval", "--target", "local"], args].concat());
+        let prompt = ["--prompt", "What is 2 + 2? Answer with the number alone."];
+        let prompt = if args.contains(&"--batch") { &[][..] } else { &prompt[..] };
+        let output =
+            machine.run(&[&["eval", "--target", "local", "--quiet"], args, prompt].concat());
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (code, said) = complaint(&[&["--api-url", &server.url()], &prompt[..]].concat());
-    assert_ne!(code, Some(0));
-    assert!(said.contains("key") && !said.contains("sk-wrong-key-000"), "{said}");
-    let (code, said) = complaint(&[&["--api-url", "http://127.0.0.1:9/v1"], &prompt[..]].concat());
-    assert_ne!(code, Some(0));
-    assert!(said.contains("127.0.0.1:9"), "{said}");
+    let url = server.url();
+    let refused = format!("error: {url} refuses the key (status 401): check OPENAI_API_KEY\n");
+    assert_eq!(complaint(&["--api-url", &url]), (Some(3), refused));
+    let url = one_model();
+    let unknown = format!("error: {url} knows no model `gpt-9`; it has only-one\n");
+    assert_eq!(complaint(&["--api-url", &url, "--model", "gpt-9"]), (Some(3), unknown));
+    let (code, said) = complaint(&["--api-url", "http://127.0.0.1:9/v1"]);
+    assert_eq!((code, said.lines().count()), (Some(3), 1), "{said}");
+    assert!(said.starts_with("error: no model answers at http://127.0.0.1:9/v1: "), "{said}");
     let (code, said) = complaint(&["--batch", "no/such/file.json"]);
-    assert_eq!(code, Some(2));
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
     assert!(said.contains("no/such/file.json"), "{said}");
+}
+
+/// A server that has one model and can do nothing with it.
+fn one_model() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let body = r#"{"data": [{"id": "only-one", "owned_by": "somebody"}]}"#;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let _ended = lines.find(String::is_empty);
+            let _gone = write!(&stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    url
 }

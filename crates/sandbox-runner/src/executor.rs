@@ -174,7 +174,7 @@ async fn attempt(runner: &Runner, planned: &PlannedTrial, number: u32) -> Tried 
     let secret = grant.as_ref().map(|grant| &grant.key);
     let may_retry = ended.as_ref().is_err_and(|error| !matches!(error, Error::Refused { .. }));
     let (outcome, reason) = match ended {
-        Ok(outcome) => (outcome, reason(outcome, &work)),
+        Ok(outcome) => (outcome, reason(outcome, &work).map(|text| for_people(text, &grant))),
         Err(error) => (Outcome::InfrastructureError, Some(error.chain())),
     };
     let (trial, why, files) = (planned.key.clone(), reason.clone(), work.files.clone());
@@ -357,6 +357,11 @@ fn ended(work: &Work) -> Outcome {
         Some(exit::MODEL_ERROR) => Outcome::ModelError,
         _ => Outcome::AgentError,
     }
+}
+
+/// In a sandbox the model has a relay's address, which tells nobody anything.
+fn for_people(text: String, grant: &Option<ModelGrant>) -> String {
+    grant.as_ref().map(|grant| grant.for_people(&text)).unwrap_or(text)
 }
 
 fn reason(outcome: Outcome, work: &Work) -> Option<String> {

@@ -39,8 +39,17 @@ pub struct ModelGrant {
     pub host: String,
     /// `OPENAI_API_KEY` in the sandbox.
     pub key: Secret,
+    /// The model's own address, which its user knows.
+    pub upstream: String,
     /// Keeps a relay's token alive.
     pub token: Option<Token>,
+}
+
+impl ModelGrant {
+    /// A text of the agent with the model's own address in it, for people.
+    pub(crate) fn for_people(&self, text: &str) -> String {
+        text.replace(&self.base_url, &self.upstream)
+    }
 }
 
 /// Hands the address and the key to the sandbox.
@@ -55,7 +64,8 @@ impl ModelAccess for Direct {
     async fn grant(&self, _trial: &TrialKey) -> Result<ModelGrant> {
         let key = self.upstream.key().cloned().unwrap_or_else(|| Secret::new("none"));
         let base_url = self.upstream.base_url().to_owned();
-        Ok(ModelGrant { base_url, host: self.upstream.host().to_owned(), key, token: None })
+        let (upstream, host) = (base_url.clone(), self.upstream.host().to_owned());
+        Ok(ModelGrant { base_url, host, key, upstream, token: None })
     }
 }
 
@@ -80,6 +90,7 @@ impl ModelAccess for Relayed {
             base_url: format!("http://{host}:{port}/v1"),
             host,
             key,
+            upstream: self.relay.upstream().to_owned(),
             token: Some(token),
         })
     }

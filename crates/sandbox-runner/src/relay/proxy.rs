@@ -46,6 +46,7 @@ type Digested = [u8; 32];
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
+    upstream: String,
     tokens: Tokens,
     task: JoinHandle<()>,
 }
@@ -78,6 +79,7 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let client = upstream.client().map_err(failed)?;
+        let shown = upstream.base_url().to_owned();
         let tokens = Tokens::default();
         let shared = Arc::new(Shared { upstream, client, tokens: Arc::clone(&tokens) });
         let routes = Router::new().fallback(relay).with_state(shared);
@@ -86,12 +88,17 @@ impl Relay {
                 tracing::error!(%error, "the model relay stopped");
             }
         });
-        Ok(Self { address, tokens, task })
+        Ok(Self { address, upstream: shown, tokens, task })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The model's address behind it.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
     }
 
     /// A token for one trial.
