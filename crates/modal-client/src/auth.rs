@@ -1,9 +1,15 @@
 //! The auth token: a short-lived JWT that calls for version 2 sandboxes carry beside the long-lived token.
 //!
-//! It is fetched at the first call that needs it, renewed when 50 to 60 per cent of its life is over
-//! (at random, so that a fleet does not renew at once), and kept while a renewal fails and it is still good.
+//! It is fetched at the first call that needs it, renewed when 50 to 60 per cent of the life that was left is over
+//! (at random, so that a fleet does not renew at once), and kept while a renewal fails and it is still good; a
+//! refusal is no such failure. While one call renews it, the others go on with the old one. Failures back off from
+//! 0.5 s to 60 s. A token that is empty or no JWT is an error; one without `exp` lives 20 minutes. All this as
+//! Modal's Python client 1.6.4 (`_utils/auth_token_manager.py`).
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex as Lock, PoisonError},
+    time::Duration,
+};
 
 use base64::Engine as _;
 use rand::Rng;
@@ -18,9 +24,13 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// The token that is held, and when it is renewed.
 #[derive(Debug, Default)]
-pub(crate) struct AuthToken(Mutex<Option<Held>>);
+pub(crate) struct AuthToken {
+    held: Lock<Option<Held>>,
+    /// Whoever fetches holds it; the others wait for it only where no token is good.
+    fetching: Mutex<()>,
+}
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
     token: SecretString,
     renew_at: Instant,
@@ -29,13 +39,14 @@ struct Held {
 }
 
 impl AuthToken {
-    /// The token, fetched with `fetch` where none is held or it is due.
+    /// The token, fetched with `fetch` where none is held or it is due; `fetch` is told whether one is held that
+    /// is still good.
     ///
     /// # Errors
-    /// `fetch` failed and no valid token is held.
+    /// `fetch` failed and no valid token is held, or it was refused.
     pub(crate) async fn get<F: Future<Output = Result<SecretString>>>(
         &self,
-        fetch: impl FnOnce() -> F,
+        fetch: impl FnOnce(bool) -> F,
     ) -> Result<SecretString> {
         self.get_at(Instant::now(), fetch).await
     }
@@ -43,27 +54,42 @@ impl AuthToken {
     async fn get_at<F: Future<Output = Result<SecretString>>>(
         &self,
         now: Instant,
-        fetch: impl FnOnce() -> F,
+        fetch: impl FnOnce(bool) -> F,
     ) -> Result<SecretString> {
-        let mut slot = self.0.lock().await;
-        if let Some(held) = &*slot
-            && now < held.renew_at
-        {
-            return Ok(held.token.clone());
+        let usable = match self.held() {
+            Some(held) if now < held.renew_at && now < held.ends_at => return Ok(held.token),
+            held => held.filter(|held| now < held.ends_at),
+        };
+        let _fetching = match (&usable, self.fetching.try_lock()) {
+            (_, Ok(fetching)) => fetching,
+            (Some(held), Err(_)) => return Ok(held.token.clone()),
+            (None, Err(_)) => self.fetching.lock().await,
+        };
+        // Another call may have fetched it meanwhile.
+        if let Some(held) = self.held().filter(|held| now < held.renew_at && now < held.ends_at) {
+            return Ok(held.token);
         }
-        match (fetch().await, &mut *slot) {
-            (Ok(token), slot) => {
-                *slot = Some(Held::new(token.clone(), now));
+        match (fetch(usable.is_some()).await, usable) {
+            (Ok(token), _) => {
+                self.hold(Held::new(token.clone(), now));
                 Ok(token)
             }
-            (Err(error), Some(held)) if now < held.ends_at => {
-                tracing::debug!(%error, "the auth token could not be renewed; the old one still serves");
-                held.renew_at = now + held.backoff;
-                held.backoff = (held.backoff * 2).min(LONGEST_BACKOFF);
-                Ok(held.token.clone())
+            (Err(error), Some(held)) if !error.is_auth() => {
+                tracing::warn!(%error, "the auth token could not be renewed; the old one still serves");
+                let token = held.token.clone();
+                self.hold(held.backed_off(now));
+                Ok(token)
             }
             (Err(error), _) => Err(error),
         }
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hold(&self, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 }
 
@@ -80,16 +106,30 @@ impl Held {
             backoff: FIRST_BACKOFF,
         }
     }
+
+    /// The same token, which is not renewed for a while: each failure doubles it.
+    fn backed_off(self, now: Instant) -> Self {
+        let backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
+        Self { renew_at: now + self.backoff, backoff, ..self }
+    }
 }
 
 /// When a JWT ends, in seconds since 1970, where it says so.
 pub(crate) fn expiry(jwt: &str) -> Option<f64> {
+    claims(jwt)?.get("exp")?.as_f64()
+}
+
+/// Whether it can be read as a JWT.
+pub(crate) fn is_jwt(text: &str) -> bool {
+    claims(text).is_some_and(|claims| claims.is_object())
+}
+
+fn claims(jwt: &str) -> Option<serde_json::Value> {
     let payload = jwt.split('.').nth(1)?;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
         .decode(payload.trim_end_matches('='))
         .ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    claims.get("exp")?.as_f64()
+    serde_json::from_slice(&bytes).ok()
 }
 
 #[cfg(test)]
@@ -109,7 +149,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_token_is_fetched_once_and_again_after_half_its_life() {
         let (auth, fetches, start) = (AuthToken::default(), AtomicU32::new(0), Instant::now());
-        let fetch = || async {
+        let fetch = |_| async {
             fetches.fetch_add(1, Ordering::Relaxed);
             Ok(jwt(Duration::from_secs(1000)).as_str().into())
         };
@@ -122,13 +162,62 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn the_old_token_serves_while_renewal_fails_and_not_after_its_end() {
         let (auth, start) = (AuthToken::default(), Instant::now());
-        let failing = || async { Err(Error::deadline(Operation::new("fetch", "a token"), "slow")) };
+        let failing =
+            |_| async { Err(Error::deadline(Operation::new("fetch", "a token"), "slow")) };
         assert!(auth.get_at(start, failing).await.is_err());
-        let good = || async { Ok(jwt(Duration::from_secs(1000)).as_str().into()) };
+        let good = |_| async { Ok(jwt(Duration::from_secs(1000)).as_str().into()) };
         let first = auth.get_at(start, good).await.unwrap();
         let later = auth.get_at(start + Duration::from_secs(700), failing).await;
         assert_eq!(later.unwrap(), first);
         assert!(auth.get_at(start + Duration::from_secs(1100), failing).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_ends_the_use_of_a_token_that_is_still_good() {
+        let (auth, start) = (AuthToken::default(), Instant::now());
+        let good = |_| async { Ok(jwt(Duration::from_secs(1000)).as_str().into()) };
+        auth.get_at(start, good).await.unwrap();
+        let refused = |_| async {
+            let source = "no longer".into();
+            Err(Error::Auth { operation: Operation::new("fetch", "a token"), source })
+        };
+        assert!(
+            auth.get_at(start + Duration::from_secs(700), refused).await.unwrap_err().is_auth()
+        );
+    }
+
+    #[tokio::test]
+    async fn while_one_call_renews_the_others_go_on_with_the_old_token() {
+        let (auth, start) = (AuthToken::default(), Instant::now());
+        let good = |_| async { Ok(jwt(Duration::from_secs(1000)).as_str().into()) };
+        let first = auth.get_at(start, good).await.unwrap();
+        let later = start + Duration::from_secs(700);
+        let (go, wait) = tokio::sync::oneshot::channel::<()>();
+        let told = std::sync::atomic::AtomicBool::new(false);
+        let slow = |held| {
+            told.store(held, Ordering::Relaxed);
+            async {
+                wait.await.unwrap();
+                Ok(jwt(Duration::from_secs(2000)).as_str().into())
+            }
+        };
+        let renewing = auth.get_at(later, slow);
+        let others = async {
+            let second = auth.get_at(later, |_| async { unreachable!("fetched twice") }).await;
+            go.send(()).unwrap();
+            second.unwrap()
+        };
+        let (renewed, second) = tokio::join!(renewing, others);
+        assert!(told.load(Ordering::Relaxed), "it is told that one is held");
+        assert_eq!(second, first);
+        assert_ne!(renewed.unwrap(), first);
+    }
+
+    #[test]
+    fn only_a_jwt_is_one() {
+        assert!(
+            is_jwt("e30.e30.sig") && !is_jwt("opaque") && !is_jwt("a.b.c") && !is_jwt("a.MQ.c")
+        );
     }
 
     #[test]

@@ -8,14 +8,14 @@ use tokio::sync::Mutex;
 use tonic::metadata::MetadataMap;
 
 use crate::{
-    auth::AuthToken,
+    auth::{self, AuthToken},
     config::Config,
     error::{Error, Operation, Result},
     http::Http,
     retry::RetryPolicy,
     rpc::{CallOptions, Headers, Method, Wire, metadata, methods, warning::Warnings},
     secret_string::SecretString,
-    transport::{self, Pool},
+    transport::{self, Pool, Rules},
 };
 
 /// An attempt to fetch the auth token.
@@ -60,20 +60,21 @@ impl Client {
     /// # Errors
     /// There is no token ([`Error::Config`]), or no server answers within 10 seconds ([`Error::Unreachable`]).
     pub async fn connect(config: Config) -> Result<Self> {
-        config.token()?;
-        let (channel, url) = transport::race(&config.server_urls).await?;
+        config.credentials()?;
+        let rules = Rules::new(&config.proxies)?;
+        let (channel, address) = transport::race(&config.addresses()?, &rules).await?;
         let wire = Wire {
             channel,
             warnings: Arc::new(Warnings::default()),
             max_throttle_wait: config.max_throttle_wait,
         };
         let shared = Shared {
-            identity: metadata::Identity::new(&config, &transport::host_of(&url))?,
+            identity: metadata::Identity::new(&config, address.host())?,
             http: Http::new(&config)?,
-            routers: Pool::default(),
+            routers: Pool::new(rules, &address),
             auth: AuthToken::default(),
             builder_versions: Mutex::default(),
-            url,
+            url: address.to_string(),
             wire,
             config,
         };
@@ -173,23 +174,31 @@ impl Client {
             headers: Headers::Control,
             deadline: None,
             metadata,
+            retries_deadline: true,
         }
     }
 
     async fn auth_token(&self) -> Result<SecretString> {
-        self.shared.auth.get(|| self.fetch_auth_token()).await
+        self.shared.auth.get(|held| self.fetch_auth_token(held)).await
     }
 
-    async fn fetch_auth_token(&self) -> Result<SecretString> {
+    /// `held`: a valid token is at hand, so that one attempt is enough.
+    async fn fetch_auth_token(&self, held: bool) -> Result<SecretString> {
         let operation = || Operation::new("fetch", "an auth token");
         let mut options = self.plain_options(operation(), self.metadata());
         options.deadline = Some(AUTH_TOKEN_ATTEMPT);
+        if held {
+            options.policy = RetryPolicy { retries: 0, ..options.policy };
+        }
         let call = self.call_with(&methods::AUTH_TOKEN_GET, &api::AuthTokenGetRequest {}, options);
         let answer = tokio::time::timeout(AUTH_TOKEN_LIMIT, call).await.map_err(|_| {
             Error::deadline(operation(), format!("no token within {AUTH_TOKEN_LIMIT:?}"))
         })??;
         if answer.token.is_empty() {
             return Err(Error::protocol(operation(), "the token is empty"));
+        }
+        if !auth::is_jwt(&answer.token) {
+            return Err(Error::protocol(operation(), "the token is not a JWT"));
         }
         Ok(answer.token.into())
     }

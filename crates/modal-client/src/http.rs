@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use tracing::Instrument as _;
+
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Proxies},
     error::{BoxError, Problem, Result},
     retry::RetryPolicy,
+    secret_string::SecretString,
+    transport::proxy::{self, LOOPBACK},
 };
 
 /// A transfer without progress ends after this long.
@@ -33,16 +37,8 @@ impl Http {
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(IDLE_LIMIT)
             .no_proxy();
-        if let Some(url) = &config.proxy {
-            let invalid = |problem| ConfigError::InvalidValue {
-                setting: "HTTPS_PROXY",
-                value: "****".to_owned(),
-                problem,
-            };
-            let proxy =
-                reqwest::Proxy::https(url).map_err(|_| invalid("expected the URL of a proxy"))?;
-            let except = config.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-            builder = builder.proxy(proxy.no_proxy(except));
+        for proxy in proxies(&config.proxies)? {
+            builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(|_| ConfigError::InvalidValue {
             setting: "HTTPS_PROXY",
@@ -79,8 +75,44 @@ impl Http {
     }
 }
 
+/// The proxies of blocks and blobs: those of the calls, by the same rules.
+fn proxies(proxies: &Proxies) -> Result<Vec<reqwest::Proxy>, ConfigError> {
+    let except = format!("{LOOPBACK},{}", proxies.no_proxy());
+    let make =
+        |setting, url: &SecretString, kind: fn(String) -> reqwest::Result<reqwest::Proxy>| {
+            let made = kind(proxy::checked(setting, url.expose())?);
+            let proxy = made.map_err(|_| ConfigError::InvalidValue {
+                setting,
+                value: "****".to_owned(),
+                problem: "expected the URL of a proxy",
+            })?;
+            Ok(proxy.no_proxy(reqwest::NoProxy::from_string(&except)))
+        };
+    // The first that fits is taken.
+    let mut made = Vec::new();
+    if let Some(url) = &proxies.http {
+        made.push(make("HTTP_PROXY", url, reqwest::Proxy::http)?);
+    }
+    if let Some(url) = &proxies.https {
+        made.push(make("HTTPS_PROXY", url, reqwest::Proxy::https)?);
+    }
+    if let Some(url) = &proxies.all {
+        made.push(make("ALL_PROXY", url, reqwest::Proxy::all)?);
+    }
+    Ok(made)
+}
+
+/// One attempt, in a span of its own. The span names the host alone: the rest of such a URL is a credential.
 async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, BoxError> {
-    let answer = request.send().await.map_err(without_url)?;
+    let (client, request) = request.build_split();
+    let request = request.map_err(without_url)?;
+    let host = request.url().host_str().unwrap_or_default().to_owned();
+    let span = tracing::debug_span!("http", method = %request.method(), host);
+    perform(client, request).instrument(span).await
+}
+
+async fn perform(client: reqwest::Client, request: reqwest::Request) -> Result<Answer, BoxError> {
+    let answer = client.execute(request).await.map_err(without_url)?;
     let (status, headers, host) = (answer.status(), answer.headers().clone(), host_of(&answer));
     let body = answer.bytes().await.map_err(without_url)?;
     if status.as_u16() < 400 {

@@ -207,7 +207,7 @@ async fn control(router_url: String, life: f64) -> String {
     let given = AtomicU32::new(0);
     let (url, _) = counting(move |_, call| match call.method.as_str() {
         "SandboxWaitV2" => Answer::one(&api::SandboxWaitResponse::default()),
-        "AuthTokenGet" => Answer::one(&api::AuthTokenGetResponse { token: "a.b.c".to_owned() }),
+        "AuthTokenGet" => Answer::one(&api::AuthTokenGetResponse { token: "e30.e30.s".to_owned() }),
         "SandboxGetTaskIdV2" => Answer::one(&api::SandboxGetTaskIdResponse {
             task_id: Some("ta-1".to_owned()),
             ..Default::default()
@@ -386,7 +386,7 @@ async fn access_that_is_refused_though_it_is_fresh_is_an_error_and_not_fetched_f
 async fn a_sandbox_without_a_router_is_gone() {
     let (url, _) = counting(|_, call| match call.method.as_str() {
         "SandboxWaitV2" => Answer::one(&api::SandboxWaitResponse::default()),
-        "AuthTokenGet" => Answer::one(&api::AuthTokenGetResponse { token: "a.b.c".to_owned() }),
+        "AuthTokenGet" => Answer::one(&api::AuthTokenGetResponse { token: "e30.e30.s".to_owned() }),
         "SandboxGetTaskIdV2" => Answer::one(&api::SandboxGetTaskIdResponse {
             task_id: Some("ta-1".to_owned()),
             ..Default::default()
@@ -418,7 +418,9 @@ async fn a_command_that_is_not_found_is_told_from_a_sandbox_that_has_ended() {
                     ..Default::default()
                 })
             }
-            "AuthTokenGet" => Answer::one(&api::AuthTokenGetResponse { token: "a.b.c".to_owned() }),
+            "AuthTokenGet" => {
+                Answer::one(&api::AuthTokenGetResponse { token: "e30.e30.s".to_owned() })
+            }
             "SandboxGetTaskIdV2" => Answer::one(&api::SandboxGetTaskIdResponse {
                 task_id: Some("ta-1".to_owned()),
                 ..Default::default()

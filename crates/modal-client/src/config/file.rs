@@ -19,7 +19,30 @@ pub(super) struct Settings {
     pub(super) environment: Option<String>,
     pub(super) server_url: Option<String>,
     pub(super) image_builder_version: Option<String>,
+    pub(super) max_throttle_wait: Option<Seconds>,
+    pub(super) disable_api_proxy: Option<bool>,
+    pub(super) oauth_refresh_token: Option<String>,
+    pub(super) oauth_client_id: Option<String>,
+    pub(super) oauth_client_secret: Option<String>,
+    pub(super) oauth_jwt_key: Option<String>,
     active: bool,
+}
+
+/// A number of seconds; `modal config set` writes it as text.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Seconds {
+    Number(f64),
+    Text(String),
+}
+
+impl Seconds {
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Number(seconds) => seconds.to_string(),
+            Self::Text(text) => text,
+        }
+    }
 }
 
 /// The profile in force; without a file, an empty one without a name.
@@ -76,6 +99,11 @@ fn choose(
         let problem = format!("more than one profile is active: {}", active.join(", "));
         return Err(ConfigError::Malformed { path: path.to_owned(), problem });
     }
+    let is_default = wanted.is_none_or(|wanted| wanted == "default");
+    if profiles.len() > 1 && active.is_empty() && is_default {
+        let problem = "no profile is active; `modal profile activate NAME` chooses one".to_owned();
+        return Err(ConfigError::Malformed { path: path.to_owned(), problem });
+    }
     let name = match (wanted, active.into_iter().next()) {
         (Some(wanted), _) => wanted.to_owned(),
         (None, Some(active)) => active,
@@ -129,14 +157,14 @@ mod tests {
         assert_eq!(active.server_urls(), ["https://api.modal.com", "https://api.modal2.com"]);
         let named = config(FILE, &[("MODAL_PROFILE", "home")]).unwrap();
         assert_eq!(named.server_urls(), ["http://127.0.0.1:1"]);
-        assert_eq!(named.token().unwrap().0, "ak-home");
+        assert_eq!(named.token_id.as_deref(), Some("ak-home"));
     }
 
     #[test]
     fn variables_win_over_the_file() {
         let both =
             config(FILE, &[("MODAL_TOKEN_ID", "ak-env"), ("MODAL_ENVIRONMENT", "dev")]).unwrap();
-        assert_eq!((both.token().unwrap().0, both.environment()), ("ak-env", Some("dev")));
+        assert_eq!((both.token_id.as_deref(), both.environment()), (Some("ak-env"), Some("dev")));
     }
 
     #[test]
@@ -144,6 +172,22 @@ mod tests {
         assert!(config(FILE, &[("MODAL_PROFILE", "nope")]).is_err());
         assert!(config("[a]\nactive = true\n[b]\nactive = true\n", &[]).is_err());
         assert!(config("[default]\ntoken_id = 'ak-1'\n", &[]).is_err());
+    }
+
+    #[test]
+    fn several_profiles_need_an_active_one_or_a_name() {
+        let two = "[a]\ntoken_id = 'ak-a'\ntoken_secret = 's'\n[default]\n";
+        assert!(config(two, &[]).is_err());
+        assert!(config(two, &[("MODAL_PROFILE", "default")]).is_err());
+        assert_eq!(config(two, &[("MODAL_PROFILE", "a")]).unwrap().profile(), Some("a"));
+    }
+
+    #[test]
+    fn a_profile_may_hold_what_variables_hold() {
+        let file = "[a]\nmax_throttle_wait = 5\noauth_refresh_token = 'r'\noauth_client_id = 'c'\noauth_client_secret = 's'\n";
+        let profile = config(file, &[("MODAL_PROFILE", "a")]).unwrap();
+        assert_eq!(profile.max_throttle_wait, Some(std::time::Duration::from_secs(5)));
+        assert!(profile.has_token());
     }
 
     #[test]

@@ -3,14 +3,18 @@
 //! This library reads neither the process's environment nor a home directory by itself: a binary
 //! hands over an [`Environ`], a library a [`Config`] that it made with [`Config::new`].
 
+mod credentials;
 mod environ;
 mod file;
+mod proxies;
 
 use std::{path::PathBuf, time::Duration};
 
+pub(crate) use credentials::{Credentials, OAuthSettings, Proof};
 pub use environ::Environ;
+pub(crate) use proxies::Proxies;
 
-use crate::{error::Result, secret_string::SecretString};
+use crate::{error::Result, secret_string::SecretString, transport::Address};
 
 /// Where Modal's control plane is: two names for the same service, tried one after the other.
 pub const DEFAULT_SERVER_URL: &str = "https://api.modal.com,https://api.modal2.com";
@@ -49,6 +53,17 @@ pub enum ConfigError {
         /// The variable or key that is missing.
         missing: &'static str,
     },
+    /// Only a part of what OAuth needs is there.
+    #[error(
+        "`{missing}` must be set too: OAuth is a refresh token, a client id, and a client secret or a key"
+    )]
+    HalfOAuth {
+        /// The variable that is missing.
+        missing: &'static str,
+    },
+    /// A token and OAuth are both configured, and nothing says which counts.
+    #[error("a token and OAuth credentials are both configured; unset one of them")]
+    TwoCredentials,
     /// There is no token at all.
     #[error(
         "there is no token; set `MODAL_TOKEN_ID` and `MODAL_TOKEN_SECRET`, or run `modal token set`"
@@ -77,8 +92,10 @@ pub struct Config {
     pub(crate) environment: Option<String>,
     pub(crate) image_builder_version: Option<String>,
     pub(crate) max_throttle_wait: Option<Duration>,
-    pub(crate) proxy: Option<String>,
-    pub(crate) no_proxy: Option<String>,
+    pub(crate) proxies: Proxies,
+    oauth: OAuthSettings,
+    /// Inside one of Modal's containers: its worker knows who is asking.
+    is_container: bool,
     profile: Option<String>,
 }
 
@@ -97,8 +114,9 @@ impl Config {
             environment: None,
             image_builder_version: None,
             max_throttle_wait: None,
-            proxy: None,
-            no_proxy: None,
+            proxies: Proxies::default(),
+            oauth: OAuthSettings::default(),
+            is_container: false,
             profile: None,
         }
     }
@@ -109,38 +127,34 @@ impl Config {
     /// # Errors
     /// The file exists but cannot be read or parsed, the wanted profile is missing, or a value is not valid.
     pub fn from_env_and_file(environ: &Environ) -> Result<Self> {
-        let profile = file::profile(environ)?;
-        let setting =
-            |name: &str| environ.get(&format!("MODAL_{}", name.to_uppercase())).map(str::to_owned);
-        let settings = &profile.settings;
+        let is_container = environ.get("MODAL_IS_REMOTE") == Some("1");
+        let profile = if is_container { file::Profile::default() } else { file::profile(environ)? };
+        let settings = profile.settings;
+        let setting = |name: &str, of_profile: Option<String>| {
+            environ.get(&format!("MODAL_{}", name.to_uppercase())).map(str::to_owned).or(of_profile)
+        };
+        let secret = |name, of_profile| setting(name, of_profile).map(SecretString::from);
+        let url = setting("server_url", settings.server_url);
+        let throttle =
+            setting("max_throttle_wait", settings.max_throttle_wait.map(|wait| wait.text()));
         let config = Self {
-            server_urls: split_urls(
-                &setting("server_url")
-                    .or_else(|| settings.server_url.clone())
-                    .unwrap_or_else(|| DEFAULT_SERVER_URL.to_owned()),
-            ),
-            token_id: setting("token_id").or_else(|| settings.token_id.clone()),
-            token_secret: setting("token_secret")
-                .or_else(|| settings.token_secret.clone())
-                .map(SecretString::from),
-            environment: setting("environment").or_else(|| settings.environment.clone()),
-            image_builder_version: setting("image_builder_version")
-                .or_else(|| settings.image_builder_version.clone()),
-            max_throttle_wait: environ
-                .get("MODAL_MAX_THROTTLE_WAIT")
-                .map(parse_throttle_wait)
-                .transpose()?,
-            proxy: environ
-                .get("HTTPS_PROXY")
-                .or_else(|| environ.get("https_proxy"))
-                .map(str::to_owned),
-            no_proxy: environ
-                .get("NO_PROXY")
-                .or_else(|| environ.get("no_proxy"))
-                .map(str::to_owned),
+            server_urls: split_urls(url.as_deref().unwrap_or(DEFAULT_SERVER_URL)),
+            token_id: setting("token_id", settings.token_id),
+            token_secret: secret("token_secret", settings.token_secret),
+            environment: setting("environment", settings.environment),
+            image_builder_version: setting("image_builder_version", settings.image_builder_version),
+            max_throttle_wait: throttle.as_deref().map(parse_throttle_wait).transpose()?,
+            proxies: Proxies::of_environ(environ, settings.disable_api_proxy),
+            oauth: OAuthSettings {
+                refresh_token: secret("oauth_refresh_token", settings.oauth_refresh_token),
+                client_id: setting("oauth_client_id", settings.oauth_client_id),
+                client_secret: secret("oauth_client_secret", settings.oauth_client_secret),
+                jwt_key: secret("oauth_jwt_key", settings.oauth_jwt_key),
+            },
+            is_container,
             profile: profile.name,
         };
-        config.check_token_halves()?;
+        config.check_credentials()?;
         Ok(config)
     }
 
@@ -180,19 +194,40 @@ impl Config {
         self.profile.as_deref()
     }
 
-    /// Whether a token is configured.
+    /// Whether there is something to authenticate with: a token, OAuth, or a container's own standing.
     pub fn has_token(&self) -> bool {
-        self.token_id.is_some() && self.token_secret.is_some()
+        self.credentials().is_ok()
     }
 
-    pub(crate) fn token(&self) -> Result<(&str, &SecretString), ConfigError> {
+    /// What requests authenticate with.
+    pub(crate) fn credentials(&self) -> Result<Credentials<'_>, ConfigError> {
+        if self.is_container {
+            return Ok(Credentials::Container);
+        }
+        if self.oauth.is_any() {
+            return self.oauth.credentials();
+        }
         match (&self.token_id, &self.token_secret) {
-            (Some(id), Some(secret)) => Ok((id, secret)),
+            (Some(id), Some(secret)) => Ok(Credentials::Token { id, secret }),
             _ => Err(ConfigError::NoToken),
         }
     }
 
-    fn check_token_halves(&self) -> Result<(), ConfigError> {
+    /// Where the server is, taken apart.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, ConfigError> {
+        self.server_urls.iter().map(|url| Address::parse(url)).collect()
+    }
+
+    fn check_credentials(&self) -> Result<(), ConfigError> {
+        if self.is_container {
+            return Ok(());
+        }
+        if self.oauth.is_any() {
+            if self.token_id.is_some() || self.token_secret.is_some() {
+                return Err(ConfigError::TwoCredentials);
+            }
+            return self.oauth.credentials().map(drop);
+        }
         match (&self.token_id, &self.token_secret) {
             (Some(_), None) => Err(ConfigError::HalfToken { missing: "MODAL_TOKEN_SECRET" }),
             (None, Some(_)) => Err(ConfigError::HalfToken { missing: "MODAL_TOKEN_ID" }),
@@ -227,6 +262,54 @@ mod tests {
     fn a_config_prints_no_secret() {
         let config = Config::new("http://127.0.0.1:1", "ak-1", "as-planted");
         assert!(!format!("{config:?}").contains("as-planted"));
+    }
+
+    #[test]
+    fn a_config_prints_neither_a_proxys_password_nor_oauth_secrets() {
+        let config = Config::from_env_and_file(&Environ::from_pairs([
+            ("HTTPS_PROXY", "http://user:planted@proxy.example:3128"),
+            ("ALL_PROXY", "http://user:planted@proxy.example:3128"),
+            ("MODAL_OAUTH_REFRESH_TOKEN", "planted-refresh"),
+            ("MODAL_OAUTH_CLIENT_ID", "client"),
+            ("MODAL_OAUTH_CLIENT_SECRET", "planted-secret"),
+        ]));
+        let text = format!("{:?}", config.unwrap());
+        assert!(text.contains("proxies") && !text.contains("planted"), "{text}");
+    }
+
+    fn credentials(variables: &[(&str, &str)]) -> String {
+        let config = Config::from_env_and_file(&Environ::from_pairs(variables.iter().copied()));
+        match &config {
+            Ok(config) => format!("{:?}", config.credentials()),
+            Err(error) => std::error::Error::source(error).unwrap().to_string(),
+        }
+    }
+
+    #[test]
+    fn oauth_is_complete_and_alone_or_an_error() {
+        let (refresh, id) =
+            (("MODAL_OAUTH_REFRESH_TOKEN", "r"), ("MODAL_OAUTH_CLIENT_ID", "client"));
+        let (secret, key) = (("MODAL_OAUTH_CLIENT_SECRET", "s"), ("MODAL_OAUTH_JWT_KEY", "k"));
+        let token = [("MODAL_TOKEN_ID", "ak"), ("MODAL_TOKEN_SECRET", "as")];
+        assert!(credentials(&[refresh, id, secret]).contains("proof: Secret(****)"));
+        assert!(credentials(&[refresh, id, key]).contains("proof: Key(****)"));
+        assert!(credentials(&[refresh, id]).contains("exactly one"));
+        assert!(credentials(&[refresh, id, secret, key]).contains("exactly one"));
+        assert!(credentials(&[id, secret]).contains("MODAL_OAUTH_REFRESH_TOKEN"));
+        let both = [token[0], token[1], refresh, id, secret];
+        assert!(credentials(&both).contains("both configured"));
+    }
+
+    #[test]
+    fn a_container_says_nothing_of_itself_and_reads_no_file() {
+        let container = [
+            ("MODAL_IS_REMOTE", "1"),
+            ("MODAL_SERVER_URL", "unix:/run/modal.sock"),
+            ("MODAL_TOKEN_ID", "ak"),
+            ("MODAL_PROFILE", "nope"),
+            ("MODAL_CONFIG_PATH", "/nonexistent"),
+        ];
+        assert_eq!(credentials(&container), "Ok(Container)");
     }
 
     #[test]

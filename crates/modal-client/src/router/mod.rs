@@ -15,7 +15,7 @@ use prost::Message;
 pub use stdin::StdinWriter;
 pub(crate) use stdin::{Target, send_all};
 use tokio::sync::{Mutex, OnceCell};
-use tonic::{Status, Streaming, metadata::MetadataMap};
+use tonic::{Status, metadata::MetadataMap};
 
 use crate::{
     auth,
@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Operation, Result},
     ids::{SandboxId, TaskId},
     retry::RetryPolicy,
-    rpc::{CallOptions, Failure, Headers, Method, Wire, metadata, methods},
+    rpc::{Answers, CallOptions, Failure, Headers, Method, Wire, metadata, methods},
     secret_string::SecretString,
     transport::Lease,
 };
@@ -187,8 +187,10 @@ impl Router {
                 headers: Headers::Router,
                 deadline,
                 metadata: bearer(&link.jwt).map_err(RouterFailure::NoWay)?,
+                retries_deadline: !method.is_poll(),
             };
-            match self.wire(&link).unary(method, query, &options).await {
+            let wire = self.wire(&link).await.map_err(RouterFailure::NoWay)?;
+            match wire.unary(method, query, &options).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure)
                     if !renewed && failure.status.code() == tonic::Code::Unauthenticated =>
@@ -210,14 +212,15 @@ impl Router {
         method: &Method<Q, A>,
         query: Q,
         operation: &Operation,
-    ) -> Result<Streaming<A>, StreamFailure>
+    ) -> Result<Answers<A>, StreamFailure>
     where
         Q: Message + Default + 'static,
         A: Message + Default + 'static,
     {
         let link = self.link(operation).await.map_err(StreamFailure::Final)?;
         let metadata = bearer(&link.jwt).map_err(StreamFailure::Final)?;
-        match self.wire(&link).stream(method, query, metadata, None).await {
+        let wire = self.wire(&link).await.map_err(StreamFailure::Final)?;
+        match wire.stream(method, query, metadata, None).await {
             Ok(stream) => Ok(stream),
             Err(status) => {
                 Err(self.stream_failure(status, &link.jwt, method.name, operation).await)
@@ -238,7 +241,8 @@ impl Router {
     {
         let link = self.link(operation).await.map_err(StreamFailure::Final)?;
         let metadata = bearer(&link.jwt).map_err(StreamFailure::Final)?;
-        match self.wire(&link).upload(method, queries, metadata).await {
+        let wire = self.wire(&link).await.map_err(StreamFailure::Final)?;
+        match wire.upload(method, queries, metadata).await {
             Ok(answer) => Ok(answer),
             Err(status) => {
                 Err(self.stream_failure(status, &link.jwt, method.name, operation).await)
@@ -280,8 +284,9 @@ impl Router {
             .map_or_else(|| SecretString::from(""), |link| link.jwt.clone())
     }
 
-    fn wire(&self, link: &Link) -> Wire {
-        Wire { channel: link.lease.channel(), ..self.0.client.shared.wire.clone() }
+    /// The way to the router, which is waited for where it is new.
+    async fn wire(&self, link: &Link) -> Result<Wire> {
+        Ok(Wire { channel: link.lease.channel().await?, ..self.0.client.shared.wire.clone() })
     }
 
     async fn link(&self, operation: &Operation) -> Result<Link> {

@@ -15,6 +15,13 @@ pub(crate) struct Method<Q, A> {
     types: PhantomData<fn(Q) -> A>,
 }
 
+impl<Q, A> Method<Q, A> {
+    /// Whether its callers ask again by themselves when the server has held it long enough.
+    pub(crate) fn is_poll(&self) -> bool {
+        self.name == TASK_EXEC_WAIT.name
+    }
+}
+
 macro_rules! methods {
     ($service:literal, $auth:literal, $list:ident: $($(#[$meta:meta])* $konst:ident = $name:literal($query:ty) -> $answer:ty;)*) => {
         $(
@@ -68,6 +75,7 @@ methods! { "modal.client.ModalClient", false, CONTROL:
     VOLUME_REMOVE_FILE = "VolumeRemoveFile"(api::VolumeRemoveFileRequest) -> ();
     VOLUME_REMOVE_FILE_2 = "VolumeRemoveFile2"(api::VolumeRemoveFile2Request) -> ();
     VOLUME_RENAME = "VolumeRename"(api::VolumeRenameRequest) -> ();
+    SANDBOX_GET_FROM_NAME = "SandboxGetFromName"(api::SandboxGetFromNameRequest) -> api::SandboxGetFromNameResponse;
 }
 
 methods! { "modal.client.ModalClient", true, SANDBOX:

@@ -1,5 +1,12 @@
-//! The one path that every unary call takes: headers, attempts, waits, deadline, span, error.
+//! The one path that every call takes: headers, attempts, waits, deadline, span, error.
+//!
+//! What each call says about its attempts is what Modal's Python client 1.6.4 says (`_utils/grpc_utils.py`): unary calls
+//! of the control plane carry one idempotency key and one time stamp for all attempts, the number of each, and from the
+//! second on the seconds since the start; those of a router only how often they were throttled; streams nothing.
+//! Warnings in `x-modal-warning` are noted wherever they come: with an answer, a failure, or the end of a stream.
 
+mod answers;
+mod assertion;
 pub(crate) mod metadata;
 pub(crate) mod methods;
 pub(crate) mod status;
@@ -10,12 +17,11 @@ use std::{sync::Arc, time::Duration};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::time::Instant;
-use tonic::{
-    Request, Response, Status, Streaming, client::Grpc, metadata::MetadataMap, transport::Channel,
-};
+use tonic::{Request, Response, Status, client::Grpc, metadata::MetadataMap, transport::Channel};
 use tonic_prost::ProstCodec;
 use tracing::Instrument as _;
 
+pub(crate) use answers::Answers;
 pub(crate) use methods::Method;
 
 use crate::{
@@ -57,6 +63,8 @@ pub(crate) struct CallOptions {
     /// Told to the server and enforced here, for each attempt.
     pub(crate) deadline: Option<Duration>,
     pub(crate) metadata: MetadataMap,
+    /// Whether an attempt that took too long is repeated. A caller that polls asks again by itself.
+    pub(crate) retries_deadline: bool,
 }
 
 /// Why a call failed, still with the server's own status, for callers that look at it.
@@ -136,7 +144,7 @@ impl Wire {
         query: Q,
         metadata: MetadataMap,
         deadline: Option<Duration>,
-    ) -> Result<Streaming<A>, Status>
+    ) -> Result<Answers<A>, Status>
     where
         Q: Message + Default + 'static,
         A: Message + Default + 'static,
@@ -157,12 +165,13 @@ impl Wire {
             )
             .await
         }
-        .instrument(span)
+        .instrument(span.clone())
         .await;
         match opened {
             Ok(answer) => {
                 self.warnings.note(method.name, answer.metadata());
-                Ok(answer.into_inner())
+                let warnings = Arc::clone(&self.warnings);
+                Ok(Answers::new(answer.into_inner(), method.name, warnings, span))
             }
             Err(status) => {
                 self.warnings.note(method.name, status.metadata());
@@ -185,16 +194,26 @@ impl Wire {
         let mut request = Request::new(queries);
         *request.metadata_mut() = metadata;
         let mut grpc = self.grpc();
-        grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-        let answer = grpc
-            .client_streaming(
+        let span = tracing::debug_span!("rpc", method = method.name, upload = true);
+        let sent = async {
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.client_streaming(
                 request,
                 PathAndQuery::from_static(method.path),
                 ProstCodec::default(),
             )
-            .await?;
-        self.warnings.note(method.name, answer.metadata());
-        Ok(answer.into_inner())
+            .await
+        };
+        match sent.instrument(span).await {
+            Ok(answer) => {
+                self.warnings.note(method.name, answer.metadata());
+                Ok(answer.into_inner())
+            }
+            Err(status) => {
+                self.warnings.note(method.name, status.metadata());
+                Err(status)
+            }
+        }
     }
 
     fn grpc(&self) -> Grpc<Channel> {
@@ -209,14 +228,16 @@ struct Attempts {
     budget: Budget,
     started: Instant,
     key: String,
+    timestamp: String,
 }
 
 impl Attempts {
     fn new(options: &CallOptions, max_throttle_wait: Option<Duration>) -> Self {
         Self {
-            budget: Budget::new(options.policy, max_throttle_wait),
+            budget: Budget::new(options, max_throttle_wait),
             started: Instant::now(),
             key: uuid::Uuid::new_v4().to_string(),
+            timestamp: crate::clock::unix_seconds().to_string(),
         }
     }
 
@@ -243,7 +264,7 @@ impl Attempts {
         }
         set("x-idempotency-key", self.key.clone());
         set("x-retry-attempt", self.budget.retries.to_string());
-        set("x-modal-timestamp", crate::clock::unix_seconds().to_string());
+        set("x-modal-timestamp", self.timestamp.clone());
         let waited = format!("{:.3}", self.started.elapsed().as_secs_f64());
         if self.budget.retries > 0 {
             set("x-retry-delay", waited.clone());
@@ -256,7 +277,7 @@ impl Attempts {
     /// Waits before the next attempt, or returns the failure that is final.
     async fn settle(&mut self, rpc: &'static str, status: Status) -> Result<(), Failure> {
         let attempts = self.budget.attempts();
-        match self.budget.judge(&status) {
+        match self.budget.judge(&status, self.started.elapsed()) {
             Verdict::Retry(delay) => {
                 tracing::debug!(rpc, code = ?status.code(), ?delay, "a call failed and is repeated");
                 tokio::time::sleep(delay).await;

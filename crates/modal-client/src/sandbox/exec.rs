@@ -277,9 +277,17 @@ impl Process {
     /// [`Error::SandboxGone`] if the sandbox ended first, [`Error::Deadline`] if the server says nothing
     /// long after the command's time-out.
     pub async fn wait(&self) -> Result<i32> {
+        let operation = self.operation("wait for a command in");
+        let Some(deadline) = self.deadline else { return self.ask_until_it_ends(operation).await };
+        let asking = self.ask_until_it_ends(operation.clone());
+        tokio::time::timeout_at(deadline, asking).await.unwrap_or_else(|_| {
+            Err(Error::deadline(operation, "the server did not end it at its time-out"))
+        })
+    }
+
+    async fn ask_until_it_ends(&self, operation: Operation) -> Result<i32> {
         loop {
             let query = wait_request(self.router.task().await?.to_string(), &self.id);
-            let operation = self.operation("wait for a command in");
             let asked =
                 self.router.unary(&methods::TASK_EXEC_WAIT, &query, &operation, Some(WAIT)).await;
             match asked.map(|answer| answer.exit_status.map(code_of_wait)) {
@@ -289,12 +297,6 @@ impl Process {
                 Err(failure) => {
                     return Err(self.failed(failure, methods::TASK_EXEC_WAIT.name, operation));
                 }
-            }
-            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
-                return Err(Error::deadline(
-                    operation,
-                    "the server did not end it at its time-out",
-                ));
             }
             tokio::time::sleep(WAIT_AGAIN).await;
         }

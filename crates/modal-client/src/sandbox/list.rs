@@ -89,7 +89,8 @@ impl Sandboxes {
         Ok(self.sandbox(id.clone(), app))
     }
 
-    /// The running sandbox of an app with that name. One RPC.
+    /// The running sandbox of an app with that name: of version 2 or, where there is none, of version 1. One RPC, or
+    /// two.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none.
@@ -97,8 +98,13 @@ impl Sandboxes {
         let operation =
             || Operation::new("look up", self.client.object("sandbox", &format!("{app}/{name}")));
         let query = from_name_request(app, name, self.client.environment_name());
-        let answer =
-            self.client.call(&methods::SANDBOX_GET_FROM_NAME_V2, &query, operation()).await?;
+        let newer = self.client.call(&methods::SANDBOX_GET_FROM_NAME_V2, &query, operation()).await;
+        let answer = match newer {
+            Err(Error::NotFound { .. }) => {
+                self.client.call(&methods::SANDBOX_GET_FROM_NAME, &query, operation()).await?
+            }
+            found => found?,
+        };
         let id = SandboxId::try_from(answer.sandbox_id)
             .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })?;
         let app = answer.metadata.and_then(|metadata| AppId::try_from(metadata.app_id).ok());

@@ -1,161 +1,245 @@
 //! Connections: to the control plane, and to the command routers of sandboxes.
+//!
+//! What Modal's Python client 1.6.4 does (`_utils/grpc_utils.py`, `sandbox/_task_command_router_client.py`), checked
+//! sentence by sentence, and where this differs:
+//! - `http://` is HTTP/2 with prior knowledge, `https://` is TLS against bundled and installed roots, `unix:` a socket.
+//!   IPv6 literals work here; Python refuses them.
+//! - Of a list, address n starts after n × 3 s or as soon as the one before it has failed. Python tries for 63 s;
+//!   here the whole takes at most 9 s, so that a wrong address is told at once.
+//! - A server has answered when its first frame has come, not when its port accepts ([`greeting`]).
+//! - Proxies as Python takes them ([`proxy`]), but never for this machine, and without SOCKS.
+//! - Pings every 30 s, 10 s to answer, idle connections too; windows of 64 MiB.
+//! - A router is waited for up to 310 s. With a control server on this machine it may be plaintext or unverified.
+//!   Its connection is kept while a sandbox uses it, and not dropped after 30 s of silence: one connection
+//!   serves several sandboxes ([`pool`]).
 
+mod address;
+mod connector;
+mod greeting;
 mod pool;
+pub(crate) mod proxy;
+mod trust;
 
-use std::time::{Duration, Instant};
-
-use futures::stream::{FuturesUnordered, StreamExt as _};
-pub(crate) use pool::{Lease, Pool};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-
-use crate::{
-    config::ConfigError,
-    error::{BoxError, Error, Result},
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
 };
 
-/// An address that does not answer is given up after this long.
-const CONNECT_LIMIT: Duration = Duration::from_secs(8);
+pub(crate) use address::Address;
+use connector::Connector;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use greeting::Heard;
+pub(crate) use pool::{Lease, Pool};
+pub(crate) use proxy::Rules;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use trust::Trust;
+
+use crate::error::{BoxError, Error, Problem, Result};
+
+/// How long all addresses of a control plane together may take to answer.
+const RACE_LIMIT: Duration = Duration::from_secs(9);
 /// The next address of a list is tried beside the ones before it after this long.
 const HEAD_START: Duration = Duration::from_secs(3);
-/// A refused connection is tried again this often: a server may just be starting.
-const REFUSED_RETRIES: u32 = 2;
+/// A connection to the control plane that fails is tried again after these: a server may just be starting.
+const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
 const WINDOW: u32 = 64 * 1024 * 1024;
 
-/// How a server is spoken to.
-pub(crate) fn endpoint(url: &str) -> Result<Endpoint, ConfigError> {
-    let invalid = |problem| ConfigError::InvalidValue {
-        setting: "MODAL_SERVER_URL",
-        value: without_credentials(url),
-        problem,
-    };
-    let parsed = url::Url::parse(url)
-        .map_err(|_| invalid("expected a URL such as `https://api.modal.com`"))?;
-    if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
-        return Err(invalid("expected `http://HOST:PORT` or `https://HOST`"));
-    }
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|_| invalid("expected a URL such as `https://api.modal.com`"))?
-        .user_agent(concat!("modal-client-rs/", env!("CARGO_PKG_VERSION")))
-        .map_err(|_| invalid("the user agent is not valid"))?
-        .connect_timeout(CONNECT_LIMIT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW);
-    if parsed.scheme() == "http" {
-        return Ok(endpoint);
-    }
-    endpoint
-        .tls_config(ClientTlsConfig::new().with_webpki_roots())
-        .map_err(|_| invalid("TLS cannot be set up for it"))
+/// Why there is no connection.
+struct NotConnected {
+    kind: ErrorKind,
+    source: BoxError,
 }
 
-fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 < at => {
-            format!("{}****{}", &url[..scheme + 3], &url[at..])
-        }
-        _ => url.to_owned(),
+impl NotConnected {
+    /// Neither a certificate that is not trusted, nor another protocol, nor a proxy that refuses changes soon.
+    fn is_final(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::PermissionDenied
+        )
     }
-}
-
-/// The host of an address, for the header that names it.
-pub(crate) fn host_of(url: &str) -> String {
-    url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Connects to the first of several addresses of one service that answers, within 10 seconds or never.
 ///
 /// The first gets a head start of three seconds; a failure ends it at once.
-pub(crate) async fn race(urls: &[String]) -> Result<(Channel, String)> {
+pub(crate) async fn race(addresses: &[Address], rules: &Rules) -> Result<(Channel, Address)> {
     let started = Instant::now();
-    let unreachable = |source: BoxError| Error::Unreachable {
-        urls: urls
-            .iter()
-            .map(|url| format!("`{}`", without_credentials(url)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        waited: started.elapsed(),
-        source,
+    let unreachable = |source: BoxError| unreachable(addresses, started.elapsed(), source);
+    let failed: Vec<_> = addresses.iter().map(|_| CancellationToken::new()).collect();
+    let failed = &failed;
+    let run = async |n: usize, address: &Address| {
+        if let Some(before) = n.checked_sub(1) {
+            let wait = HEAD_START * u32::try_from(n).unwrap_or(u32::MAX);
+            let _ = tokio::time::timeout(wait, failed[before].cancelled()).await;
+        }
+        let connected = insist(address, rules).await;
+        if connected.is_err() {
+            failed[n].cancel();
+        }
+        connected.map(|channel| (channel, address.clone()))
     };
-    let mut waiting = Vec::new();
-    for url in urls.iter().rev() {
-        waiting.push((url.clone(), endpoint(url)?));
-    }
-    let mut running = FuturesUnordered::new();
-    let mut last: BoxError = Box::new(crate::error::Problem("no address is configured".to_owned()));
-    let limit = tokio::time::sleep(CONNECT_LIMIT + Duration::from_secs(1));
-    tokio::pin!(limit);
-    loop {
-        if let Some((url, endpoint)) = waiting.pop() {
-            running.push(async move { (connect(endpoint).await, url) });
+    let mut running: FuturesUnordered<_> =
+        addresses.iter().enumerate().map(|(n, address)| run(n, address)).collect();
+    let first = async {
+        let mut last: BoxError = Box::new(Problem("no address is configured".to_owned()));
+        while let Some(connected) = running.next().await {
+            match connected {
+                Ok(winner) => return Ok(winner),
+                Err(failure) => last = failure.source,
+            }
         }
-        if running.is_empty() {
-            return Err(unreachable(last));
-        }
-        let head_start = tokio::time::sleep(HEAD_START);
-        tokio::select! {
-            biased;
-            Some((connected, url)) = running.next() => match connected {
-                Ok(channel) => return Ok((channel, url)),
-                Err(error) => last = error.into(),
-            },
-            () = &mut limit => return Err(unreachable(Box::new(crate::error::Problem(
-                format!("no connection within {:?}", CONNECT_LIMIT + Duration::from_secs(1)),
-            )))),
-            () = head_start, if !waiting.is_empty() => {}
+        Err(last)
+    };
+    match tokio::time::timeout(RACE_LIMIT, first).await {
+        Ok(settled) => settled.map_err(unreachable),
+        Err(_) => {
+            let problem = format!("no connection within {RACE_LIMIT:?}");
+            Err(unreachable(Box::new(Problem(problem))))
         }
     }
 }
 
-async fn connect(endpoint: Endpoint) -> Result<Channel, tonic::transport::Error> {
-    let mut delay = Duration::from_millis(100);
-    for _ in 0..REFUSED_RETRIES {
-        match endpoint.connect().await {
-            Ok(channel) => return Ok(channel),
-            Err(error) => tracing::debug!(%error, "connecting failed and is tried again"),
+fn unreachable(addresses: &[Address], waited: Duration, source: BoxError) -> Error {
+    let urls = addresses.iter().map(|address| format!("`{address}`")).collect::<Vec<_>>();
+    Error::Unreachable { urls: urls.join(", "), waited, source }
+}
+
+async fn insist(address: &Address, rules: &Rules) -> Result<Channel, NotConnected> {
+    for delay in AGAIN {
+        match connect(address, rules, Trust::Verified).await {
+            // Silence has taken its time already.
+            Err(failure) if !failure.is_final() && failure.kind != ErrorKind::TimedOut => {
+                tracing::debug!(%address, error = %failure.source, "connecting failed and is tried again");
+                tokio::time::sleep(delay).await;
+            }
+            settled => return settled,
         }
-        tokio::time::sleep(delay).await;
-        delay *= 3;
     }
-    endpoint.connect().await
+    connect(address, rules, Trust::Verified).await
+}
+
+/// Connects once, and waits until the server has begun to speak. The channel connects again by itself when it
+/// breaks later.
+async fn connect(address: &Address, rules: &Rules, trust: Trust) -> Result<Channel, NotConnected> {
+    let (told, mut heard) = watch::channel(Heard::Nothing);
+    let connector =
+        Connector { address: address.clone(), rules: rules.clone(), trust, heard: told };
+    let channel = endpoint(address)?.connect_with_connector(connector).await?;
+    let first = heard.wait_for(|heard| *heard != Heard::Nothing).await;
+    match first.map(|heard| heard.clone()) {
+        Ok(Heard::Problem(kind, text)) => {
+            Err(NotConnected { kind, source: Box::new(Problem(text)) })
+        }
+        Ok(Heard::Greeting | Heard::Nothing) | Err(_) => Ok(channel),
+    }
+}
+
+impl From<tonic::transport::Error> for NotConnected {
+    fn from(error: tonic::transport::Error) -> Self {
+        let kind = connector::kind_of(&error).unwrap_or(ErrorKind::Other);
+        Self { kind, source: error.into() }
+    }
+}
+
+/// How a server is spoken to. TLS is the connector's matter, hence the plain scheme of what is dialled.
+fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
+    let uri = address.uri();
+    let plain = uri.replacen("https://", "http://", 1);
+    let endpoint = Endpoint::from_shared(plain)?
+        .user_agent(concat!("modal-client-rs/", env!("CARGO_PKG_VERSION")))?
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
+    Ok(match uri.parse() {
+        Ok(origin) => endpoint.origin(origin),
+        Err(_) => endpoint,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Proxies;
+
+    fn rules() -> Rules {
+        Rules::new(&Proxies::default()).unwrap()
+    }
+
+    fn closed() -> Address {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        address(listener.local_addr().unwrap())
+    }
+
+    fn address(at: std::net::SocketAddr) -> Address {
+        Address::parse(&format!("http://{at}")).unwrap()
+    }
+
+    /// A server that sends its SETTINGS and nothing else.
+    async fn greeter() -> Address {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let settings = b"\0\0\0\x04\0\0\0\0\0";
+                tokio::io::AsyncWriteExt::write_all(&mut socket, settings).await.unwrap();
+                open.push(socket);
+            }
+        });
+        address(at)
+    }
 
     #[tokio::test]
     async fn nobody_listening_is_a_clear_error_at_once() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        drop(listener);
-        let error = race(std::slice::from_ref(&url)).await.unwrap_err();
+        let address = closed();
+        let error = race(std::slice::from_ref(&address), &rules()).await.unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with(&format!("no Modal server answered at `{url}` within")), "{text}");
+        let start = format!("no Modal server answered at `{address}` within");
+        assert!(text.starts_with(&start), "{text}");
         assert!(error.is_transient());
     }
 
     #[tokio::test]
     async fn the_next_address_is_tried_when_one_fails() {
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let dead = format!("http://{}", closed.local_addr().unwrap());
-        drop(closed);
-        let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let alive = format!("http://{}", open.local_addr().unwrap());
-        let (_, taken) = race(&[dead, alive.clone()]).await.unwrap();
+        let (dead, alive) = (closed(), greeter().await);
+        let (_, taken) = race(&[dead, alive.clone()], &rules()).await.unwrap();
         assert_eq!(taken, alive);
     }
 
-    #[test]
-    fn a_bad_address_is_refused_and_its_credentials_hidden() {
-        assert!(endpoint("http://127.0.0.1:1").is_ok());
-        for url in ["127.0.0.1:1", "ftp://x", ""] {
-            assert!(endpoint(url).is_err(), "{url} was accepted");
-        }
-        let error = endpoint("ftp://user:planted@x").unwrap_err().to_string();
-        assert!(!error.contains("planted"), "{error}");
+    #[tokio::test]
+    async fn a_port_that_accepts_and_says_nothing_is_a_clear_error_within_ten_seconds() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = address(listener.local_addr().unwrap());
+        let started = Instant::now();
+        let error = race(std::slice::from_ref(&address), &rules()).await.unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("said nothing"), "{source}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_leaves_the_race_to_the_next() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = address(listener.local_addr().unwrap());
+        let alive = greeter().await;
+        let started = Instant::now();
+        let (_, taken) = race(&[silent, alive.clone()], &rules()).await.unwrap();
+        assert_eq!(taken, alive);
+        assert!(started.elapsed() >= HEAD_START, "the first has its head start");
+    }
+
+    #[tokio::test]
+    async fn a_web_server_is_told_from_a_modal_server() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
+        let error = race(&[address(at)], &rules()).await.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("does not speak gRPC's HTTP/2"), "{source}");
     }
 }

@@ -86,6 +86,39 @@ pub(crate) fn serve_on(listener: TcpListener, handler: Handler) {
     tokio::spawn(server.serve_with_incoming(incoming));
 }
 
+/// Serves both services with TLS on a free port of loopback.
+pub(crate) async fn serve_tls(
+    identity: tonic::transport::Identity,
+    handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
+) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let handler: Handler = Arc::new(handler);
+    let tls = tonic::transport::ServerTlsConfig::new().identity(identity);
+    let server = tonic::transport::Server::builder()
+        .tls_config(tls)
+        .unwrap()
+        .add_service(Control(Raw(Arc::clone(&handler))))
+        .add_service(Router(Raw(handler)));
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    tokio::spawn(server.serve_with_incoming(incoming));
+    port
+}
+
+/// Serves both services on a socket of this machine.
+pub(crate) fn serve_unix(
+    path: &std::path::Path,
+    handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
+) {
+    let listener = tokio::net::UnixListener::bind(path).unwrap();
+    let handler: Handler = Arc::new(handler);
+    let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+    let server = tonic::transport::Server::builder()
+        .add_service(Control(Raw(Arc::clone(&handler))))
+        .add_service(Router(Raw(handler)));
+    tokio::spawn(server.serve_with_incoming(incoming));
+}
+
 #[derive(Clone)]
 struct Raw(Handler);
 

@@ -2,7 +2,7 @@
 //! the SDK asked.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt::Write as _,
     path::Path,
     sync::{Arc, Mutex},
@@ -189,7 +189,7 @@ fn compare(shared: &Shared, call: &Call, sent: &[Bytes], recorded: &Value) {
     }
     let (ours, theirs) = (headers(call), recorded_headers(recorded));
     if ours != theirs {
-        problems.push(format!("{}: headers {ours:?}, of the SDK {theirs:?}", call.method));
+        problems.push(format!("{}:\n  headers {ours:?}\n  of SDK  {theirs:?}", call.method));
     }
     let deadline = recorded["deadline_s"].as_f64();
     let is_free =
@@ -275,17 +275,42 @@ fn types(pool: &DescriptorPool, method: &str) -> (MessageDescriptor, MessageDesc
     (found.input(), found.output())
 }
 
-/// The names of Modal's own headers.
-fn headers(call: &Call) -> BTreeSet<String> {
-    let names = call.metadata.keys().filter_map(|key| match key {
-        tonic::metadata::KeyRef::Ascii(key) => Some(key.as_str().to_owned()),
-        tonic::metadata::KeyRef::Binary(_) => None,
+/// Headers whose values are of their moment or of their machine: only that they are there is compared.
+const OF_THE_MOMENT: &[&str] = &[
+    "authorization",
+    "x-idempotency-key",
+    "x-modal-auth-token",
+    "x-modal-node",
+    "x-modal-platform",
+    "x-modal-timestamp",
+];
+
+/// Modal's own headers.
+fn headers(call: &Call) -> BTreeMap<String, String> {
+    let pairs = call.metadata.iter().filter_map(|entry| match entry {
+        tonic::metadata::KeyAndValueRef::Ascii(name, value) => {
+            Some((name.as_str(), value.to_str().unwrap()))
+        }
+        tonic::metadata::KeyAndValueRef::Binary(..) => None,
     });
-    names.filter(|name| name.starts_with("x-") || name == "authorization").collect()
+    pairs
+        .filter(|(name, _)| name.starts_with("x-") || *name == "authorization")
+        .map(compared)
+        .collect()
 }
 
-fn recorded_headers(recorded: &Value) -> BTreeSet<String> {
-    recorded["metadata"].as_object().unwrap().keys().cloned().collect()
+fn recorded_headers(recorded: &Value) -> BTreeMap<String, String> {
+    let pairs = recorded["metadata"].as_object().unwrap().iter();
+    pairs.map(|(name, value)| compared((name, value.as_str().unwrap()))).collect()
+}
+
+fn compared((name, value): (&str, &str)) -> (String, String) {
+    let value = match name {
+        "authorization" => value.split(' ').next().unwrap(),
+        name if OF_THE_MOMENT.contains(&name) => "",
+        _ => value,
+    };
+    (name.to_owned(), value.to_owned())
 }
 
 /// The recorder saw what was left of a deadline; ours is in milliseconds or so and must be a little more.

@@ -16,7 +16,7 @@ pub fn descriptors() -> Vec<u8> {
 /// A Python that has the pinned `modal` package.
 ///
 /// The `it` package (`tests/src/python.rs`) uses the same directory, lock and stamp.
-fn interpreter() -> PathBuf {
+pub fn interpreter() -> PathBuf {
     let requirements = repository().join("fixtures/sdk/python-requirements.txt");
     let directory = target().join("sdk-python");
     let python = directory.join("bin/python");
