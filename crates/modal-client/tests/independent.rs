@@ -23,8 +23,8 @@ use support::{
 };
 use tokio::io::AsyncWriteExt as _;
 
-/// A connection to the router is cut after so many bytes.
-const CUT: u64 = 400_000;
+/// A connection to the router is cut after so many bytes; one write has up to a mebibyte.
+const CUT: u64 = 1_300_000;
 const MIB: usize = 1024 * 1024;
 
 /// The server, which ends with its standard input, and what the test needs to reach it.
@@ -167,7 +167,7 @@ async fn commands_keep_every_byte_over_a_wire_that_is_cut() {
     assert_eq!(server.client.sandboxes().list().await.unwrap().len(), 1);
 
     let mut process = sandbox.exec(["sh", "-c", "cat; echo done >&2; exit 3"]).await.unwrap();
-    let sent: Vec<u8> = (0..2_000_000).map(|n| (n % 253) as u8).collect();
+    let sent: Vec<u8> = (0..4_000_000).map(|n| (n % 253) as u8).collect();
     let mut input = process.take_stdin().unwrap();
     let writing = async {
         input.write_all(&sent).await.unwrap();

@@ -117,6 +117,8 @@ class Process:
     async def ended(self, timeout=None):
         """Its exit code, or None while it still runs after so many seconds."""
         async with self.changed:
+            if timeout == 0:
+                return self.code
             try:
                 await asyncio.wait_for(self.changed.wait_for(lambda: self.code is not None), timeout)
             except asyncio.TimeoutError:
