@@ -179,15 +179,18 @@ mod tests {
         Address::parse(&format!("http://{at}")).unwrap()
     }
 
-    /// A server that sends its SETTINGS and nothing else.
+    /// A server that begins with its SETTINGS and says nothing else.
     async fn greeter() -> Address {
+        speaker(b"\0\0\0\x04\0\0\0\0\0").await
+    }
+
+    async fn speaker(words: &'static [u8]) -> Address {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let mut open = Vec::new();
             while let Ok((mut socket, _)) = listener.accept().await {
-                let settings = b"\0\0\0\x04\0\0\0\0\0";
-                tokio::io::AsyncWriteExt::write_all(&mut socket, settings).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut socket, words).await.unwrap();
                 open.push(socket);
             }
         });
@@ -235,10 +238,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_web_server_is_told_from_a_modal_server() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
-        let error = race(&[address(at)], &rules()).await.unwrap_err();
+        let web = speaker(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let error = race(&[web], &rules()).await.unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains("does not speak gRPC's HTTP/2"), "{source}");
     }
