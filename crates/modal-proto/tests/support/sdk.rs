@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The descriptors that the SDK carries, as an encoded `FileDescriptorSet`.
-pub fn descriptors() -> Vec<u8> {
+pub(crate) fn descriptors() -> Vec<u8> {
     let mut dump = Command::new(interpreter());
     dump.arg(repository().join("fixtures/sdk/dump_descriptors.py"));
     run(dump, "the SDK's descriptors cannot be printed")
@@ -16,7 +16,7 @@ pub fn descriptors() -> Vec<u8> {
 /// A Python that has the pinned `modal` package.
 ///
 /// The `it` package (`tests/src/python.rs`) uses the same directory, lock and stamp.
-pub fn interpreter() -> PathBuf {
+pub(crate) fn interpreter() -> PathBuf {
     let requirements = repository().join("fixtures/sdk/python-requirements.txt");
     let directory = target().join("sdk-python");
     let python = directory.join("bin/python");
