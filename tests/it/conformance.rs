@@ -21,6 +21,13 @@ async fn the_local_server_does_what_every_backend_must() {
     client.environments().get_or_create("goat").await.unwrap();
     let volume = "conformance".to_owned();
     let image = Some("debian:bookworm-slim".to_owned());
-    let config = ModalConfig { image, cpu: None, memory_mib: None, agent: None, volume };
+    let config = ModalConfig {
+        image,
+        cpu: None,
+        memory_mib: None,
+        agent: None,
+        volume,
+        extras: Default::default(),
+    };
     conformance::all(&ModalBackend::new(client, config)).await;
 }

@@ -7,6 +7,7 @@ mod client_examples;
 mod conformance;
 mod escape;
 mod eval;
+mod extras;
 mod javascript_sdk;
 mod licences;
 mod local;

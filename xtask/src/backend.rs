@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use modal_client::{Client, Config, Environ};
 use results_store::RunFiles;
 use sandbox_runner::{
-    Error, Network, SandboxBackend,
+    Error, Extras, Network, SandboxBackend,
     agent::AgentBinary,
     backend::modal::{Connect, ModalBackend, ModalConfig},
     relay::RelayServer,
@@ -122,7 +122,9 @@ impl Connection {
     /// What ends sandboxes, and can make none: it has no agent for them.
     pub(crate) fn sweeper(&self) -> ModalBackend {
         let volume = RESULTS.to_owned();
-        let config = ModalConfig { image: None, cpu: None, memory_mib: None, agent: None, volume };
+        let extras = Extras::default();
+        let config =
+            ModalConfig { image: None, cpu: None, memory_mib: None, agent: None, volume, extras };
         ModalBackend::new(self.clone(), config)
     }
 }
@@ -163,6 +165,7 @@ pub(crate) async fn connect(
     context: &Context,
     args: &SandboxArgs,
     agent: &AgentBinary,
+    extras: &Extras,
 ) -> anyhow::Result<Connected> {
     let connection = Connection::new(context, &context.environment);
     let client = connection.connected().await?;
@@ -174,6 +177,7 @@ pub(crate) async fn connect(
         memory_mib: args.memory,
         agent: Some(agent.path.clone()),
         volume: RESULTS.to_owned(),
+        extras: extras.clone(),
     };
     let backend = Arc::new(ModalBackend::new(connection.clone(), config));
     Ok(Connected { backend, connection })

@@ -73,6 +73,10 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
                         | Runner::KeyCharacters
                         | Runner::BadAgent { .. }
                         | Runner::ReadFile { .. }
+                        | Runner::NoSkills { .. }
+                        | Runner::NotMcpConfig { .. }
+                        | Runner::NoMcpServers { .. }
+                        | Runner::MissingProgram { .. }
                 )
             )
     });

@@ -12,6 +12,7 @@ mod cmd;
 mod context;
 mod eval_report;
 mod exit;
+mod extras;
 mod local_server;
 mod model;
 mod printer;

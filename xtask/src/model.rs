@@ -6,7 +6,7 @@ use anyhow::bail;
 use eval_types::ModelSource;
 use llm_replay::{ReplayConfig, ReplayServer};
 use sandbox_runner::{
-    ModelAccess, Secret,
+    ModelAccess, Secret, Traces,
     relay::{Direct, Registration, Relay, Relayed, Upstream},
 };
 
@@ -41,6 +41,8 @@ pub(crate) struct Model {
     pub(crate) source: ModelSource,
     /// What answers, for people.
     pub(crate) answered_by: String,
+    /// What it takes for traces.
+    pub(crate) traces: Traces,
     /// Kept alive with the run.
     replay: Option<ReplayServer>,
 }
@@ -69,7 +71,10 @@ impl Model {
             found.require(&upstream, &args.model)?;
         }
         let answered_by = upstream.base_url().to_owned();
-        Ok(Self { upstream, source, answered_by, replay: None })
+        // A replay server does not mind, so that the form which LiteLLM takes is the one that is tried most.
+        let takes_metadata = found.is_litellm || replayed;
+        let traces = if takes_metadata { Traces::LiteLlm } else { Traces::Header };
+        Ok(Self { upstream, source, answered_by, traces, replay: None })
     }
 
     /// Recordings, on this machine; on Modal there is nothing that could answer.
@@ -92,7 +97,8 @@ impl Model {
         let upstream = Upstream::new(&replay.url(), Some(key))?;
         let answered_by = format!("recordings in {RECORDINGS}");
         let source = ModelSource::Replay;
-        Ok(Self { upstream, source, answered_by, replay: Some(replay) })
+        let traces = Traces::LiteLlm;
+        Ok(Self { upstream, source, answered_by, traces, replay: Some(replay) })
     }
 
     /// Says what answers.

@@ -244,6 +244,8 @@ mod tests {
             env: BTreeMap::new(),
             timeout: Duration::from_secs(60),
             reach: Reach::Nothing,
+            skills: false,
+            mcp: false,
         };
         backend.create(&spec).await.unwrap();
     }

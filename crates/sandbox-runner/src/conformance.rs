@@ -155,6 +155,8 @@ async fn tagged(backend: &dyn SandboxBackend, tag: &str) -> Box<dyn Sandbox> {
         env: BTreeMap::from([("COLOUR".into(), "green".into())]),
         timeout: 2 * LIMIT,
         reach: Reach::Nothing,
+        skills: false,
+        mcp: false,
     };
     backend.create(&spec).await.unwrap()
 }

@@ -12,7 +12,7 @@ use crate::{
     BoxError, ModelAccess, Plan, PlannedTrial, Result, SandboxBackend, Stop,
     backend::{Prepared, Said},
     event::{Event, Events, millis},
-    executor,
+    executor, preflight,
 };
 
 /// What a run needs.
@@ -67,6 +67,7 @@ pub async fn run(runner: Runner) -> Result<Report> {
     if let Some(prepared) = prepare(&runner).await? {
         runner.events.send(Event::Prepared { bases: prepared.bases }).await;
     }
+    preflight::check(&runner).await?;
     let trials = stream::iter(plan.trials.iter().enumerate())
         .map(|(position, planned)| {
             let runner = &runner;

@@ -174,6 +174,38 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A directory without skills.
+    #[error(
+        "`{directory}` holds no skills: neither .claude/skills/NAME/SKILL.md nor NAME/SKILL.md"
+    )]
+    NoSkills {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The file of MCP servers is not JSON.
+    #[error("`{path}` is no MCP config: it must be JSON")]
+    NotMcpConfig {
+        /// The file.
+        path: PathBuf,
+        /// Where the JSON goes wrong.
+        source: serde_json::Error,
+    },
+    /// The file of MCP servers names none.
+    #[error("`{path}` names no MCP server")]
+    NoMcpServers {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The image lacks a program that an MCP server is started with.
+    #[error(
+        "MCP server `{server}` needs `{program}`, which the sandbox's image does not have: choose another --image, or another `command`"
+    )]
+    MissingProgram {
+        /// The server.
+        server: String,
+        /// The program.
+        program: String,
+    },
     /// A file of this machine can't be read.
     #[error("can't read `{path}`")]
     ReadFile {

@@ -11,8 +11,9 @@ use crate::{
     capture::{Capture, follow},
     claims::Claims,
     event::{Descriptor, Event, TrialFile, millis},
+    extras::{MCP_CONFIG, SKILLS, Traces},
     lease::{create, spec, terminate},
-    plan::PlannedTrial,
+    plan::{Plan, PlannedTrial},
     relay::ModelGrant,
     stop::{COLLECTING, ENDING},
     task::{Task, nonce},
@@ -236,9 +237,12 @@ async fn agent(
         sandbox.write_file(PROMPT_FILE, task.prompt.as_bytes()).await?;
     }
     let limit = planned.timeout + runner.plan.grace;
-    let mut exec = Exec::new(argv(planned, task), limit);
+    let mut exec = Exec::new(argv(runner, planned, task)?, limit);
     if planned.network != Network::None {
         exec.secrets.insert("OPENAI_API_KEY".to_owned(), grant.key.clone());
+    }
+    if let Some(mcp) = runner.plan.extras.mcp.as_ref().filter(|_| planned.key.variant.has_mcp()) {
+        exec.secrets.extend(mcp.variables.clone());
     }
     let began = Instant::now();
     let running = match sandbox.exec(&exec).await {
@@ -284,7 +288,7 @@ async fn agent(
     Ok(())
 }
 
-fn argv(planned: &PlannedTrial, task: &Task) -> Vec<String> {
+fn argv(runner: &Runner, planned: &PlannedTrial, task: &Task) -> Result<Vec<String>> {
     let mut flags = vec![
         format!("--cwd={WORKSPACE}"),
         format!("--max-turns={}", planned.max_turns),
@@ -292,6 +296,8 @@ fn argv(planned: &PlannedTrial, task: &Task) -> Vec<String> {
         format!("--transcript={RESULTS}/transcript.jsonl"),
         format!("--summary={RESULTS}/summary.json"),
     ];
+    flags.extend(extra_flags(&runner.plan, planned));
+    flags.extend(trace_flags(&runner.plan, planned)?);
     let mut argv = if task.prompt.len() > LONGEST_ARGUMENT {
         let script = format!(r#"exec "$0" "$@" < {PROMPT_FILE}"#);
         vec!["sh".to_owned(), "-c".to_owned(), script, AGENT.to_owned()]
@@ -300,7 +306,40 @@ fn argv(planned: &PlannedTrial, task: &Task) -> Vec<String> {
         vec![AGENT.to_owned()]
     };
     argv.append(&mut flags);
-    argv
+    Ok(argv)
+}
+
+fn extra_flags(plan: &Plan, planned: &PlannedTrial) -> Vec<String> {
+    let mut flags = Vec::new();
+    if planned.key.variant.has_skills() {
+        flags.push(format!("--skills-dir={SKILLS}"));
+    }
+    if let Some(mcp) = plan.extras.mcp.as_ref().filter(|_| planned.key.variant.has_mcp()) {
+        flags.push(format!("--mcp-config={MCP_CONFIG}"));
+        flags.extend(mcp.variables.keys().map(|name| format!("--mcp-env={name}")));
+    }
+    flags
+}
+
+/// One trace for each attempt; all traces of a run are one session.
+fn trace_flags(plan: &Plan, planned: &PlannedTrial) -> Result<Vec<String>> {
+    if plan.traces == Traces::Nothing {
+        return Ok(Vec::new());
+    }
+    let mut ids = [0u8; 24];
+    getrandom::fill(&mut ids).map_err(|error| Error::backend("make a random value", error))?;
+    // Ids of nothing but zeros are none.
+    (ids[0], ids[16]) = (ids[0] | 1, ids[16] | 1);
+    let (trace, span) = (hex::encode(&ids[..16]), hex::encode(&ids[16..]));
+    let mut flags = vec![format!("--traceparent=00-{trace}-{span}-01")];
+    if plan.traces == Traces::LiteLlm {
+        let PlannedTrial { key, model, .. } = planned;
+        flags.push(format!("--trace-session={}", plan.run));
+        flags.push(format!("--trace-name={}", key.task));
+        let tags = [format!("variant:{}", key.variant), format!("model:{model}"), "epoch:1".into()];
+        flags.extend(tags.map(|tag| format!("--trace-tag={tag}")));
+    }
+    Ok(flags)
 }
 
 /// Takes what the agent left. None of it is needed, and what can't be read is not there: the agent

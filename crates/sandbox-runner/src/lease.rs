@@ -50,6 +50,8 @@ pub(crate) fn spec(
         env,
         timeout: planned.timeout + overhead(runner.plan.grace, &planned.task),
         reach: reach(&planned.network, &grant.host),
+        skills: planned.key.variant.has_skills(),
+        mcp: planned.key.variant.has_mcp(),
     }
 }
 

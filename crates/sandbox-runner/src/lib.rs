@@ -20,10 +20,12 @@ mod dispatcher;
 mod error;
 mod event;
 mod executor;
+pub mod extras;
 mod journal;
 mod lease;
 mod network;
 mod plan;
+mod preflight;
 pub mod relay;
 mod secret;
 mod stop;
@@ -35,6 +37,7 @@ pub use crate::{
     dispatcher::{Report, Runner, run},
     error::{BoxError, Error, Result, chain},
     event::{Descriptor, Event, Events, Subscriber, TrialFile},
+    extras::{Extras, McpSource, SkillsSource, Traces},
     journal::Journal,
     network::Network,
     plan::{Defaults, Plan, PlannedTrial},

@@ -5,7 +5,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use eval_types::{ModelSource, Outcome, RunId, Trial, TrialKey, Variant};
 use jiff::Timestamp;
 
-use crate::{Error, Network, Result, lease, task::Task};
+use crate::{
+    Error, Network, Result,
+    extras::{Extras, Traces},
+    lease,
+    task::Task,
+};
 
 /// What an agent needs to write its summary.
 const GRACE: Duration = Duration::from_secs(5);
@@ -81,6 +86,10 @@ pub struct Plan {
     pub attempts: u32,
     /// The agent ends itself at its time-out; so much later it is killed.
     pub grace: Duration,
+    /// What agents are given beside their prompt, where their variant has it.
+    pub extras: Extras,
+    /// What calls of the model carry for traces.
+    pub traces: Traces,
 }
 
 impl Plan {
@@ -108,7 +117,15 @@ impl Plan {
                 trials.push(trial);
             }
         }
-        Ok(Self { run, trials, parallel: parallel.max(1), attempts: 3, grace: GRACE })
+        Ok(Self {
+            run,
+            trials,
+            parallel: parallel.max(1),
+            attempts: 3,
+            grace: GRACE,
+            extras: Extras::default(),
+            traces: Traces::default(),
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use sandbox_runner::agent::{AgentBinary, Arch};
 
-use crate::{printer::Printer, workspace::Workspace};
+use crate::{context::Context, printer::Printer, workspace::Workspace};
 
 /// The C library that the agent is linked with, statically either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,13 @@ pub(crate) fn build(
         );
     }
     Ok(agent)
+}
+
+/// The agent for this machine, for checks that run it here.
+pub(crate) async fn build_own(context: &Context) -> anyhow::Result<AgentBinary> {
+    let arch = Arch::host().context("this machine's architecture is not known")?;
+    let (workspace, printer) = (context.workspace.clone(), context.printer.clone());
+    tokio::task::spawn_blocking(move || build(&workspace, arch, &printer)).await?
 }
 
 fn file_name(arch: Arch) -> &'static str {

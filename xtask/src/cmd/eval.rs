@@ -3,11 +3,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::bail;
-use eval_types::{ModelSource, Run, RunId, Trial, Variant};
+use eval_types::{Run, RunId, Trial, Variant};
 use jiff::Timestamp;
 use sandbox_runner::{
-    Defaults, Events, Journal, ModelAccess, Network, Plan, PlannedTrial, Report, Runner, Stop,
-    Task,
+    Defaults, Events, Extras, Journal, ModelAccess, Network, Plan, PlannedTrial, Report, Runner,
+    Stop, Task,
     agent::{AgentBinary, Arch},
     benchmark,
 };
@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     eval_report,
     exit::{Cancelled, Exit, UsageError},
+    extras::ExtrasArgs,
     model::{Model, ModelArgs},
     progress::Progress,
     results_sink::{Places, ResultsSink},
@@ -37,6 +38,7 @@ Examples:
   cargo xtask eval --prompt 'Write hello.py and run it' --api-url https://api.openai.com/v1 \\
       --model gpt-5-nano --network llm
   cargo xtask eval --batch tasks.json --parallel 8 --output json > run.json
+  cargo xtask eval --batch tasks.json --skills-dir skills --mcp-config servers.json
 
 A file of tasks is a JSON array of {\"prompt\", \"id\"?, \"max_turns\"?, \"timeout\"?, \"setup\"?,
 \"verify\"?}; fixtures/benchmarks/README.md describes it.
@@ -63,6 +65,8 @@ pub(crate) struct Args {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
+    #[command(flatten)]
+    pub(crate) extras: ExtrasArgs,
     /// Start on Modal without asking whether it may cost money
     #[arg(long)]
     pub(crate) yes: bool,
@@ -108,10 +112,12 @@ struct Prepared {
 }
 
 async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Result<Prepared> {
+    let extras = args.extras.read()?;
+    let variant = extras.variant();
     let model = Model::choose(&args.model, context).await?;
     model.announce(context);
     // Mistakes in the tasks show before anything is built or started.
-    let plan = plan(args, tasks, model.source)?;
+    let plan = plan(args, tasks, &model, &extras)?;
     let agent = agent(&args.sandbox, context).await?;
     let sandboxes = tasks.len();
     if context.choice.target == Target::Modal && !args.yes {
@@ -122,7 +128,7 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
             bail!(UsageError(text.to_owned()));
         }
     }
-    let connected = backend::connect(context, &args.sandbox, &agent).await?;
+    let connected = backend::connect(context, &args.sandbox, &agent, &extras).await?;
     sweep::left_over(context, Reach::Any).await;
     let access = model.access(connected.connection.local().cloned()).await?;
     let run = Run {
@@ -135,9 +141,9 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
         model: args.model.model.clone(),
         model_source: model.source,
         answered_by: model.answered_by.clone(),
-        mode: Variant::Baseline.name().to_owned(),
-        skills_dir: None,
-        mcp_config: None,
+        mode: mode(variant).to_owned(),
+        skills_dir: args.extras.skills_dir.as_ref().map(|path| path.display().to_string()),
+        mcp_config: args.extras.mcp_config.as_ref().map(|path| path.display().to_string()),
         image: args.sandbox.image_name().to_owned(),
         network: args.sandbox.network.to_string(),
         agent_sha256: agent.sha256,
@@ -151,16 +157,25 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
 }
 
 /// What is to be done, as the arguments and the tasks say.
-fn plan(args: &Args, tasks: &[Task], model_source: ModelSource) -> anyhow::Result<Plan> {
+fn plan(args: &Args, tasks: &[Task], model: &Model, extras: &Extras) -> anyhow::Result<Plan> {
     let defaults = Defaults {
         model: args.model.model.clone(),
-        model_source,
+        model_source: model.source,
         max_turns: args.max_turns,
         timeout: Duration::from_secs(args.timeout.into()),
         network: args.sandbox.network.clone(),
     };
     let (run, parallel) = (RunId::new(Timestamp::now()), usize::from(args.parallel));
-    Ok(Plan::new(run, tasks, &[Variant::Baseline], &defaults, parallel)?)
+    let plan = Plan::new(run, tasks, &[extras.variant()], &defaults, parallel)?;
+    Ok(Plan { extras: extras.clone(), traces: model.traces, ..plan })
+}
+
+/// The word of summaries for a run of one variant.
+fn mode(variant: Variant) -> &'static str {
+    match variant {
+        Variant::SkillsMcp => "skills+mcp",
+        variant => variant.name(),
+    }
 }
 
 /// Runs what was prepared. The run is written before it begins and closed when it is over.

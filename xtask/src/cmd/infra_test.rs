@@ -197,6 +197,7 @@ async fn evaluation(args: &Args, context: &Context) -> anyhow::Result<String> {
         timeout: 120,
         model: args.model.clone(),
         sandbox: args.sandbox.clone(),
+        extras: Default::default(),
         yes: args.yes,
         streams: false,
     };

@@ -9,7 +9,7 @@ use crate::soak::crash;
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
-    soak::kill,
+    soak::{agent, kill},
 };
 
 /// Run a long check; its short form is in CI
@@ -17,7 +17,8 @@ use crate::{
 #[command(after_help = "\
 Examples:
   cargo xtask soak kill --minutes 30 --seed 7 --target local
-  GOAT_STATE_DIR=/tmp/soak cargo xtask soak crash --kills 200 --seed 7 --target local")]
+  GOAT_STATE_DIR=/tmp/soak cargo xtask soak crash --kills 200 --seed 7 --target local
+  cargo xtask soak agent --tasks 200")]
 pub(crate) struct Args {
     /// Check
     name: String,
@@ -27,6 +28,9 @@ pub(crate) struct Args {
     /// How many kills instead (for `crash`; without, 200)
     #[arg(long, value_name = "N")]
     kills: Option<u32>,
+    /// How many tasks, for `agent`
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    tasks: u64,
     /// Seed: the same one makes the same choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -39,6 +43,8 @@ pub(crate) struct Soaking {
     pub(crate) time: Duration,
     /// How many kills, where the check counts them.
     pub(crate) kills: Option<u32>,
+    /// How many tasks.
+    pub(crate) tasks: u64,
     /// For every random choice.
     pub(crate) seed: u64,
 }
@@ -68,6 +74,11 @@ const SOAKS: &[Soak] = &[
         what: "the local server killed under load loses nothing that it acknowledged (target local)",
         run: |context, soaking| Box::pin(crash::run(context, soaking)),
     },
+    Soak {
+        name: "agent",
+        what: "200 replayed tasks (or --tasks) leave no process, file or key",
+        run: |context, soaking| Box::pin(agent::run(context, soaking)),
+    },
 ];
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
@@ -78,7 +89,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     context.printer.note(&format!("{}: {}", soak.name, soak.what));
     let time = Duration::from_secs(60 * args.minutes);
-    let soaking = Soaking { time, kills: args.kills, seed: args.seed };
+    let (kills, tasks, seed) = (args.kills, args.tasks, args.seed);
+    let soaking = Soaking { time, kills, tasks, seed };
     let figures = (soak.run)(context, soaking).await?;
     context.printer.json(&json!({"soak": soak.name, "seed": args.seed, "figures": figures}))?;
     context.printer.text(&figures);

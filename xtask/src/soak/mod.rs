@@ -1,5 +1,6 @@
 //! Long checks. Each drives the real commands and answers with figures for a closing note.
 
+pub(crate) mod agent;
 #[cfg(target_os = "linux")]
 pub(crate) mod crash;
 pub(crate) mod kill;

@@ -51,6 +51,10 @@ pub struct SandboxSpec {
     pub timeout: Duration,
     /// Network.
     pub reach: Reach,
+    /// Whether the run's skills lie in it.
+    pub skills: bool,
+    /// Whether the run's MCP config lies in it.
+    pub mcp: bool,
 }
 
 /// A program to run in a sandbox.

@@ -14,7 +14,10 @@ use super::{
     AGENT, Exec, Prepared, RESULTS, Reach, Running, Said, Sandbox, SandboxBackend, SandboxSpec,
     Say, WORKSPACE,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    extras::{Extras, MCP_CONFIG},
+};
 
 /// App that owns the sandboxes.
 const APP: &str = "goat-sandbox";
@@ -59,6 +62,8 @@ pub struct ModalConfig {
     pub agent: Option<PathBuf>,
     /// Name of the volume of results; made where there is none.
     pub volume: String,
+    /// What sandboxes get whose spec says so.
+    pub extras: Extras,
 }
 
 /// Makes sandboxes through a client.
@@ -76,6 +81,8 @@ struct Ready {
     bases: Vec<String>,
     agent: Option<Mount>,
     volume: Volume,
+    skills: Option<Mount>,
+    mcp: Option<Mount>,
 }
 
 impl ModalBackend {
@@ -99,12 +106,14 @@ impl ModalBackend {
     async fn make_ready(&self, client: Client, say: Say<'_>) -> Result<Ready> {
         let app = client.app(APP).create_if_missing().await;
         let app = app.map_err(|error| Error::backend(format!("look up the app `{APP}`"), error))?;
-        let ((image, bases), agent, volume) = tokio::try_join!(
+        let ((image, bases), agent, skills, mcp, volume) = tokio::try_join!(
             self.image(&client, &app, say),
             self.agent(&client, &app),
+            self.skills(&client, &app),
+            self.mcp(&client, &app),
             self.volume(&client)
         )?;
-        Ok(Ready { client, app, image, bases, agent, volume })
+        Ok(Ready { client, app, image, bases, agent, skills, mcp, volume })
     }
 
     async fn volume(&self, client: &Client) -> Result<Volume> {
@@ -154,6 +163,23 @@ impl ModalBackend {
     }
 }
 
+impl ModalBackend {
+    async fn skills(&self, client: &Client, app: &App) -> Result<Option<Mount>> {
+        let Some(skills) = &self.config.extras.skills else { return Ok(None) };
+        let upload = skills
+            .trees
+            .iter()
+            .fold(client.mount(app), |upload, (here, there)| upload.tree(here, there.as_str()));
+        upload.await.map(Some).map_err(|error| Error::backend("upload the skills", error))
+    }
+
+    async fn mcp(&self, client: &Client, app: &App) -> Result<Option<Mount>> {
+        let Some(mcp) = &self.config.extras.mcp else { return Ok(None) };
+        let upload = client.mount(app).file(&mcp.path, MCP_CONFIG).await;
+        upload.map(Some).map_err(|error| Error::backend("upload the MCP config", error))
+    }
+}
+
 /// The image of sandboxes; its working directory is the workspace.
 fn recipe(image: Option<&str>) -> Image {
     let base = match image {
@@ -188,8 +214,10 @@ impl SandboxBackend for ModalBackend {
             let mount = VolumeMount::new(&ready.volume).sub_path(directory);
             create = create.volume(RESULTS, mount);
         }
-        if let Some(agent) = &ready.agent {
-            create = create.mount(agent);
+        let skills = ready.skills.as_ref().filter(|_| spec.skills);
+        let mcp = ready.mcp.as_ref().filter(|_| spec.mcp);
+        for mount in [ready.agent.as_ref(), skills, mcp].into_iter().flatten() {
+            create = create.mount(mount);
         }
         if let Some(cores) = self.config.cpu {
             create = create.cpu(cores, Some(cores));

@@ -31,7 +31,12 @@ const ROUTES: [(Method, &str, &str); 5] = [
     (Method::GET, "/v1/models", "/models"),
 ];
 /// Headers that pass to the server.
-const TO_SERVER: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, header::USER_AGENT];
+const TO_SERVER: [HeaderName; 4] = [
+    header::CONTENT_TYPE,
+    header::ACCEPT,
+    header::USER_AGENT,
+    HeaderName::from_static("traceparent"),
+];
 /// Headers that pass back; those that begin with `x-ratelimit-` do too.
 const TO_SANDBOX: [HeaderName; 3] =
     [header::CONTENT_TYPE, header::RETRY_AFTER, HeaderName::from_static("x-request-id")];

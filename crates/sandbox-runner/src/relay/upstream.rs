@@ -33,6 +33,8 @@ pub struct Found {
     pub models: Vec<String>,
     /// Who owns them, as it says.
     pub owners: Vec<String>,
+    /// Whether it is a LiteLLM proxy.
+    pub is_litellm: bool,
 }
 
 #[derive(Deserialize)]
@@ -131,8 +133,18 @@ impl Upstream {
             true => answer.json::<Models>().await.map(|models| models.data).unwrap_or_default(),
             false => Vec::new(),
         };
+        let is_litellm = self.is_litellm(&client).await;
         let owners = models.iter().map(|model| model.owned_by.clone()).collect();
-        Ok(Found { models: models.into_iter().map(|model| model.id).collect(), owners })
+        Ok(Found { models: models.into_iter().map(|model| model.id).collect(), owners, is_litellm })
+    }
+
+    /// Whether it says of itself what a LiteLLM proxy says, at the path where that does, without a key.
+    async fn is_litellm(&self, client: &Client) -> bool {
+        let root = self.base.trim_end_matches("/v1");
+        let request = client.get(format!("{root}/health/liveliness")).timeout(LIST).send();
+        let Ok(answer) = request.await else { return false };
+        answer.status().is_success()
+            && answer.text().await.is_ok_and(|text| text.trim() == r#""I'm alive!""#)
     }
 }
 
@@ -222,7 +234,8 @@ mod tests {
     #[test]
     fn a_model_that_is_not_on_the_list_is_named_with_those_that_are() {
         let upstream = Upstream::new("http://127.0.0.1:1", None).unwrap();
-        let found = Found { models: vec!["a".into(), "b".into()], owners: vec![] };
+        let found =
+            Found { models: vec!["a".into(), "b".into()], owners: vec![], is_litellm: false };
         assert!(found.require(&upstream, "b").is_ok());
         let error = found.require(&upstream, "c").unwrap_err();
         assert_eq!(error.to_string(), "http://127.0.0.1:1/v1 knows no model `c`; it has a, b");
