@@ -31,12 +31,12 @@ Flags (one dash or two):
   --mcp-env NAMES    Variables that ${NAME} in that file may stand for, with commas between
   --transcript FILE  Write everything that happens, one JSON object a line
   --summary FILE     Write how it ended, one JSON object
+  --version          Print the version
+  --help             Print this
 
 Flags for traces, sent with every call of the model where given:
   --traceparent ID   W3C trace context
   --trace-session ID, --trace-name NAME, --trace-tag TAG (may be repeated)
-  --version          Print the version
-  --help             Print this
 
 Flags about the model, where its table has nothing or something else:
   --temperature X    Sampling temperature, or `default` to send none
@@ -58,7 +58,7 @@ Exit codes:
 
 Examples:
   goat-eval --cwd /workspace --max-turns 10 --prompt 'Make the tests pass'
-  printf 'What is here?\nSum it up.\n' | goat-eval --multi-turn --skills-dir skills
+  printf 'What is here?\\nSum it up.\\n' | goat-eval --multi-turn --skills-dir skills
 ";
 
 /// What the command line asks for.

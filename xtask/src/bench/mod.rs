@@ -1,5 +1,6 @@
 //! The measurements of `selfbench`: ours and each peer's, in one run on one machine.
 
+pub(crate) mod agent;
 #[cfg(target_os = "linux")]
 mod bare;
 mod bubblewrap;

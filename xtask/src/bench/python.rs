@@ -24,21 +24,31 @@ const INTERPRETER: &str = "target/sdk-python/bin/python";
 
 /// The interpreter with the SDK, installed now where it is missing.
 pub(super) async fn interpreter(workspace: &Workspace) -> anyhow::Result<std::path::PathBuf> {
-    let python = workspace.path(INTERPRETER);
-    let directory = workspace.path("target/sdk-python");
-    if !python.is_file() {
-        let mut venv = Command::new("python3");
-        must(
-            venv.args(["-m", "venv"]).arg(&directory),
-            "python3 needs its venv module (python3-venv)",
-        )
-        .await?;
-        let mut pip = Command::new(&python);
-        let requirements = workspace.path("fixtures/sdk/python-requirements.txt");
-        pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements);
-        must(&mut pip, "the official SDK must come from PyPI").await?;
+    install(workspace, "target/sdk-python", "fixtures/sdk/python-requirements.txt").await?;
+    Ok(workspace.path(INTERPRETER))
+}
+
+/// Makes a Python environment with pinned packages, where it is missing.
+pub(super) async fn install(
+    workspace: &Workspace,
+    directory: &str,
+    requirements: &str,
+) -> anyhow::Result<()> {
+    let directory = workspace.path(directory);
+    let python = directory.join("bin/python");
+    let done = directory.join("installed");
+    if done.is_file() || (directory.ends_with("sdk-python") && python.is_file()) {
+        return Ok(());
     }
-    Ok(python)
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv"]).arg(&directory);
+    must(&mut venv, "python3 needs its venv module (python3-venv)").await?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--requirement"])
+        .arg(workspace.path(requirements));
+    must(&mut pip, "pinned packages must come from PyPI").await?;
+    std::fs::write(done, "")?;
+    Ok(())
 }
 
 async fn must(command: &mut Command, why: &'static str) -> anyhow::Result<()> {

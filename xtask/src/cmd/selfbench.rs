@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    bench::lifecycle,
+    bench::{agent, lifecycle},
     context::Context,
     exit::{Exit, UsageError},
     table::render,
@@ -75,6 +75,19 @@ impl Measurement {
             met: ratio.map(|ratio| ratio <= most),
         }
     }
+
+    /// A figure that has to stay below a limit of its own.
+    pub(crate) fn limit(name: &str, ours: f64, unit: &'static str, most: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            ours,
+            peer: None,
+            unit,
+            ratio: None,
+            goal: format!("at most {most} {unit}"),
+            met: Some(ours <= most),
+        }
+    }
 }
 
 type Measuring<'c> = Pin<Box<dyn Future<Output = anyhow::Result<Vec<Measurement>>> + 'c>>;
@@ -90,11 +103,18 @@ pub(crate) struct Benchmark {
 }
 
 /// Every benchmark.
-const BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "sandbox-lifecycle",
-    what: "create, exec `true`, terminate: alone and 64 at once",
-    measure: |context, time| Box::pin(lifecycle::measure(context, time)),
-}];
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "sandbox-lifecycle",
+        what: "create, exec `true`, terminate: alone and 64 at once",
+        measure: |context, time| Box::pin(lifecycle::measure(context, time)),
+    },
+    Benchmark {
+        name: "agent",
+        what: "size, start and memory of the agent, beside mini-swe-agent",
+        measure: |context, time| Box::pin(agent::measure(context, time)),
+    },
+];
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let wanted: Vec<_> = BENCHMARKS
