@@ -49,6 +49,18 @@ fn what_was_acknowledged_survives_sigkill_and_what_ran_does_not() {
     assert!(after.status.success(), "{}", String::from_utf8_lossy(&after.stderr));
 }
 
+#[test]
+fn acknowledged_calls_of_functions_are_done_by_the_next_server() {
+    let machine = Machine::new();
+    let before = python::run_flow(&machine, "functions_survive.py", &["before"]);
+    let said = String::from_utf8_lossy(&before.stdout).into_owned();
+    assert!(before.status.success(), "{said}{}", String::from_utf8_lossy(&before.stderr));
+    kill_server(&machine);
+    let (calls, url) = said.trim().split_once(' ').unwrap();
+    let after = python::run_flow(&machine, "functions_survive.py", &["after", calls, url]);
+    assert!(after.status.success(), "{}", String::from_utf8_lossy(&after.stderr));
+}
+
 fn running(command: &[u8]) -> usize {
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let commands = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());

@@ -89,3 +89,24 @@ fn snapshots_and_network_policies() {
     network policy ok
     ");
 }
+
+#[test]
+fn functions() {
+    insta::assert_snapshot!(flow("functions.py", &[]), @r"
+    modal run: call ok
+    modal run: map ok
+    modal run: exception ok
+    modal run: generator ok
+    modal run: a failure is told
+    modal app logs ok
+    modal deploy, history, rollback, stop ok
+    ");
+}
+
+#[test]
+fn web_functions() {
+    insta::assert_snapshot!(flow("functions.py", &["web"]), @r"
+    web functions ok
+    redeploy without a dropped request ok
+    ");
+}

@@ -77,10 +77,13 @@ impl Exchanges {
 }
 
 impl Exchange {
-    /// Sends a message to the program; waits while there is no room.
+    /// Sends a message to the program; waits while there is no room, and not beyond its end.
     pub(crate) async fn send(&self, message: Message) {
-        // The receiver is in `self`, so this cannot fail.
-        let _ = self.to_app.send(message).await;
+        tokio::select! {
+            // The receiver is in `self`, so this cannot fail.
+            _ = self.to_app.send(message) => {}
+            () = self.ended() => {}
+        }
     }
 
     /// The next message of the program; `None` when no more will come.

@@ -140,7 +140,13 @@ impl Functions {
     /// Brings what runs in line with the app's current deployment. `replaced`: containers give way
     /// to new ones even where nothing changed.
     pub(crate) async fn published(&self, ctx: &Ctx, app: &AppId, replaced: bool) -> Result<()> {
+        let layout = self.deployments.current(app).await?.map(|it| it.layout).unwrap_or_default();
+        let is_part = |id: &FunctionId| layout.functions.values().any(|part| part == id.as_str());
         for record in self.records.of_app(app).await? {
+            if !is_part(record.base.as_ref().unwrap_or(&record.id)) {
+                self.retire(ctx, &record.id).await;
+                continue;
+            }
             let Ok(spec) = self.spec(&record.id).await else { continue };
             let kept_warm = spec.scaling.min > 0;
             if let Some(pool) = self.find_pool(&record.id) {
@@ -152,6 +158,13 @@ impl Functions {
         ctx.web.serve_app(ctx, app).await?;
         self.scheduled.notify_one();
         Ok(())
+    }
+
+    /// Ends what runs of a function that is no part of its app any more; it finishes what it has.
+    async fn retire(&self, ctx: &Ctx, id: &FunctionId) {
+        ctx.web.close_function(id);
+        let Some(pool) = self.find_pool(id) else { return };
+        outcome::give_up(ctx, pool.close(Stop::Drain), &outcome::cancelled()).await;
     }
 
     /// Uses the definitions of a layout from now on.

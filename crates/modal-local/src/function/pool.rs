@@ -312,7 +312,8 @@ impl State {
         let current = self.current().count();
         Load {
             queued: count(self.queue.len()),
-            running: count(self.tasks.values().map(|task| task.running_count()).sum()),
+            // What is on its way out finishes what it has, and needs no other for it.
+            running: count(self.current().map(|task| task.running_count()).sum()),
             containers: count(current),
         }
     }

@@ -205,7 +205,8 @@ impl FunctionRecords {
         function: &FunctionId,
         definition: &DefinitionId,
     ) -> Result<()> {
-        sqlx::query(
+        let failed = || Error::database("use a function's definition");
+        let done = sqlx::query(
             "UPDATE functions SET definition_id = ?1, autoscaler = X''
              WHERE (function_id = ?2 OR base_id = ?2) AND definition_id IS NOT ?1",
         )
@@ -213,8 +214,16 @@ impl FunctionRecords {
         .bind(function.as_str())
         .execute(&self.db)
         .await
-        .map(drop)
-        .map_err(Error::database("use a function's definition"))
+        .map_err(failed())?;
+        if done.rows_affected() > 0 {
+            // A schedule counts from the deployment.
+            sqlx::query("DELETE FROM function_schedules WHERE function_id = ?")
+                .bind(function.as_str())
+                .execute(&self.db)
+                .await
+                .map_err(failed())?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn set_autoscaler(

@@ -366,7 +366,71 @@ pub(super) fn plain(code: StatusCode, text: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use modal_proto::client::Asgi;
+    use modal_proto::client::asgi::HttpResponseBody;
+
     use super::*;
+    use crate::ids::FunctionId;
+    use crate::server::ServerConfig;
+    use crate::state_dir::StateDir;
+
+    async fn target(redirect: Duration) -> (Arc<Target>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = ServerConfig::new(StateDir::new(dir.path()));
+        config.web_redirect = redirect;
+        let ctx = Ctx::open(config, "http://127.0.0.1:1".to_owned()).await.unwrap();
+        let function = FunctionId::random();
+        (Arc::new(Target { ctx, function, method: String::new(), port: 1 }), dir)
+    }
+
+    fn visit(target: &Arc<Target>) -> Visit {
+        let exchange = target.ctx.functions.exchanges.begin();
+        Visit { ctx: target.ctx.clone(), target: Arc::clone(target), exchange, gone: None }
+    }
+
+    async fn say(exchange: &Exchange, index: u64, message: Message) {
+        exchange.put(index, Asgi { r#type: Some(message) }).await;
+    }
+
+    #[tokio::test]
+    async fn a_slow_answer_is_fetched_elsewhere() {
+        let (target, _dir) = target(Duration::from_millis(20)).await;
+        let visit = visit(&target);
+        let exchange = Arc::clone(&visit.exchange);
+        let uri: http::Uri = "/slow?a=1".parse().unwrap();
+        let away = respond(visit, &target, &uri).await;
+        assert_eq!(away.status(), StatusCode::SEE_OTHER);
+        let location = away.headers()[header::LOCATION].to_str().unwrap().to_owned();
+        let back = Request::builder().uri(location).body(Body::empty()).unwrap();
+        let call = resumed(&back).unwrap();
+        assert!(target.ctx.web.unpark(&call, &FunctionId::random()).is_none(), "not another's");
+        let start = HttpResponseStart { status: 202, ..Default::default() };
+        say(&exchange, 1, Message::HttpResponseStart(start.clone())).await;
+        say(&exchange, 1, Message::HttpResponseStart(start)).await;
+        let body = HttpResponseBody { body: b"done".to_vec(), more_body: false };
+        say(&exchange, 2, Message::HttpResponseBody(body)).await;
+        let visit = target.ctx.web.unpark(&call, &target.function).unwrap();
+        let answer = respond(visit, &target, back.uri()).await;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        let body = axum::body::to_bytes(answer.into_body(), 100).await.unwrap();
+        assert_eq!(&body[..], b"done");
+        assert!(target.ctx.web.unpark(&call, &target.function).is_none(), "once");
+    }
+
+    #[tokio::test]
+    async fn a_function_that_ends_without_an_answer_is_an_error_of_the_server() {
+        let (target, _dir) = target(Duration::from_secs(60)).await;
+        for (status, code) in [
+            (GenericStatus::Timeout, StatusCode::GATEWAY_TIMEOUT),
+            (GenericStatus::Failure, StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            let visit = visit(&target);
+            let result = crate::function::outcome::result(status, "why");
+            target.ctx.functions.exchanges.finish(&visit.exchange.call, result);
+            let answer = respond(visit, &target, &"/".parse().unwrap()).await;
+            assert_eq!(answer.status(), code);
+        }
+    }
 
     #[test]
     fn a_client_that_is_sent_away_comes_back_to_the_same_call() {

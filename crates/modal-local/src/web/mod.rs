@@ -99,6 +99,11 @@ impl WebFronts {
         self.open().retain(|_, endpoint| endpoint.app != *app);
     }
 
+    /// Listens no more for a function that its app no longer has.
+    pub(crate) fn close_function(&self, id: &FunctionId) {
+        self.open().retain(|(function, _), _| function != id);
+    }
+
     /// Keeps a request until its client comes back, at most this long.
     fn park(&self, ctx: &Ctx, function: &FunctionId, visit: Visit, limit: Duration) {
         let call = visit.exchange.call.clone();

@@ -98,6 +98,7 @@ async fn supervise(task: &Task, process: &Process) -> Ended {
         biased;
         asked = task.asked_to(Stop::Interrupt) => asked,
         status = process.wait() => return exited(status),
+        () = drained(task) => Stop::Interrupt,
     };
     if asked == Stop::Interrupt {
         if let Err(error) = process.kill(SIGINT).await
@@ -113,6 +114,15 @@ async fn supervise(task: &Task, process: &Process) -> Ended {
         }
     }
     Ended::Stopped
+}
+
+/// Returns when a container that gets no further inputs has had time enough to end by itself.
+async fn drained(task: &Task) {
+    task.asked_to(Stop::Drain).await;
+    while task.running_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    tokio::time::sleep(CLEAR_UP).await;
 }
 
 fn exited(status: container_runtime::Result<ExitStatus>) -> Ended {

@@ -130,7 +130,9 @@ fn announced(data: &FunctionData, app: &AppId) -> FunctionPrecreateRequest {
 /// Whether two definitions mean the same. Ids of mounts without a name are new each time: what
 /// counts is what is in them.
 async fn is_same(ctx: &Ctx, one: &FunctionData, other: &FunctionData) -> Result<bool> {
-    Ok(comparable(ctx, one).await? == comparable(ctx, other).await?)
+    // What an earlier definition names may be gone.
+    let Ok(one) = comparable(ctx, one).await else { return Ok(false) };
+    Ok(one == comparable(ctx, other).await?)
 }
 
 async fn comparable(ctx: &Ctx, data: &FunctionData) -> Result<FunctionData> {
