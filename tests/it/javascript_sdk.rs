@@ -1,7 +1,7 @@
 //! The official JavaScript SDK, unchanged, against `modal-local`: each flow asserts what its users
 //! rely on.
 
-use it::{Machine, javascript};
+use it::{Machine, javascript, python};
 
 fn flow(name: &str) -> String {
     flow_on(&Machine::new(), name)
@@ -62,5 +62,18 @@ fn snapshots_and_network_policies() {
     snapshots ok
     exit snapshots ok
     network policy ok
+    ");
+}
+
+#[test]
+fn functions() {
+    let machine = Machine::new();
+    python::modal(&machine, &["deploy", "fixtures/flows/functions_call.py"]);
+    insta::assert_snapshot!(flow_on(&machine, "functions.mjs"), @r"
+    remote ok
+    spawn ok
+    large values ok
+    classes ok
+    failures and statistics ok
     ");
 }

@@ -50,3 +50,15 @@ pub fn run_flow(machine: &Machine, flow: &str, args: &[&str]) -> Output {
     command.env("WORK", machine.path());
     command.output().unwrap()
 }
+
+/// Runs Modal's command line against this machine's local server; it must succeed.
+///
+/// # Panics
+/// Where it fails.
+pub fn modal(machine: &Machine, args: &[&str]) {
+    let server = machine.start_local();
+    let mut command = machine.command(interpreter());
+    let output = command.envs(server).args(["-m", "modal"]).args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "modal {args:?}: {}\n{stderr}", output.status);
+}
