@@ -31,3 +31,13 @@ fn volumes() {
 fn images() {
     example("images");
 }
+
+#[test]
+fn sandboxes() {
+    example("sandboxes");
+}
+
+#[test]
+fn dicts() {
+    example("dicts");
+}

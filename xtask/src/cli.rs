@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Eval(Box<cmd::eval::Args>),
     Results(cmd::results::Args),
     Local(cmd::local::Args),
+    Login(cmd::login::Args),
+    Whoami(cmd::whoami::Args),
     BuildEval(cmd::build_eval::Args),
     InfraTest(cmd::infra_test::Args),
     Selfbench(cmd::selfbench::Args),

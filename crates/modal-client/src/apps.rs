@@ -1,6 +1,6 @@
 //! Apps: what sandboxes and functions belong to.
 
-use std::{future::IntoFuture, time::SystemTime};
+use std::{collections::BTreeMap, future::IntoFuture, time::SystemTime};
 
 use futures::future::BoxFuture;
 use modal_proto::client as api;
@@ -61,6 +61,26 @@ pub enum AppState {
     Stopped,
     /// Something this client does not know.
     Unknown,
+}
+
+/// A version of an app that was deployed.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AppVersion {
+    /// Its number, from 1.
+    pub version: u32,
+    /// The word that its author gave it.
+    pub tag: Option<String>,
+    /// When it was deployed.
+    pub deployed_at: Option<SystemTime>,
+    /// Who deployed it.
+    pub deployed_by: String,
+    /// The version of Modal's client that deployed it.
+    pub client_version: String,
+    /// The older version that it repeats, if it came by a rollback.
+    pub rollback_of: Option<u32>,
+    /// Whether one can roll back to it.
+    pub can_roll_back_to: bool,
 }
 
 /// Looks an app up; see [`Client::app`].
@@ -142,17 +162,74 @@ impl Apps {
     /// # Errors
     /// [`Error::NotFound`] if none is deployed under that name.
     pub async fn by_name(&self, name: &str) -> Result<App> {
+        let id = self.find(name).await?.ok_or_else(|| {
+            let operation = Operation::new("look up", self.client.object("app", name));
+            let source = Box::new(Problem("no app is deployed under that name".to_owned()));
+            Error::NotFound { operation, source }
+        })?;
+        Ok(App { id, name: name.to_owned() })
+    }
+
+    /// The app that is deployed under that name, if one is. One RPC.
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<AppId>> {
         let operation = || Operation::new("look up", self.client.object("app", name));
         let query = by_name_request(name, self.client.environment_name());
         let answer =
             self.client.call(&methods::APP_GET_BY_DEPLOYMENT_NAME, &query, operation()).await?;
-        if answer.app_id.is_empty() {
-            let source = Box::new(Problem("no app is deployed under that name".to_owned()));
-            return Err(Error::NotFound { operation: operation(), source });
-        }
-        let id = AppId::try_from(answer.app_id)
-            .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })?;
-        Ok(App { id, name: name.to_owned() })
+        let id = Some(answer.app_id).filter(|id| !id.is_empty()).map(AppId::try_from);
+        id.transpose()
+            .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })
+    }
+
+    /// The versions of an app that were deployed, newest first. One RPC.
+    pub async fn history(&self, app: &AppId) -> Result<Vec<AppVersion>> {
+        let query = api::AppDeploymentHistoryRequest { app_id: app.to_string() };
+        let operation = Operation::new("read the history of", format!("app `{app}`"));
+        let answer = self.client.call(&methods::APP_DEPLOYMENT_HISTORY, &query, operation).await?;
+        let mut versions: Vec<_> =
+            answer.app_deployment_histories.into_iter().map(AppVersion::from).collect();
+        versions.sort_by_key(|version| std::cmp::Reverse(version.version));
+        Ok(versions)
+    }
+
+    /// Deploys an older version of an app again: that of this number, or without one the version before.
+    /// It becomes a new version. One RPC.
+    pub async fn rollback(&self, app: &AppId, version: Option<u32>) -> Result<()> {
+        let version = version.map_or(-1, |version| i32::try_from(version).unwrap_or(i32::MAX));
+        let query = api::AppRollbackRequest { app_id: app.to_string(), version };
+        let operation = Operation::new("roll back", format!("app `{app}`"));
+        let answer = self.client.call(&methods::APP_ROLLBACK, &query, operation).await?;
+        warn(&answer.server_warnings);
+        Ok(())
+    }
+
+    /// Replaces every container of an app by a new one of the same version. One RPC.
+    pub async fn rollover(&self, app: &AppId) -> Result<()> {
+        let query = api::AppRolloverRequest { app_id: app.to_string() };
+        let operation = Operation::new("roll over", format!("app `{app}`"));
+        let answer = self.client.call(&methods::APP_ROLLOVER, &query, operation).await?;
+        warn(&answer.server_warnings);
+        Ok(())
+    }
+
+    /// The tags of an app. One RPC.
+    pub async fn tags(&self, app: &AppId) -> Result<BTreeMap<String, String>> {
+        let query = api::AppGetTagsRequest { app_id: app.to_string() };
+        let operation = Operation::new("read the tags of", format!("app `{app}`"));
+        let answer = self.client.call(&methods::APP_GET_TAGS, &query, operation).await?;
+        Ok(answer.tags.into_iter().collect())
+    }
+
+    /// Replaces the tags of an app. One RPC.
+    pub async fn set_tags(
+        &self,
+        app: &AppId,
+        tags: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Result<()> {
+        let tags = tags.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let query = api::AppSetTagsRequest { app_id: app.to_string(), tags: tags.collect() };
+        let operation = Operation::new("set the tags of", format!("app `{app}`"));
+        self.client.call(&methods::APP_SET_TAGS, &query, operation).await
     }
 
     /// Stops an app and every container of it. One RPC.
@@ -199,6 +276,26 @@ impl TryFrom<api::app_list_response::AppListItem> for AppInfo {
             created_at: clock::from_unix(item.created_at),
             stopped_at: clock::from_unix(item.stopped_at),
         })
+    }
+}
+
+impl From<api::AppDeploymentHistory> for AppVersion {
+    fn from(item: api::AppDeploymentHistory) -> Self {
+        Self {
+            version: item.version,
+            tag: Some(item.tag).filter(|tag| !tag.is_empty()),
+            deployed_at: clock::from_unix(item.deployed_at),
+            deployed_by: item.deployed_by,
+            client_version: item.client_version,
+            rollback_of: Some(item.rollback_version).filter(|&version| version > 0),
+            can_roll_back_to: item.rollback_allowed,
+        }
+    }
+}
+
+fn warn(warnings: &[api::Warning]) {
+    for warning in warnings {
+        tracing::warn!("{}", warning.message);
     }
 }
 

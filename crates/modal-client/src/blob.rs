@@ -36,6 +36,16 @@ pub(crate) async fn upload(client: &Client, data: Bytes, name: &Path) -> Result<
     Err(Error::Transport { operation: operation(), source: last })
 }
 
+/// The bytes of a blob.
+pub(crate) async fn download(client: &Client, id: &str) -> Result<Bytes> {
+    let operation = || Operation::new("download", format!("blob `{id}`"));
+    let query = api::BlobGetRequest { blob_id: id.to_owned(), ..Default::default() };
+    let answer = client.call(&methods::BLOB_GET, &query, operation()).await?;
+    let body = client.shared.http.get(&answer.download_url, RetryPolicy::DOWNLOAD).await;
+    let body = body.map_err(|source| Error::Transport { operation: operation(), source })?;
+    Ok(body.body)
+}
+
 fn create_request(data: &[u8], md5: &[u8]) -> api::BlobCreateRequest {
     api::BlobCreateRequest {
         content_md5: STANDARD.encode(md5),

@@ -1,21 +1,22 @@
 //! The client: one connection to a control plane, shared by everything made from it.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use modal_proto::client as api;
 use prost::Message;
 use tokio::sync::Mutex;
-use tonic::metadata::MetadataMap;
+use tonic::{body::Body, metadata::MetadataMap};
+use tower::{Layer, Service};
 
 use crate::{
     auth::{self, AuthToken},
     config::Config,
-    error::{Error, Operation, Result},
+    error::{BoxError, Error, Operation, Result},
     http::Http,
     retry::RetryPolicy,
     rpc::{CallOptions, Headers, Method, Wire, metadata, methods, warning::Warnings},
     secret_string::SecretString,
-    transport::{self, Pool, Rules},
+    transport::{self, GrpcService, Pool, Rules, Stack},
 };
 
 /// An attempt to fetch the auth token.
@@ -37,11 +38,64 @@ pub(crate) struct Shared {
     pub(crate) wire: Wire,
     pub(crate) http: Http,
     pub(crate) routers: Pool,
+    pub(crate) stack: Stack,
     pub(crate) url: String,
     identity: metadata::Identity,
     auth: AuthToken,
     /// Image builder versions by environment; they do not change while a process runs.
     pub(crate) builder_versions: Mutex<HashMap<String, String>>,
+}
+
+/// A client that is to be connected; see [`Client::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing is connected until `connect` is awaited"]
+pub struct ClientBuilder {
+    config: Config,
+    stack: Stack,
+}
+
+impl ClientBuilder {
+    /// Puts a `tower` layer around every connection: to the control plane and to the command routers of sandboxes.
+    /// It sees each attempt of each call, with its headers. The layer that is added last is the outermost.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<GrpcService> + Send + Sync + 'static,
+        L::Service: Service<http::Request<Body>, Response = http::Response<Body>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<http::Request<Body>>>::Error: Into<BoxError>,
+        <L::Service as Service<http::Request<Body>>>::Future: Send + 'static,
+    {
+        self.stack.push(layer);
+        self
+    }
+
+    /// Answers every call with this service instead of any connection: a server of a test in this process, usually
+    /// `tonic::service::Routes` of generated services. Command routers are answered by it too. Nothing listens,
+    /// and no address is used; only what goes by plain HTTP (blobs, blocks of volumes) still needs one.
+    pub fn in_process<S>(mut self, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.stack.answer_with(service);
+        self
+    }
+
+    /// Connects, as [`Client::connect`] does.
+    ///
+    /// # Errors
+    /// As for [`Client::connect`].
+    pub async fn connect(self) -> Result<Client> {
+        self.config.credentials()?;
+        Client::with_stack(self.config, self.stack).await
+    }
 }
 
 impl fmt::Debug for Client {
@@ -60,11 +114,31 @@ impl Client {
     /// # Errors
     /// There is no token ([`Error::Config`]), or no server answers within 10 seconds ([`Error::Unreachable`]).
     pub async fn connect(config: Config) -> Result<Self> {
-        config.credentials()?;
+        Self::builder(config).connect().await
+    }
+
+    /// As [`connect`](Self::connect), with something between the client and its connections, or instead of them.
+    pub fn builder(config: Config) -> ClientBuilder {
+        ClientBuilder { config, stack: Stack::default() }
+    }
+
+    /// A client without a token, for the few calls that need none.
+    pub(crate) async fn anonymous(config: Config) -> Result<Self> {
+        Self::with_stack(config.without_token(), Stack::default()).await
+    }
+
+    async fn with_stack(config: Config, stack: Stack) -> Result<Self> {
         let rules = Rules::new(&config.proxies)?;
-        let (channel, address) = transport::race(&config.addresses()?, &rules).await?;
+        let addresses = config.addresses()?;
+        let (service, address) = match (stack.in_process(), addresses.first()) {
+            (Some(service), Some(address)) => (service, address.clone()),
+            _ => {
+                let (channel, address) = transport::race(&addresses, &rules).await?;
+                (stack.connected(channel), address)
+            }
+        };
         let wire = Wire {
-            channel,
+            service,
             warnings: Arc::new(Warnings::default()),
             max_throttle_wait: config.max_throttle_wait,
         };
@@ -76,6 +150,7 @@ impl Client {
             builder_versions: Mutex::default(),
             url: address.to_string(),
             wire,
+            stack,
             config,
         };
         let environment = shared.config.environment.as_deref().map(Arc::from);
@@ -157,10 +232,15 @@ impl Client {
     ) -> Result<CallOptions> {
         let mut metadata = self.metadata();
         if method.auth_token {
-            let token = self.auth_token().await?;
-            metadata.insert("x-modal-auth-token", metadata::secret("auth token", token.expose())?);
+            self.add_auth_token(&mut metadata).await?;
         }
         Ok(self.plain_options(operation, metadata))
+    }
+
+    pub(crate) async fn add_auth_token(&self, metadata: &mut MetadataMap) -> Result<()> {
+        let token = self.auth_token().await?;
+        metadata.insert("x-modal-auth-token", metadata::secret("auth token", token.expose())?);
+        Ok(())
     }
 
     pub(crate) fn metadata(&self) -> MetadataMap {

@@ -11,7 +11,8 @@ pub use crate::rpc::status::{Code, ServerStatus};
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-pub(crate) type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+/// Any error, as libraries hand it on.
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What was being done, to which object: prints as ``create volume `goat-results` ``.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +159,18 @@ pub enum Error {
         /// The last lines the step printed.
         output: String,
     },
+    /// A function failed: it raised an exception, took too long or lost its container.
+    #[error("failed to {operation}: {}", failure(*.reason, .message))]
+    FunctionFailed {
+        /// What was being done.
+        operation: Operation,
+        /// How it ended.
+        reason: crate::sandbox::ExitReason,
+        /// The exception, as Python prints it in one line.
+        message: String,
+        /// Where it was raised, if the server says it.
+        traceback: String,
+    },
     /// A local file could not be read or written.
     #[error("failed to {operation}: cannot use `{}`", path.display())]
     File {
@@ -192,6 +205,19 @@ pub enum Error {
         /// What is wrong with the answer.
         source: BoxError,
     },
+}
+
+fn failure(reason: crate::sandbox::ExitReason, message: &str) -> String {
+    use crate::sandbox::ExitReason as Reason;
+    let what = match reason {
+        Reason::Failure => "it raised an exception",
+        Reason::Timeout | Reason::IdleTimeout => "it took longer than it may",
+        Reason::Terminated => "it was terminated",
+        Reason::OutOfMemory => "it used more memory than it may",
+        Reason::InitFailure => "its container could not start",
+        Reason::Success | Reason::InternalFailure => "the server failed",
+    };
+    if message.is_empty() { what.to_owned() } else { format!("{what}: {message}") }
 }
 
 /// The output on lines of its own, unless the reason quotes it already.

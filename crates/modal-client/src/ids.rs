@@ -73,8 +73,20 @@ typed_id!(
     AppId, "ap-", "app"
 );
 typed_id!(
+    /// A dict.
+    DictId, "di-", "dict"
+);
+typed_id!(
     /// An environment.
     EnvironmentId, "en-", "environment"
+);
+typed_id!(
+    /// A function.
+    FunctionId, "fu-", "function"
+);
+typed_id!(
+    /// A call of a function.
+    FunctionCallId, "fc-", "function call"
 );
 typed_id!(
     /// An image, or one layer of it.
@@ -93,7 +105,7 @@ typed_id!(
     SecretId, "st-", "secret"
 );
 typed_id!(
-    /// The container that runs a sandbox.
+    /// A container: that of a sandbox, or one of a function.
     TaskId, "ta-", "task"
 );
 typed_id!(

@@ -21,7 +21,8 @@
 //! - A builder is sent when it is awaited; until then nothing is asked, read or changed.
 //! - Calls are repeated while the error is transient and there is budget left, with one idempotency key
 //!   for all attempts; streams are resumed where they broke. See [`Error`] for what remains.
-//! - Dropping a handle ends nothing: a sandbox runs until it is terminated or its time is over.
+//! - Dropping a handle ends nothing: a sandbox runs until it is terminated or its time is over, unless it was
+//!   created with [`terminate_on_drop`](SandboxCreate::terminate_on_drop).
 //! - The library reads no environment variable and no file by itself but those it is told to.
 //! - Offline, point the same client at `modal-local`; no test needs an account.
 //!
@@ -30,11 +31,15 @@
 mod apps;
 mod auth;
 mod blob;
+mod cbor;
 mod client;
 mod clock;
 pub mod config;
+mod containers;
+mod dicts;
 mod environments;
 mod error;
+mod functions;
 mod gpu;
 mod heartbeat;
 mod http;
@@ -42,8 +47,12 @@ pub mod ids;
 mod ignore_rules;
 mod image;
 mod local;
+mod login;
+mod logs;
 mod mount;
 mod page;
+mod pickle;
+mod raw;
 mod retry;
 mod router;
 mod rpc;
@@ -53,25 +62,42 @@ mod secrets;
 mod transport;
 mod volume;
 
+/// The messages and services of Modal's API, for [`Client::raw`].
+pub use modal_proto as proto;
+
 pub use crate::{
-    apps::{App, AppInfo, AppLookup, AppState, Apps},
-    client::Client,
+    apps::{App, AppInfo, AppLookup, AppState, AppVersion, Apps},
+    cbor::Arguments,
+    client::{Client, ClientBuilder},
     config::{Config, Environ},
+    containers::{ContainerInfo, Containers},
+    dicts::{Dict, DictInfo, DictLookup, Dicts, EphemeralDict},
     environments::{Environment, EnvironmentInfo, Environments},
-    error::{Code, Error, Operation, Result, ServerStatus},
+    error::{BoxError, Code, Error, Operation, Result, ServerStatus},
+    functions::{
+        Autoscaling, Deploy, DeployStrategy, Deployment, Function, FunctionCall, FunctionMap,
+        FunctionSpec, FunctionStats, Retries, Schedule, Web,
+    },
     gpu::{Gpu, InvalidGpu},
-    ids::{AppId, EnvironmentId, ImageId, MountId, SandboxId, SecretId, TaskId, VolumeId},
+    ids::{
+        AppId, DictId, EnvironmentId, FunctionCallId, FunctionId, ImageId, MountId, SandboxId,
+        SecretId, TaskId, VolumeId,
+    },
     ignore_rules::{IgnoreRules, InvalidRule},
     image::{BuildEvent, BuiltImage, Image, ImageBuild, PipOptions},
+    login::{NewToken, TokenFlow, TokenInfo},
+    logs::{LogEntry, LogSource, Logs},
     mount::{Mount, MountUpload},
+    raw::AuthenticatedService,
     router::{OutputStream, StdinWriter},
     sandbox::{
-        Exec, ExitReason, FileKind, FileProblem, ListSandboxes, MiB, NetworkAccess, Output, Port,
-        Process, Pty, Redirect, Sandbox, SandboxCreate, SandboxExit, SandboxFile, SandboxFiles,
-        SandboxInfo, Sandboxes, Tunnel, VolumeMount,
+        ConnectToken, Exec, ExitReason, FileKind, FileProblem, ListSandboxes, MiB, NetworkAccess,
+        Output, Port, Probe, Process, Pty, Redirect, Sandbox, SandboxCreate, SandboxExit,
+        SandboxFile, SandboxFiles, SandboxInfo, SandboxVersion, Sandboxes, Tunnel, VolumeMount,
     },
     secret_string::SecretString,
     secrets::{IfExists, Secret, SecretInfo, Secrets},
+    transport::GrpcService,
     volume::{
         Download, DownloadSummary, EntryKind, EphemeralVolume, EphemeralVolumeCreate, ListFiles,
         Progress, ReadFile, RemoveFile, Upload, UploadSummary, Volume, VolumeEntry, VolumeFile,

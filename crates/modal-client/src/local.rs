@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
+
 use crate::ignore_rules::IgnoreRules;
 
 /// A local file and the name it gets on the other side.
@@ -14,6 +16,24 @@ pub(crate) struct LocalFile {
     pub(crate) remote: String,
     /// Permission bits, 12 of them.
     pub(crate) mode: u32,
+    /// What it holds, where it is a file in name only; otherwise `path` is read.
+    pub(crate) data: Option<Bytes>,
+}
+
+impl LocalFile {
+    /// A file that is nowhere but in memory.
+    pub(crate) fn in_memory(data: impl Into<Bytes>, remote: String) -> Self {
+        let path = PathBuf::from(&remote);
+        Self { path, remote, mode: 0o644, data: Some(data.into()) }
+    }
+
+    /// What it holds. Blocking.
+    pub(crate) fn read(&self) -> io::Result<Bytes> {
+        match &self.data {
+            Some(data) => Ok(data.clone()),
+            None => fs::read(&self.path).map(Bytes::from),
+        }
+    }
 }
 
 /// A file that could not be looked at.
@@ -30,7 +50,8 @@ pub(crate) fn file(path: &Path, remote: &str) -> Result<LocalFile, Unreadable> {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "expected a file");
         return Err(Unreadable { path: path.to_owned(), source });
     }
-    Ok(LocalFile { path: path.to_owned(), remote: remote.to_owned(), mode: mode(&metadata) })
+    let (remote, mode) = (remote.to_owned(), mode(&metadata));
+    Ok(LocalFile { path: path.to_owned(), remote, mode, data: None })
 }
 
 /// Every file below `root`, named below `remote`, in the order of their names. Links to files count

@@ -13,6 +13,7 @@ use futures::{
     stream::{self, StreamExt as _, TryStreamExt as _},
 };
 use modal_proto::client as api;
+use prost_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -177,25 +178,28 @@ fn operation() -> Operation {
 async fn create_of(client: &Client, app: &AppId, hashed: Vec<HashedFile>) -> Result<Mount> {
     let hashes = unique(&hashed);
     let mut missing = Vec::new();
+    let mut earliest: Option<Timestamp> = None;
     for batch in hashes.chunks(BATCH) {
         let query = api::MountBatchedCheckExistenceRequest { sha256_hex_hashes: batch.to_vec() };
         let answer =
             client.call(&methods::MOUNT_BATCHED_CHECK_EXISTENCE, &query, operation()).await?;
         missing.extend(answer.missing_sha256_hex_hashes);
+        let checked = earliest.into_iter().chain(answer.checked_at);
+        earliest = checked.min_by_key(|at| (at.seconds, at.nanos));
     }
-    let by_hash: HashMap<&str, &Path> =
-        hashed.iter().map(|file| (file.sha256.as_str(), file.local.path.as_path())).collect();
+    let by_hash: HashMap<&str, &LocalFile> =
+        hashed.iter().map(|file| (file.sha256.as_str(), &file.local)).collect();
     let mut uploads = Vec::new();
     for hash in missing {
-        let path = by_hash.get(hash.as_str()).ok_or_else(|| {
+        let file = by_hash.get(hash.as_str()).ok_or_else(|| {
             Error::protocol(operation(), "a file is missing that was not offered")
         })?;
-        uploads.push(put(client.clone(), hash, path.to_path_buf()));
+        uploads.push(put(client.clone(), hash, (*file).clone()));
     }
     stream::iter(uploads).buffer_unordered(PARALLEL_UPLOADS).try_collect::<()>().await?;
-    let answer = client
-        .call(&methods::MOUNT_GET_OR_CREATE, &create_request(app, &hashed), operation())
-        .await?;
+    let mut query = create_request(app, &hashed);
+    query.earliest_checked_at = earliest;
+    let answer = client.call(&methods::MOUNT_GET_OR_CREATE, &query, operation()).await?;
     mount_of(answer, hashed.len(), operation)
 }
 
@@ -238,7 +242,10 @@ async fn blocking(
 fn hash(local: LocalFile) -> Result<HashedFile, local::Unreadable> {
     let digest = || -> std::io::Result<String> {
         let mut sha256 = Sha256::new();
-        std::io::copy(&mut std::fs::File::open(&local.path)?, &mut sha256)?;
+        match &local.data {
+            Some(data) => sha256.update(data),
+            None => drop(std::io::copy(&mut std::fs::File::open(&local.path)?, &mut sha256)?),
+        }
         Ok(hex::encode(sha256.finalize()))
     };
     match digest() {
@@ -253,11 +260,13 @@ fn unique(files: &[HashedFile]) -> Vec<String> {
     files.iter().filter(|file| seen.insert(&file.sha256)).map(|file| file.sha256.clone()).collect()
 }
 
-async fn put(client: Client, hash: String, path: PathBuf) -> Result<()> {
+async fn put(client: Client, hash: String, file: LocalFile) -> Result<()> {
+    let path = file.path.clone();
     let operation = || Operation::new("upload", format!("`{}`", path.display()));
-    let data: Bytes = match tokio::fs::read(&path).await {
-        Ok(data) => data.into(),
-        Err(source) => return Err(Error::file(operation(), path, source)),
+    let data = match tokio::task::spawn_blocking(move || file.read()).await {
+        Ok(Ok(data)) => data,
+        Ok(Err(source)) => return Err(Error::file(operation(), path, source)),
+        Err(error) => return Err(Error::file(operation(), path, error.into())),
     };
     if hex::encode(Sha256::digest(&data)) != hash {
         return Err(Error::invalid(operation(), "the file changed while it was being uploaded"));

@@ -21,7 +21,7 @@ use modal_proto::{client as api, task_command_router as router};
 use prost::Message as _;
 use support::{
     breaker::breaker,
-    raw::{Answer, Call, serve},
+    raw::{Answer, Call, serve, throttled},
 };
 use tokio::io::AsyncWriteExt as _;
 use tonic::Status;
@@ -42,20 +42,6 @@ async fn counting(
 
 fn app_answer() -> Answer {
     Answer::one(&api::AppGetOrCreateResponse { app_id: "ap-1".to_owned(), ..Default::default() })
-}
-
-/// A status that asks to wait `seconds`, as Modal writes it.
-fn throttled(seconds: f32) -> Status {
-    let policy = api::RpcRetryPolicy { retry_after_secs: seconds }.encode_to_vec();
-    let url = b"type.modal.com/modal.client.RPCRetryPolicy";
-    // google.rpc.Status { details: [Any { type_url, value }] }, written by hand.
-    let mut any = vec![0x0a, url.len() as u8];
-    any.extend(url);
-    any.extend([0x12, policy.len() as u8]);
-    any.extend(policy);
-    let mut details = vec![0x08, 0x08, 0x1a, any.len() as u8];
-    details.extend(any);
-    Status::with_details(tonic::Code::ResourceExhausted, "slow down", details.into())
 }
 
 #[tokio::test]

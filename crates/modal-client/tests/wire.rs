@@ -8,7 +8,10 @@ mod support;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use modal_client::{Client, Image, MiB, NetworkAccess, Port, Pty, Redirect, Secret, VolumeMount};
+use modal_client::{
+    Autoscaling, Client, FunctionSpec, Image, MiB, NetworkAccess, Port, Pty, Redirect, Retries,
+    Schedule, Secret, Volume, VolumeMount, VolumeVersion, Web,
+};
 use support::recording::{Exceptions, Replay};
 use tokio::io::AsyncWriteExt as _;
 
@@ -152,6 +155,110 @@ async fn registry_images() {
     replay.finish(&[]);
 }
 
+/// The app of `09_deploy.jsonl`. `source` has the name and the bytes of the recorded one.
+fn wire_deploy(client: &Client, name: &str, parts: &DeployParts) -> modal_client::Deploy {
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    let image = Image::debian_slim()
+        .python("3.12")
+        .pip_install(["requests==2.32.3"])
+        .add_local_file(&parts.hello, "/opt/hello.txt");
+    let gpu_image = Image::from_registry("nvidia/cuda:12.8.1-devel-ubuntu22.04")
+        .add_python("3.12")
+        .entrypoint(Vec::<String>::new())
+        .uv_pip_install(["vllm==0.10.0"]);
+    let function = |name: &str| FunctionSpec::from_file(&parts.source, name, &image);
+    let proxy = function("proxy")
+        .secret(&parts.secret)
+        .secret(&Secret::from_map([("INLINE", "1")]))
+        .volume("/config", VolumeMount::new(&parts.volumes[0]))
+        .autoscaling(Autoscaling::default().min(1).max(3))
+        .timeout(hours(24))
+        .memory(MiB(2048), None)
+        .cpu(1.0, None)
+        .concurrent_inputs(1000)
+        .web(Web::server(4000).startup_timeout(minutes(5)));
+    let serve = FunctionSpec::from_file(&parts.source, "serve", &gpu_image)
+        .gpu("H100:1".parse().unwrap())
+        .autoscaling(Autoscaling::default().scaledown_window(minutes(15)))
+        .timeout(minutes(10))
+        .volume("/root/.cache/huggingface", VolumeMount::new(&parts.volumes[1]))
+        .volume("/root/.cache/vllm", VolumeMount::new(&parts.volumes[2]))
+        .volume("/root/.cache/flashinfer", VolumeMount::new(&parts.volumes[3]))
+        .concurrent_inputs(32)
+        .web(Web::server(8000).startup_timeout(minutes(10)));
+    let square = function("square").retries(Retries::new(2)).region("us-east");
+    let cron = function("cron").schedule(Schedule::Every(hours(1)));
+    let endpoint = function("endpoint").web(Web::endpoint("POST").docs(true));
+    client
+        .deploy(name)
+        .tag("team", "wire")
+        .function(proxy)
+        .function(square)
+        .function(cron)
+        .function(endpoint)
+        .function(serve)
+}
+
+struct DeployParts {
+    hello: std::path::PathBuf,
+    source: std::path::PathBuf,
+    secret: Secret,
+    volumes: Vec<Volume>,
+}
+
+#[tokio::test]
+async fn deployments() {
+    let exceptions: Exceptions = &[
+        ("FunctionPrecreate", "/function_schema", "we do not read the Python of a function"),
+        ("FunctionCreate", "/function/function_schema", "we do not read the Python of a function"),
+        (
+            "FunctionCreate",
+            "/function/app_name",
+            "the SDK keeps the script's name when it deploys under another",
+        ),
+        ("VolumeGetOrCreate", "/version", "the flow leaves it to the server, we ask for version 2"),
+    ];
+    let (replay, client) = replay("09_deploy", exceptions).await;
+    let local = local();
+    let source = local.path().join("deploy_app.py");
+    std::fs::write(&source, replay.uploaded("import subprocess")).unwrap();
+    client
+        .secrets()
+        .create("wire-secret", [("API_KEY", "abc")], modal_client::IfExists::Fail)
+        .await
+        .unwrap();
+    for (name, tag) in [("wire-deploy", "v1"), ("renamed", "")] {
+        let mut volumes = Vec::new();
+        for name in ["wire-config", "hf-cache", "vllm-cache", "flashinfer-cache"] {
+            volumes.push(client.volume(name).create_if_missing().await.unwrap());
+        }
+        let parts = DeployParts {
+            hello: local.path().join("hello.txt"),
+            source: source.clone(),
+            secret: client.secrets().get("wire-secret").await.unwrap(),
+            volumes,
+        };
+        let deployed = wire_deploy(&client, name, &parts).version_tag(tag).await.unwrap();
+        assert!(deployed.deployed_at.is_some() && deployed.functions.len() == 5);
+    }
+    let app = client.apps().by_name("wire-deploy").await.unwrap();
+    assert_eq!(client.apps().history(&app.id).await.unwrap()[0].version, 1);
+    let proxy = client.function("wire-deploy", "proxy").await.unwrap();
+    assert_eq!(proxy.web_url(), Some("http://xyz.internal"));
+    assert_eq!(client.function("wire-deploy", "square").await.unwrap().web_url(), None);
+    assert!(client.function("wire-deploy", "nope").await.unwrap_err().is_not_found());
+    replay.finish(&[
+        ("EnvironmentGetOrCreate", "", "asked for once by one process; the SDK's were two"),
+        ("MountGetOrCreate", "modal-client-mount", "looked up once for all functions"),
+        (
+            "MountGetOrCreate",
+            "deploy_app.py",
+            "the SDK shares the mount of a file between functions",
+        ),
+    ]);
+}
+
 #[tokio::test]
 async fn sandboxes() {
     let exceptions: Exceptions = &[
@@ -280,5 +387,104 @@ async fn files_of_a_sandbox() {
     // The recording keeps only the beginning of what was read.
     assert!(!files.read("/tmp/w/fs/big.bin").await.unwrap().is_empty());
     sandbox.terminate().await.unwrap();
+    replay.finish(&[]);
+}
+
+/// What the clock decides.
+const TIMES: Exceptions = &[
+    ("AppFetchLogs", "/since", "the clock of the moment"),
+    ("AppFetchLogs", "/until", "the clock of the moment"),
+    ("AppCountLogs", "/since", "the clock of the moment"),
+    ("AppCountLogs", "/until", "the clock of the moment"),
+    ("SecretList", "/pagination/created_before", "the clock of the moment"),
+];
+
+#[tokio::test]
+async fn logs() {
+    let (replay, client) = replay("14_logs", TIMES).await;
+    assert!(client.containers().list(None).await.unwrap().is_empty());
+    let app = client.app("sb-app").create_if_missing().await.unwrap();
+    let image = client.build(&Image::debian_slim().python("3.12"), &app).await.unwrap();
+    let command = ["bash", "-c", "echo one; echo two; echo e >&2"];
+    let sandbox = client.sandbox(&app, &image).command(command).create().await.unwrap();
+    sandbox.stdout().read_text().await.unwrap();
+    sandbox.stderr().read_text().await.unwrap();
+    sandbox.wait().await.unwrap();
+    let logs = sandbox.logs().await.unwrap();
+    logs.tail(5).await.unwrap();
+    let now = std::time::SystemTime::now();
+    logs.fetch(now - Duration::from_secs(300), now).await.unwrap();
+    client.logs(&app.id).tail(5).await.unwrap();
+    const DEPLOY: &str = "of a `modal deploy` of a class, which this client has not";
+    const NAMES: &str = "by which the command line finds an app that was not deployed";
+    replay.finish(&[
+        ("AppGetByDeploymentName", "", NAMES),
+        ("ObjectSuggest", "", NAMES),
+        ("AppCreate", "", DEPLOY),
+        ("AppHeartbeat", "", DEPLOY),
+        ("AppClientDisconnect", "", DEPLOY),
+        ("EnvironmentGetOrCreate", "", DEPLOY),
+        ("FunctionPrecreate", "", DEPLOY),
+        ("FunctionCreate", "", DEPLOY),
+        ("ImageGetOrCreate", "", DEPLOY),
+        ("ImageJoinStreaming", "", DEPLOY),
+        ("MountGetOrCreate", "", DEPLOY),
+        ("MountBatchedCheckExistence", "", DEPLOY),
+        ("MountPutFile", "", DEPLOY),
+        ("TaskGetInfo", "", "the command line looks at the container first"),
+        ("AppFetchLogs", "ta-01KBN09R2V7DSJ1TWS6M500001", "a window around the container's end"),
+        ("AppGetLogs", "", "the command line names the container alone, without its app"),
+    ]);
+}
+
+#[tokio::test]
+async fn volumes_of_version_1() {
+    let (replay, client) = replay("20_volumes_v1", &[]).await;
+    let lookup = client.volume("wire-v1").version(VolumeVersion::V1);
+    let volume = lookup.create_if_missing().await.unwrap();
+    let batch = volume.upload().bytes_with_mode("in memory", "/mem.txt", 0o600);
+    batch.await.unwrap();
+    assert_eq!(volume.list("/").recursive(true).await.unwrap()[0].path, "mem.txt");
+    volume.copy(["mem.txt"], "copy.txt", false).await.unwrap();
+    volume.remove("mem.txt").await.unwrap();
+    client.volume("wire-v1").await.unwrap().rename("wire-v1b").await.unwrap();
+    client.volume("wire-v1b").await.unwrap().delete().await.unwrap();
+    replay.finish(&[("VolumeGetFile2", "", "the bytes of the file are not in the recording")]);
+}
+
+#[tokio::test]
+async fn secrets() {
+    let (replay, client) = replay("21_secrets", TIMES).await;
+    let secrets = client.secrets();
+    secrets.create("wire-keys", [("A", "1")], modal_client::IfExists::Fail).await.unwrap();
+    let secret = secrets.get_with_keys("wire-keys", &["A"]).await.unwrap();
+    secrets.update(secret.id().unwrap(), [("B", Some("2".into()))]).await.unwrap();
+    assert_eq!(secrets.list().await.unwrap()[0].keys, ["A", "B"]);
+    let found = secrets.get("wire-keys").await.unwrap();
+    secrets.delete(found.id().unwrap()).await.unwrap();
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn dockerfiles() {
+    let (replay, client) = replay("22_dockerfile", &[]).await;
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("app")).unwrap();
+    for (name, text) in [
+        (
+            "Dockerfile",
+            "# about\nFROM debian:bookworm-slim\nARG WORDS\nCOPY app /app\nRUN echo $WORDS > /app/words\n",
+        ),
+        (".dockerignore", "**/*.secret\n"),
+        ("app/main.sh", "echo main\n"),
+        ("app/key.secret", "stays here\n"),
+    ] {
+        std::fs::write(root.path().join(name), text).unwrap();
+    }
+    let app = client.app("wire-dockerfile").create_if_missing().await.unwrap();
+    let image = Image::from_dockerfile(root.path().join("Dockerfile"))
+        .context_dir(root.path())
+        .build_arg("WORDS", "w");
+    client.build(&image, &app).await.unwrap();
     replay.finish(&[]);
 }

@@ -6,9 +6,11 @@ pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod infra_test;
 pub(crate) mod local;
+pub(crate) mod login;
 pub(crate) mod results;
 pub(crate) mod selfbench;
 pub(crate) mod soak;
+pub(crate) mod whoami;
 
 use crate::{
     cli::Command,
@@ -29,6 +31,8 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Eval(args) => eval::run(*args, context).await,
         Command::Results(args) => results::run(args, context).await,
         Command::Local(args) => local::run(args, context).await,
+        Command::Login(args) => login::run(args, context).await,
+        Command::Whoami(args) => whoami::run(args, context).await,
         Command::BuildEval(args) => build_eval::run(args, context).await,
         Command::InfraTest(args) => infra_test::run(args, context).await,
         Command::Selfbench(args) => selfbench::run(args, context).await,

@@ -9,7 +9,7 @@ use crate::soak::crash;
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
-    soak::{agent, kill},
+    soak::{agent, faults, kill},
 };
 
 /// Run a long check; its short form is in CI
@@ -18,7 +18,8 @@ use crate::{
 Examples:
   cargo xtask soak kill --minutes 30 --seed 7 --target local
   GOAT_STATE_DIR=/tmp/soak cargo xtask soak crash --kills 200 --seed 7 --target local
-  cargo xtask soak agent --tasks 200")]
+  cargo xtask soak agent --tasks 200
+  cargo xtask soak faults --seed 7")]
 pub(crate) struct Args {
     /// Check
     name: String,
@@ -63,6 +64,11 @@ pub(crate) struct Soak {
 
 /// Every soak.
 const SOAKS: &[Soak] = &[
+    Soak {
+        name: "faults",
+        what: "10,000 faults between modal-client and a server lose, double or hang no job",
+        run: |context, soaking| Box::pin(faults::run(context, soaking)),
+    },
     Soak {
         name: "kill",
         what: "evaluations killed at random moments lose nothing and leave nothing (target local)",

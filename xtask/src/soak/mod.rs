@@ -3,5 +3,6 @@
 pub(crate) mod agent;
 #[cfg(target_os = "linux")]
 pub(crate) mod crash;
+pub(crate) mod faults;
 pub(crate) mod kill;
 mod random;

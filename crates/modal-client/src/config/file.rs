@@ -65,12 +65,12 @@ pub(super) fn profile(environ: &Environ) -> Result<Profile, ConfigError> {
     choose(parse(&text, &path)?, wanted, &path)
 }
 
-fn path(environ: &Environ) -> Option<PathBuf> {
+pub(super) fn path(environ: &Environ) -> Option<PathBuf> {
     let configured = environ.get("MODAL_CONFIG_PATH").map(PathBuf::from);
     configured.or_else(|| environ.get("HOME").map(|home| Path::new(home).join(".modal.toml")))
 }
 
-fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

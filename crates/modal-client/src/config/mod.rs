@@ -7,12 +7,14 @@ mod credentials;
 mod environ;
 mod file;
 mod proxies;
+mod store;
 
 use std::{path::PathBuf, time::Duration};
 
 pub(crate) use credentials::{Credentials, OAuthSettings, Proof};
 pub use environ::Environ;
 pub(crate) use proxies::Proxies;
+pub use store::{config_path, store_token};
 
 use crate::{error::Result, secret_string::SecretString, transport::Address};
 
@@ -26,6 +28,14 @@ pub enum ConfigError {
     /// The configuration file exists but cannot be read.
     #[error("cannot read `{}`", path.display())]
     Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The configuration file cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Unwritable {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -66,7 +76,7 @@ pub enum ConfigError {
     TwoCredentials,
     /// There is no token at all.
     #[error(
-        "there is no token; set `MODAL_TOKEN_ID` and `MODAL_TOKEN_SECRET`, or run `modal token set`"
+        "there is no token; set `MODAL_TOKEN_ID` and `MODAL_TOKEN_SECRET`, or run `cargo xtask login`"
     )]
     NoToken,
     /// A setting's value is not valid.
@@ -197,6 +207,23 @@ impl Config {
     /// Whether there is something to authenticate with: a token, OAuth, or a container's own standing.
     pub fn has_token(&self) -> bool {
         self.credentials().is_ok()
+    }
+
+    pub(crate) fn without_token(mut self) -> Self {
+        self.token_id = None;
+        self.token_secret = None;
+        self.oauth = OAuthSettings::default();
+        self.is_container = false;
+        self
+    }
+
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(self, id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
+        let mut config = self.without_token();
+        config.token_id = Some(id.into());
+        config.token_secret = Some(secret.into());
+        config
     }
 
     /// What requests authenticate with.

@@ -3,6 +3,7 @@
 //! Access to it is a short-lived JWT. It comes with a new sandbox and is fetched again when the router
 //! no longer takes it.
 
+mod logs_v1;
 mod output;
 mod stdin;
 
@@ -13,7 +14,7 @@ pub use output::OutputStream;
 pub(crate) use output::{Descriptor, Feed};
 use prost::Message;
 pub use stdin::StdinWriter;
-pub(crate) use stdin::{Target, send_all};
+pub(crate) use stdin::{Target, resume, send_all};
 use tokio::sync::{Mutex, OnceCell};
 use tonic::{Status, metadata::MetadataMap};
 
@@ -25,6 +26,7 @@ use crate::{
     ids::{SandboxId, TaskId},
     retry::RetryPolicy,
     rpc::{Answers, CallOptions, Failure, Headers, Method, Wire, metadata, methods},
+    sandbox::SandboxVersion,
     secret_string::SecretString,
     transport::Lease,
 };
@@ -96,6 +98,14 @@ impl Router {
         Ok(())
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(crate) fn version(&self) -> SandboxVersion {
+        SandboxVersion::of(&self.0.sandbox)
+    }
+
     pub(crate) fn sandbox(&self) -> &SandboxId {
         &self.0.sandbox
     }
@@ -123,7 +133,8 @@ impl Router {
             sandbox_id: self.0.sandbox.to_string(),
             ..Default::default()
         };
-        let method = &methods::SANDBOX_GET_TASK_ID_V2;
+        let (v1, v2) = (&methods::SANDBOX_GET_TASK_ID, &methods::SANDBOX_GET_TASK_ID_V2);
+        let method = self.version().choose(v1, v2);
         let found = async {
             loop {
                 let mut options = self.0.client.options(method, operation()).await?;
@@ -155,7 +166,8 @@ impl Router {
         let operation = Operation::new("look at", format!("sandbox `{}`", self.0.sandbox));
         let query =
             api::SandboxWaitRequest { sandbox_id: self.0.sandbox.to_string(), timeout: 0.0 };
-        let answer = self.0.client.call(&methods::SANDBOX_WAIT_V2, &query, operation).await;
+        let method = self.version().choose(&methods::SANDBOX_WAIT, &methods::SANDBOX_WAIT_V2);
+        let answer = self.0.client.call(method, &query, operation).await;
         let result = answer.ok().and_then(|answer| answer.result);
         result.is_some_and(|result| {
             result.status() != api::generic_result::GenericStatus::Unspecified
@@ -267,6 +279,11 @@ impl Router {
                 Err(error) => StreamFailure::Final(error),
             };
         }
+        if let Some(wait) = crate::retry::retry_after(&status) {
+            // The server is busy: it says when to come back.
+            tokio::time::sleep(wait).await;
+            return StreamFailure::Again(error(status));
+        }
         if crate::retry::is_transient(status.code()) {
             StreamFailure::Again(error(status))
         } else {
@@ -286,7 +303,12 @@ impl Router {
 
     /// The way to the router, which is waited for where it is new.
     async fn wire(&self, link: &Link) -> Result<Wire> {
-        Ok(Wire { channel: link.lease.channel().await?, ..self.0.client.shared.wire.clone() })
+        let shared = &self.0.client.shared;
+        let service = match shared.stack.in_process() {
+            Some(service) => service,
+            None => shared.stack.connected(link.lease.channel().await?),
+        };
+        Ok(Wire { service, ..shared.wire.clone() })
     }
 
     async fn link(&self, operation: &Operation) -> Result<Link> {
@@ -314,6 +336,9 @@ impl Router {
     }
 
     async fn fetch(&self, operation: &Operation) -> Result<Link> {
+        if self.version() == SandboxVersion::V1 {
+            return self.fetch_v1(operation).await;
+        }
         let method = &methods::SANDBOX_GET_COMMAND_ROUTER_ACCESS;
         let target = api::sandbox_get_command_router_access_request::Target::SandboxId(
             self.0.sandbox.to_string(),
@@ -322,6 +347,20 @@ impl Router {
         let mut options = self.0.client.options(method, operation.clone()).await?;
         self.add_sandbox_token(&mut options.metadata)?;
         match self.0.client.call_with(method, &query, options).await {
+            Ok(answer) => self.connect(&answer.url, answer.jwt),
+            Err(Error::Conflict { operation, source } | Error::NotFound { operation, source }) => {
+                Err(self.gone(operation, source))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Access to the task that runs a sandbox of version 1.
+    async fn fetch_v1(&self, operation: &Operation) -> Result<Link> {
+        let query =
+            api::TaskGetCommandRouterAccessRequest { task_id: self.task().await?.to_string() };
+        let method = &methods::TASK_GET_COMMAND_ROUTER_ACCESS;
+        match self.0.client.call(method, &query, operation.clone()).await {
             Ok(answer) => self.connect(&answer.url, answer.jwt),
             Err(Error::Conflict { operation, source } | Error::NotFound { operation, source }) => {
                 Err(self.gone(operation, source))

@@ -23,6 +23,7 @@ use crate::{
     error::{Error, Operation, Result},
     retry::RetryPolicy,
     rpc::methods,
+    sandbox::SandboxVersion,
 };
 
 /// Which of the two outputs.
@@ -42,12 +43,12 @@ pub(crate) enum Feed {
 }
 
 /// Some bytes and, where the router says it, the offset of the first.
-struct Chunk {
-    data: Bytes,
-    offset: Option<u64>,
+pub(super) struct Chunk {
+    pub(super) data: Bytes,
+    pub(super) offset: Option<u64>,
 }
 
-type Chunks = BoxStream<'static, Result<Chunk, tonic::Status>>;
+pub(super) type Chunks = BoxStream<'static, Result<Chunk, tonic::Status>>;
 
 /// The output of a command or a sandbox: an [`AsyncRead`], and a [`Stream`] of chunks.
 ///
@@ -251,6 +252,9 @@ impl Feed {
         offset: u64,
         operation: &Operation,
     ) -> Result<Chunks, StreamFailure> {
+        if let (Self::Sandbox { descriptor }, SandboxVersion::V1) = (self, router.version()) {
+            return Ok(super::logs_v1::chunks(router.clone(), *descriptor));
+        }
         let task = router.task().await.map_err(StreamFailure::Final)?.to_string();
         match self {
             Self::Exec { exec, descriptor } => {

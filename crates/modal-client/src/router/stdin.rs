@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Operation, Result},
     retry::RetryPolicy,
     rpc::methods,
+    sandbox::SandboxVersion,
 };
 
 /// The most that one write sends.
@@ -43,6 +44,8 @@ pub struct StdinWriter {
     router: Router,
     target: Target,
     offset: u64,
+    /// Writes so far: sandboxes of version 1 count them instead of bytes.
+    writes: u32,
     /// Only ever used through `&mut`; the lock makes the writer, and the process that holds it, `Sync`.
     pending: Mutex<Option<BoxFuture<'static, Result<()>>>>,
     closed: bool,
@@ -59,7 +62,20 @@ impl fmt::Debug for StdinWriter {
 
 impl StdinWriter {
     pub(crate) fn new(router: Router, target: Target) -> Self {
-        Self { router, target, offset: 0, pending: Mutex::new(None), closed: false }
+        Self::at(router, target, 0)
+    }
+
+    /// A writer that goes on behind bytes that were written before.
+    pub(crate) fn at(router: Router, target: Target, offset: u64) -> Self {
+        Self { router, target, offset, writes: 0, pending: Mutex::new(None), closed: false }
+    }
+
+    /// Where the next write goes.
+    fn place(&mut self, length: usize) -> Place {
+        let offset = self.offset;
+        self.offset += length as u64;
+        self.writes += 1;
+        Place { offset, index: self.writes }
     }
 
     /// Writes the last bytes and closes the input, in one call.
@@ -72,14 +88,16 @@ impl StdinWriter {
         if let Some(pending) = pending {
             pending.await?;
         }
-        write(&self.router, &self.target, self.offset, data.into(), true).await
+        let data = data.into();
+        let place = self.place(data.len());
+        write(&self.router, &self.target, place, data, true).await
     }
 
     fn start(&mut self, data: Vec<u8>, eof: bool) {
-        let (router, target, offset) = (self.router.clone(), self.target.clone(), self.offset);
-        self.offset += data.len() as u64;
+        let place = self.place(data.len());
+        let (router, target) = (self.router.clone(), self.target.clone());
         *self.pending() =
-            Some(Box::pin(async move { write(&router, &target, offset, data, eof).await }));
+            Some(Box::pin(async move { write(&router, &target, place, data, eof).await }));
     }
 
     fn pending(&mut self) -> &mut Option<BoxFuture<'static, Result<()>>> {
@@ -135,14 +153,25 @@ impl AsyncWrite for StdinWriter {
     }
 }
 
+/// Where a write goes: which byte it begins at, and which write it is, from 1.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    offset: u64,
+    index: u32,
+}
+
 async fn write(
     router: &Router,
     target: &Target,
-    offset: u64,
+    place: Place,
     data: Vec<u8>,
     eof: bool,
 ) -> Result<()> {
     let operation = operation(router);
+    if *target == Target::Sandbox && router.version() == SandboxVersion::V1 {
+        return write_v1(router, place.index, data, eof, operation).await;
+    }
+    let offset = place.offset;
     let task_id = router.task().await?.to_string();
     match target {
         Target::Exec(exec) => {
@@ -158,6 +187,31 @@ async fn write(
             sent.map(drop).map_err(|failure| failure.into_error(method.name, operation))
         }
     }
+}
+
+async fn write_v1(
+    router: &Router,
+    index: u32,
+    input: Vec<u8>,
+    eof: bool,
+    operation: Operation,
+) -> Result<()> {
+    let query = modal_proto::client::SandboxStdinWriteRequest {
+        sandbox_id: router.sandbox().to_string(),
+        input,
+        index,
+        eof,
+    };
+    router.client().call(&methods::SANDBOX_STDIN_WRITE, &query, operation).await.map(drop)
+}
+
+/// A writer that goes on where the input of a command stands, whoever wrote it.
+pub(crate) async fn resume(router: Router, exec: String) -> Result<StdinWriter> {
+    let task = router.task().await?.to_string();
+    let status = status(&router, &task, &exec, &operation(&router)).await?;
+    let mut writer = StdinWriter::at(router, Target::Exec(exec), status.num_bytes_written);
+    writer.closed = status.closed;
+    Ok(writer)
 }
 
 fn operation(router: &Router) -> Operation {

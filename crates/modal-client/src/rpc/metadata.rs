@@ -28,7 +28,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// `host`: of the server's address; a socket has none.
+    /// `host`: of the server's address; a socket has none. Without a token where `config` has none.
     pub(crate) fn new(config: &Config, host: Option<&str>) -> Result<Self> {
         let mut map = MetadataMap::new();
         let mut assertions = None;
@@ -40,12 +40,12 @@ impl Identity {
         if let Some(host) = host {
             map.insert("x-modal-host", ascii("MODAL_SERVER_URL", host)?);
         }
-        match config.credentials()? {
-            Credentials::Token { id, secret: token } => {
+        match config.credentials() {
+            Ok(Credentials::Token { id, secret: token }) => {
                 map.insert("x-modal-token-id", ascii("MODAL_TOKEN_ID", id)?);
                 map.insert("x-modal-token-secret", secret("MODAL_TOKEN_SECRET", token.expose())?);
             }
-            Credentials::OAuth { refresh_token, client_id, proof } => {
+            Ok(Credentials::OAuth { refresh_token, client_id, proof }) => {
                 let token = secret("MODAL_OAUTH_REFRESH_TOKEN", refresh_token.expose())?;
                 map.insert("x-modal-refresh-token", token);
                 map.insert("x-modal-oauth-client-id", ascii("MODAL_OAUTH_CLIENT_ID", client_id)?);
@@ -57,7 +57,9 @@ impl Identity {
                     Proof::Key(key) => assertions = Some(Arc::new(Signer::new(client_id, key)?)),
                 }
             }
-            Credentials::Container => kind = CONTAINER_TYPE,
+            Ok(Credentials::Container) => kind = CONTAINER_TYPE,
+            Err(ConfigError::NoToken) => {}
+            Err(error) => return Err(error.into()),
         }
         map.insert("x-modal-client-type", MetadataValue::from_static(kind));
         Ok(Self { map, assertions })

@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::time::Instant;
-use tonic::{Request, Response, Status, client::Grpc, metadata::MetadataMap, transport::Channel};
+use tonic::{Request, Response, Status, client::Grpc, metadata::MetadataMap};
 use tonic_prost::ProstCodec;
 use tracing::Instrument as _;
 
@@ -27,6 +27,7 @@ pub(crate) use methods::Method;
 use crate::{
     error::{Error, Operation, Result},
     retry::{Budget, RetryPolicy, Verdict},
+    transport::GrpcService,
 };
 use warning::Warnings;
 
@@ -35,12 +36,12 @@ use warning::Warnings;
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(300);
 
 /// Message limits: one answer may hold the output of a long step, one request a batch of files.
-const MESSAGE_LIMIT: usize = 256 * 1024 * 1024;
+pub(crate) const MESSAGE_LIMIT: usize = 256 * 1024 * 1024;
 
 /// A connection and what all calls over it share.
 #[derive(Clone)]
 pub(crate) struct Wire {
-    pub(crate) channel: Channel,
+    pub(crate) service: GrpcService,
     pub(crate) warnings: Arc<Warnings>,
     pub(crate) max_throttle_wait: Option<Duration>,
 }
@@ -126,7 +127,7 @@ impl Wire {
     {
         let mut grpc = self.grpc();
         let call = async {
-            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.ready().await?;
             grpc.unary(request, PathAndQuery::from_static(method.path), ProstCodec::default()).await
         };
         // A little longer than the deadline, so that the server's own answer to it comes through.
@@ -157,7 +158,7 @@ impl Wire {
         let mut grpc = self.grpc();
         let span = tracing::debug_span!("rpc", method = method.name, stream = true);
         let opened = async {
-            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.ready().await?;
             grpc.server_streaming(
                 request,
                 PathAndQuery::from_static(method.path),
@@ -196,7 +197,7 @@ impl Wire {
         let mut grpc = self.grpc();
         let span = tracing::debug_span!("rpc", method = method.name, upload = true);
         let sent = async {
-            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.ready().await?;
             grpc.client_streaming(
                 request,
                 PathAndQuery::from_static(method.path),
@@ -216,15 +217,15 @@ impl Wire {
         }
     }
 
-    fn grpc(&self) -> Grpc<Channel> {
-        Grpc::new(self.channel.clone())
+    fn grpc(&self) -> Grpc<GrpcService> {
+        Grpc::new(self.service.clone())
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT)
     }
 }
 
 /// The attempts of one call: what they share, and what each says about itself.
-struct Attempts {
+pub(crate) struct Attempts {
     budget: Budget,
     started: Instant,
     key: String,
@@ -232,7 +233,7 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn new(options: &CallOptions, max_throttle_wait: Option<Duration>) -> Self {
+    pub(crate) fn new(options: &CallOptions, max_throttle_wait: Option<Duration>) -> Self {
         Self {
             budget: Budget::new(options, max_throttle_wait),
             started: Instant::now(),
@@ -252,7 +253,7 @@ impl Attempts {
         request
     }
 
-    fn describe(&self, metadata: &mut MetadataMap, headers: Headers) {
+    pub(crate) fn describe(&self, metadata: &mut MetadataMap, headers: Headers) {
         let mut set = |name: &'static str, value: String| {
             if let Ok(value) = value.parse() {
                 metadata.insert(name, value);
@@ -275,7 +276,11 @@ impl Attempts {
     }
 
     /// Waits before the next attempt, or returns the failure that is final.
-    async fn settle(&mut self, rpc: &'static str, status: Status) -> Result<(), Failure> {
+    pub(crate) async fn settle(
+        &mut self,
+        rpc: &'static str,
+        status: Status,
+    ) -> Result<(), Failure> {
         let attempts = self.budget.attempts();
         match self.budget.judge(&status, self.started.elapsed()) {
             Verdict::Retry(delay) => {

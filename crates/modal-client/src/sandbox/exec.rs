@@ -226,6 +226,13 @@ impl Process {
         self.stdin.take()
     }
 
+    /// Its input, of a command that somebody else started: writing goes on behind what has arrived. One RPC.
+    ///
+    /// Whoever wrote to it before must have stopped.
+    pub async fn resume_stdin(&self) -> Result<StdinWriter> {
+        crate::router::resume(self.router.clone(), self.id.clone()).await
+    }
+
     /// Closes its input, if it was not taken.
     pub async fn close_stdin(&mut self) -> Result<()> {
         use tokio::io::AsyncWriteExt as _;
@@ -382,7 +389,7 @@ pub(crate) fn start_request(
     }
 }
 
-fn pty_info(pty: &Pty) -> api::PtyInfo {
+pub(super) fn pty_info(pty: &Pty) -> api::PtyInfo {
     api::PtyInfo {
         enabled: true,
         winsz_rows: pty.rows.into(),

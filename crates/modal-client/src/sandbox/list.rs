@@ -12,7 +12,7 @@ use futures::{
 };
 use modal_proto::client as api;
 
-use super::{ExitReason, Sandbox, exit_of, tag, wait_request};
+use super::{ExitReason, Sandbox, SandboxVersion, exit_of, tag, wait_request};
 use crate::{
     apps::App,
     client::Client,
@@ -84,7 +84,9 @@ impl Sandboxes {
     pub async fn from_id(&self, id: &SandboxId) -> Result<Sandbox> {
         let operation = Operation::new("look up", format!("sandbox `{id}`"));
         let query = wait_request(id, Duration::ZERO);
-        let answer = self.client.call(&methods::SANDBOX_WAIT_V2, &query, operation).await?;
+        let method =
+            SandboxVersion::of(id).choose(&methods::SANDBOX_WAIT, &methods::SANDBOX_WAIT_V2);
+        let answer = self.client.call(method, &query, operation).await?;
         let app = answer.metadata.and_then(|metadata| AppId::try_from(metadata.app_id).ok());
         Ok(self.sandbox(id.clone(), app))
     }
@@ -98,8 +100,9 @@ impl Sandboxes {
         let operation =
             || Operation::new("look up", self.client.object("sandbox", &format!("{app}/{name}")));
         let query = from_name_request(app, name, self.client.environment_name());
-        let newer = self.client.call(&methods::SANDBOX_GET_FROM_NAME_V2, &query, operation()).await;
-        let answer = match newer {
+        let found = self.client.call(&methods::SANDBOX_GET_FROM_NAME_V2, &query, operation()).await;
+        let answer = match found {
+            // It may be of version 1.
             Err(Error::NotFound { .. }) => {
                 self.client.call(&methods::SANDBOX_GET_FROM_NAME, &query, operation()).await?
             }

@@ -1,8 +1,12 @@
-//! Sandboxes of version 2: isolated containers to run commands in.
+//! Sandboxes: isolated containers to run commands in.
 
 mod exec;
 mod files;
+mod generation;
+mod guard;
 mod list;
+mod probe;
+mod snapshot;
 mod spec;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -11,8 +15,13 @@ use modal_proto::{client as api, task_command_router as router_api};
 
 pub use exec::{Exec, Output, Process, Pty, Redirect};
 pub use files::{FileKind, FileProblem, SandboxFile, SandboxFiles};
+pub use generation::SandboxVersion;
+use guard::Guard;
 pub use list::{ListSandboxes, SandboxInfo, Sandboxes};
+pub use probe::Probe;
+pub use snapshot::ConnectToken;
 pub use spec::{MiB, NetworkAccess, Port, SandboxCreate, VolumeMount};
+pub(crate) use spec::{milli, seconds, volume_mount};
 
 use crate::{
     client::Client,
@@ -33,7 +42,8 @@ const RELOAD: Duration = Duration::from_secs(55);
 /// How long a terminated sandbox may take to be gone.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// A sandbox. Clones are the same sandbox; dropping one ends nothing.
+/// A sandbox. Clones are the same sandbox; dropping one ends nothing, unless it was created with
+/// [`terminate_on_drop`](SandboxCreate::terminate_on_drop).
 #[derive(Clone)]
 pub struct Sandbox {
     client: Client,
@@ -41,6 +51,8 @@ pub struct Sandbox {
     app: Option<AppId>,
     router: Router,
     tunnels: Vec<Tunnel>,
+    /// Ends it with the last clone, if it was created so.
+    guard: Option<std::sync::Arc<Guard>>,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -118,7 +130,16 @@ impl Sandbox {
         router: Router,
         tunnels: Vec<Tunnel>,
     ) -> Self {
-        Self { client, id, app, router, tunnels }
+        Self { client, id, app, router, tunnels, guard: None }
+    }
+
+    /// Its version: 1 with a GPU, 2 without.
+    pub fn version(&self) -> SandboxVersion {
+        SandboxVersion::of(&self.id)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Its id.
@@ -187,7 +208,7 @@ impl Sandbox {
     async fn ask_for_end(&self, timeout: Duration) -> Result<Option<SandboxExit>> {
         let query = wait_request(&self.id, timeout);
         let deadline = (!timeout.is_zero()).then_some(timeout + POLL_SLACK);
-        let method = &methods::SANDBOX_WAIT_V2;
+        let method = self.version().choose(&methods::SANDBOX_WAIT, &methods::SANDBOX_WAIT_V2);
         let mut options = self.options(method, "wait for").await?;
         options.deadline = deadline;
         let answer = self.client.call_with(method, &query, options).await?;
@@ -197,7 +218,11 @@ impl Sandbox {
     /// Ends it, if it runs. Returns when the server has taken the request; see
     /// [`terminate_and_wait`](Self::terminate_and_wait). One RPC.
     pub async fn terminate(&self) -> Result<()> {
-        let method = &methods::SANDBOX_TERMINATE_V2;
+        if let Some(guard) = &self.guard {
+            guard.disarm();
+        }
+        let (v1, v2) = (&methods::SANDBOX_TERMINATE, &methods::SANDBOX_TERMINATE_V2);
+        let method = self.version().choose(v1, v2);
         let query = api::SandboxTerminateRequest { sandbox_id: self.id.to_string() };
         let options = self.options(method, "terminate").await?;
         self.client.call_with(method, &query, options).await.map(drop)
@@ -217,7 +242,8 @@ impl Sandbox {
 
     /// Its tags. One RPC.
     pub async fn tags(&self) -> Result<BTreeMap<String, String>> {
-        let method = &methods::SANDBOX_TAGS_GET_V2;
+        let (v1, v2) = (&methods::SANDBOX_TAGS_GET, &methods::SANDBOX_TAGS_GET_V2);
+        let method = self.version().choose(v1, v2);
         let query = api::SandboxTagsGetRequest { sandbox_id: self.id.to_string() };
         let options = self.options(method, "read the tags of").await?;
         let answer = self.client.call_with(method, &query, options).await?;
@@ -229,7 +255,8 @@ impl Sandbox {
         &self,
         tags: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
     ) -> Result<()> {
-        let method = &methods::SANDBOX_TAGS_SET_V2;
+        let (v1, v2) = (&methods::SANDBOX_TAGS_SET, &methods::SANDBOX_TAGS_SET_V2);
+        let method = self.version().choose(v1, v2);
         let query = api::SandboxTagsSetRequest {
             environment_name: String::new(),
             sandbox_id: self.id.to_string(),
@@ -253,7 +280,8 @@ impl Sandbox {
         if !self.tunnels.is_empty() {
             return Ok(by_port(self.tunnels.clone()));
         }
-        let method = &methods::SANDBOX_GET_TUNNELS_V2;
+        let (v1, v2) = (&methods::SANDBOX_GET_TUNNELS, &methods::SANDBOX_GET_TUNNELS_V2);
+        let method = self.version().choose(v1, v2);
         let query =
             api::SandboxGetTunnelsRequest { sandbox_id: self.id.to_string(), timeout: TUNNELS };
         let options = self.options(method, "find the tunnels of").await?;

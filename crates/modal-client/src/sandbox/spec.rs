@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, future::IntoFuture, path::PathBuf, time::Durati
 use futures::future::BoxFuture;
 use modal_proto::client as api;
 
-use super::{Sandbox, Tunnel, tag, tunnel_of};
+use super::{Guard, Probe, Pty, Sandbox, SandboxVersion, Tunnel, exec::pty_info, tag, tunnel_of};
 use crate::{
     apps::App,
     client::Client,
     error::{Error, Operation, Result},
+    gpu::Gpu,
     ids::{AppId, ImageId, MountId, SandboxId, TaskId, VolumeId},
     image::BuiltImage,
     mount::{self, LocalFiles, Mount},
@@ -78,6 +79,10 @@ impl VolumeMount {
         self
     }
 
+    pub(crate) fn volume_id(&self) -> &VolumeId {
+        &self.volume
+    }
+
     /// Whether it can only be read.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
@@ -94,6 +99,8 @@ pub struct SandboxCreate {
     app: AppId,
     local: Vec<LocalFiles>,
     pub(crate) spec: SandboxSpec,
+    version: Option<SandboxVersion>,
+    terminate_on_drop: bool,
 }
 
 /// What a sandbox is to be, as plain data.
@@ -115,6 +122,8 @@ pub(crate) struct SandboxSpec {
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) regions: Vec<String>,
     pub(crate) verbose: bool,
+    pub(crate) probe: Option<Probe>,
+    pub(crate) pty: Option<Pty>,
 }
 
 impl Client {
@@ -122,7 +131,14 @@ impl Client {
     pub fn sandbox(&self, app: &App, image: &BuiltImage) -> SandboxCreate {
         let mut spec = SandboxSpec::new(image.id.clone());
         spec.mounts.clone_from(&image.mounts);
-        SandboxCreate { client: self.clone(), app: app.id.clone(), local: Vec::new(), spec }
+        SandboxCreate {
+            client: self.clone(),
+            app: app.id.clone(),
+            local: Vec::new(),
+            spec,
+            version: None,
+            terminate_on_drop: false,
+        }
     }
 }
 
@@ -148,6 +164,8 @@ impl SandboxSpec {
             tags: Vec::new(),
             regions: Vec::new(),
             verbose: false,
+            probe: None,
+            pty: None,
         }
     }
 }
@@ -263,6 +281,37 @@ impl SandboxCreate {
         self
     }
 
+    /// A GPU. The sandbox is of version 1 then.
+    pub fn gpu(mut self, gpu: &Gpu) -> Self {
+        self.spec.resources.gpu_config = Some(gpu.config());
+        self
+    }
+
+    /// Which kind of sandbox it is: version 1 with a GPU, else version 2, unless this is called.
+    pub fn version(mut self, version: SandboxVersion) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// What shows that it is ready; see [`Sandbox::wait_until_ready`].
+    pub fn readiness_probe(mut self, probe: Probe) -> Self {
+        self.spec.probe = Some(probe);
+        self
+    }
+
+    /// Runs its own command in a terminal.
+    pub fn pty(mut self, pty: Pty) -> Self {
+        self.spec.pty = Some(pty);
+        self
+    }
+
+    /// Whether the sandbox is terminated when the last clone of its handle is dropped. The request is sent in the
+    /// background, where a runtime still runs: to be sure, call [`Sandbox::terminate`].
+    pub fn terminate_on_drop(mut self, terminate: bool) -> Self {
+        self.terminate_on_drop = terminate;
+        self
+    }
+
     /// Whether the server logs more about it.
     pub fn verbose(mut self, verbose: bool) -> Self {
         self.spec.verbose = verbose;
@@ -280,9 +329,54 @@ impl SandboxCreate {
         for files in &self.local {
             self.spec.mounts.push(mount::create(&self.client, &self.app, files).await?.id);
         }
-        let query = create_request(&self.app, &self.spec);
-        let answer = self.client.call(&methods::SANDBOX_CREATE_V2, &query, operation()).await?;
-        sandbox_of(self.client, self.app, self.spec.ports.len(), answer).await
+        let terminate_on_drop = self.terminate_on_drop;
+        let mut sandbox = match self.effective_version() {
+            SandboxVersion::V1 => self.create_v1().await?,
+            SandboxVersion::V2 => {
+                let query = create_request(&self.app, &self.spec);
+                let method = &methods::SANDBOX_CREATE_V2;
+                let answer = self.client.call(method, &query, operation()).await?;
+                sandbox_of(self.client, self.app, self.spec.ports.len(), answer).await?
+            }
+        };
+        if terminate_on_drop {
+            let guard = Guard::new(sandbox.client.clone(), sandbox.id.clone());
+            sandbox.guard = Some(std::sync::Arc::new(guard));
+        }
+        Ok(sandbox)
+    }
+
+    fn effective_version(&self) -> SandboxVersion {
+        let has_gpu =
+            self.spec.resources.gpu_config.as_ref().is_some_and(|gpu| !gpu.gpu_type.is_empty());
+        self.version.unwrap_or(if has_gpu { SandboxVersion::V1 } else { SandboxVersion::V2 })
+    }
+
+    /// Version 1 knows secrets by their ids only: those that would be sent along become anonymous ones of the app.
+    async fn create_v1(self) -> Result<Sandbox> {
+        let operation = || Operation::new("create", "a sandbox");
+        let mut secrets = self.spec.secrets.clone();
+        if !self.spec.env.is_empty() {
+            let env = self.spec.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+            secrets.push(Secret::from_map(env));
+        }
+        let mut definition = definition(&self.spec);
+        definition.secret_ids.clear();
+        for secret in &secrets {
+            let id = self.client.secrets().id_for_app(secret, &self.app).await?;
+            definition.secret_ids.push(id.to_string());
+        }
+        let query = api::SandboxCreateRequest {
+            app_id: self.app.to_string(),
+            definition: Some(definition),
+            tags: tags(&self.spec),
+            ..Default::default()
+        };
+        let answer = self.client.call(&methods::SANDBOX_CREATE, &query, operation()).await?;
+        let id = SandboxId::try_from(answer.sandbox_id)
+            .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })?;
+        let router = Router::new(self.client.clone(), id.clone(), None, None);
+        Ok(Sandbox::new(self.client, id, Some(self.app), router, Vec::new()))
     }
 }
 
@@ -345,7 +439,7 @@ pub(super) fn check_arguments(arguments: &[String]) -> Result<(), String> {
     ))
 }
 
-fn milli(cores: f64) -> u32 {
+pub(crate) fn milli(cores: f64) -> u32 {
     (cores * 1000.0).round().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 
@@ -357,10 +451,14 @@ pub(crate) fn create_request(app: &AppId, spec: &SandboxSpec) -> api::SandboxCre
     api::SandboxCreateV2Request {
         app_id: app.to_string(),
         definition: Some(definition(spec)),
-        tags: spec.tags.iter().map(|(name, value)| tag(name.clone(), value.clone())).collect(),
+        tags: tags(spec),
         secret_sources: secret_sources(&spec.secrets, &spec.env),
         ..Default::default()
     }
+}
+
+fn tags(spec: &SandboxSpec) -> Vec<api::SandboxTag> {
+    spec.tags.iter().map(|(name, value)| tag(name.clone(), value.clone())).collect()
 }
 
 /// Secrets in their order, so that a later one wins, and plain variables last.
@@ -399,11 +497,13 @@ fn definition(spec: &SandboxSpec) -> api::Sandbox {
         verbose: spec.verbose,
         name: spec.name.clone(),
         idle_timeout_secs: spec.idle_timeout.map(seconds),
+        readiness_probe: spec.probe.as_ref().map(Probe::to_wire),
+        pty_info: spec.pty.as_ref().map(pty_info),
         ..Default::default()
     }
 }
 
-fn volume_mount(path: &str, mount: &VolumeMount) -> api::VolumeMount {
+pub(crate) fn volume_mount(path: &str, mount: &VolumeMount) -> api::VolumeMount {
     api::VolumeMount {
         volume_id: mount.volume.to_string(),
         mount_path: path.to_owned(),

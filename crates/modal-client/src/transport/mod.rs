@@ -18,6 +18,7 @@ mod connector;
 mod greeting;
 mod pool;
 pub(crate) mod proxy;
+mod service;
 mod trust;
 
 use std::{
@@ -31,6 +32,8 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use greeting::Heard;
 pub(crate) use pool::{Lease, Pool};
 pub(crate) use proxy::Rules;
+pub use service::GrpcService;
+pub(crate) use service::Stack;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};

@@ -13,7 +13,7 @@ use modal_proto::client as api;
 
 use super::{Volume, VolumeVersion};
 use crate::{
-    error::{Operation, Result},
+    error::{Error, Operation, Result},
     ids::VolumeId,
     retry,
     rpc::{methods, status},
@@ -108,13 +108,20 @@ impl ListFiles {
     /// All entries. A listing is read-only, so one that breaks off is begun again.
     async fn collect(self) -> Result<Vec<VolumeEntry>> {
         let policy = retry::RetryPolicy::CONTROL;
-        for n in 0..policy.retries {
+        let mut retries = 0;
+        loop {
             match self.clone().stream().try_collect().await {
-                Err(error) if error.is_transient() => tokio::time::sleep(policy.jittered(n)).await,
+                // A wait that the server asks for uses no retry.
+                Err(Error::RateLimited { retry_after: Some(wait), .. }) => {
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) if error.is_transient() && retries < policy.retries => {
+                    tokio::time::sleep(policy.jittered(retries)).await;
+                    retries += 1;
+                }
                 settled => return settled,
             }
         }
-        self.stream().try_collect().await
     }
 }
 
@@ -135,8 +142,10 @@ fn entries<S>(
 where
     S: stream::Stream<Item = Result<Vec<api::FileEntry>, tonic::Status>> + Send + 'static,
 {
-    let error =
-        move |status: tonic::Status| status::into_error(operation.clone(), rpc, &status, 1, None);
+    let error = move |status: tonic::Status| {
+        let wait = retry::retry_after(&status);
+        status::into_error(operation.clone(), rpc, &status, 1, wait)
+    };
     let batches = batches.map_err(&error)?;
     let entries = batches
         .map_err(error)

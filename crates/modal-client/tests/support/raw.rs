@@ -78,6 +78,29 @@ pub(crate) async fn serve(
     url
 }
 
+/// Both services without a connection, for a client in this process.
+pub(crate) fn in_process(
+    handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
+) -> tonic::service::Routes {
+    let handler: Handler = Arc::new(handler);
+    tonic::service::Routes::new(Control(Raw(Arc::clone(&handler))))
+        .add_service(Router(Raw(handler)))
+}
+
+/// A status that asks to wait `seconds`, as Modal writes it.
+pub(crate) fn throttled(seconds: f32) -> Status {
+    let policy = modal_proto::client::RpcRetryPolicy { retry_after_secs: seconds }.encode_to_vec();
+    let url = b"type.modal.com/modal.client.RPCRetryPolicy";
+    // google.rpc.Status { details: [Any { type_url, value }] }, written by hand.
+    let mut any = vec![0x0a, url.len() as u8];
+    any.extend(url);
+    any.extend([0x12, policy.len() as u8]);
+    any.extend(policy);
+    let mut details = vec![0x08, 0x08, 0x1a, any.len() as u8];
+    details.extend(any);
+    Status::with_details(tonic::Code::ResourceExhausted, "slow down", details.into())
+}
+
 pub(crate) fn serve_on(listener: TcpListener, handler: Handler) {
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     let server = tonic::transport::Server::builder()

@@ -66,6 +66,15 @@ impl Replay {
         Self { url, shared }
     }
 
+    /// The file that the SDK uploaded and that begins so.
+    pub(crate) fn uploaded(&self, beginning: &str) -> Vec<u8> {
+        let state = self.shared.state.lock().unwrap();
+        let uploads = state.calls["MountPutFile"].iter();
+        let mut files = uploads
+            .filter_map(|call| STANDARD.decode(call["requests"][0]["msg"]["data"].as_str()?).ok());
+        files.find(|file| file.starts_with(beginning.as_bytes())).unwrap()
+    }
+
     /// Fails unless every call was compared without a difference and all recorded ones were made, but
     /// those of `unused`: method, a part of the request, and why.
     pub(crate) fn finish(self, unused: Exceptions) {
@@ -262,6 +271,10 @@ fn normalise(message: &mut Value) {
         if let Some(inner) = inner.filter(Value::is_object) {
             *argument = inner;
         }
+    }
+    // A set in the SDK: it sends them in no order.
+    if let Some(mounts) = message.pointer_mut("/function/mount_ids").and_then(Value::as_array_mut) {
+        mounts.sort_by_key(ToString::to_string);
     }
     // Indexing above adds nulls where there was nothing.
     if let Some(object) = message.as_object_mut() {

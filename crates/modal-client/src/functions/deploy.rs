@@ -1,0 +1,436 @@
+//! Deploying an app: its functions are created under ids that the server gave before, then published together.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    future::IntoFuture,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use futures::future::{BoxFuture, try_join_all};
+use modal_proto::client as api;
+
+use super::{
+    Function, FunctionSpec,
+    request::{self, Resolved},
+    spec::{self, Source},
+};
+use crate::{
+    apps::App,
+    client::Client,
+    clock,
+    error::{Error, Operation, Result},
+    heartbeat::Heartbeat,
+    ids::{AppId, FunctionId, MountId, SecretId},
+    image::{BuildEvent, BuiltImage, Image},
+    local::LocalFile,
+    mount,
+    rpc::{metadata::CLIENT_VERSION, methods},
+    secrets::Secret,
+};
+
+/// How often an app that is being deployed is kept alive, and how long one such call may take.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_LIMIT: Duration = Duration::from_millis(15_100);
+/// Where the source of a function lies in its container.
+const SOURCE_ROOT: &str = "/root";
+
+/// What happens to the containers of the version before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeployStrategy {
+    /// They finish what they do while new ones start.
+    #[default]
+    Rolling,
+    /// They are stopped at once; until new ones have started, inputs wait.
+    Recreate,
+}
+
+type Listener = Arc<Mutex<dyn FnMut(BuildEvent<'_>) + Send>>;
+
+/// Deploys an app; see [`Client::deploy`].
+#[derive(Clone)]
+#[must_use = "nothing is deployed until it is awaited"]
+pub struct Deploy {
+    client: Client,
+    name: String,
+    tag: String,
+    tags: BTreeMap<String, String>,
+    strategy: DeployStrategy,
+    functions: Vec<FunctionSpec>,
+    listener: Option<Listener>,
+}
+
+impl fmt::Debug for Deploy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deploy")
+            .field("name", &self.name)
+            .field("strategy", &self.strategy)
+            .field("functions", &self.functions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An app that was deployed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Deployment {
+    /// The app.
+    pub app: App,
+    /// Its page on Modal's site.
+    pub url: String,
+    /// When it was deployed; `None` if it was deployed like this already.
+    pub deployed_at: Option<SystemTime>,
+    /// Its functions by name.
+    pub functions: BTreeMap<String, Function>,
+}
+
+impl Client {
+    /// Deploys an app of that name: what was deployed under it before is replaced.
+    ///
+    /// ```no_run
+    /// # async fn example(client: modal_client::Client) -> modal_client::Result<()> {
+    /// use modal_client::{FunctionSpec, Image};
+    ///
+    /// let image = Image::debian_slim();
+    /// let files = FunctionSpec::server("files", ["python", "-m", "http.server", "8000"], 8000, &image);
+    /// let deployed = client.deploy("my-site").function(files).await?;
+    /// println!("{}", deployed.functions["files"].web_url().unwrap_or("no address"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deploy(&self, name: impl Into<String>) -> Deploy {
+        Deploy {
+            client: self.clone(),
+            name: name.into(),
+            tag: String::new(),
+            tags: BTreeMap::new(),
+            strategy: DeployStrategy::Rolling,
+            functions: Vec::new(),
+            listener: None,
+        }
+    }
+}
+
+/// An app under construction: where its parts go.
+struct Site {
+    client: Client,
+    app: AppId,
+    name: String,
+    listener: Option<Listener>,
+}
+
+/// What functions share: each is built or sent once.
+#[derive(Default)]
+struct Parts {
+    images: Vec<(Image, BuiltImage)>,
+    sources: Vec<(Source, MountId)>,
+}
+
+/// What a deployment made of one spec.
+struct Made {
+    name: String,
+    function: Function,
+}
+
+impl Deploy {
+    /// A function of the app.
+    pub fn function(mut self, spec: FunctionSpec) -> Self {
+        self.functions.push(spec);
+        self
+    }
+
+    /// A word for this version in the app's history.
+    pub fn version_tag(mut self, tag: impl Into<String>) -> Self {
+        self.tag = tag.into();
+        self
+    }
+
+    /// A tag of the app.
+    pub fn tag(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.insert(name.into(), value.into());
+        self
+    }
+
+    /// What happens to the containers of the version before.
+    pub fn strategy(mut self, strategy: DeployStrategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Calls `listener` with what happens while images are built.
+    pub fn on_build(mut self, listener: impl FnMut(BuildEvent<'_>) + Send + 'static) -> Self {
+        self.listener = Some(Arc::new(Mutex::new(listener)));
+        self
+    }
+
+    async fn send(self) -> Result<Deployment> {
+        let operation = self.operation();
+        for spec in &self.functions {
+            spec::check(spec).map_err(|problem| Error::invalid(operation.clone(), problem))?;
+        }
+        let mut names: Vec<&str> = self.functions.iter().map(FunctionSpec::name).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let problem = format!("there are two functions `{}`", twice[0]);
+            return Err(Error::invalid(operation, problem));
+        }
+        let (app, existing) = self.app().await?;
+        let site = Site {
+            client: self.client.clone(),
+            app: app.clone(),
+            name: self.name.clone(),
+            listener: self.listener.clone(),
+        };
+        let _alive = site.heartbeat();
+        let publishing: BoxFuture<'_, _> = Box::pin(self.create_and_publish(&site, existing));
+        match publishing.await {
+            Ok(deployment) => Ok(deployment),
+            Err(error) => {
+                // An app that was deployed before stays: this ends only one that is being set up.
+                let disconnect = disconnect_request(&app);
+                let call =
+                    self.client.call(&methods::APP_CLIENT_DISCONNECT, &disconnect, operation);
+                if let Err(problem) = call.await {
+                    tracing::debug!(%problem, "a failed deployment could not be ended");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn operation(&self) -> Operation {
+        Operation::new("deploy", self.client.object("app", &self.name))
+    }
+
+    /// The app to deploy to, and the ids of the functions that it has.
+    async fn app(&self) -> Result<(AppId, HashMap<String, String>)> {
+        let found = self.client.apps().find(&self.name).await?;
+        let unusable = |error: crate::ids::InvalidId| Error::Protocol {
+            operation: self.operation(),
+            source: error.into(),
+        };
+        if let Some(app) = found {
+            let query = api::AppGetLayoutRequest { app_id: app.to_string() };
+            let answer =
+                self.client.call(&methods::APP_GET_LAYOUT, &query, self.operation()).await?;
+            return Ok((app, answer.app_layout.unwrap_or_default().function_ids));
+        }
+        let query = api::AppCreateRequest {
+            description: self.name.clone(),
+            environment_name: self.client.environment_name(),
+            app_state: api::AppState::Initializing.into(),
+            tags: self.tags.clone().into_iter().collect(),
+            ..Default::default()
+        };
+        let answer = self.client.call(&methods::APP_CREATE, &query, self.operation()).await?;
+        Ok((AppId::try_from(answer.app_id).map_err(unusable)?, HashMap::new()))
+    }
+
+    async fn create_and_publish(
+        &self,
+        site: &Site,
+        existing: HashMap<String, String>,
+    ) -> Result<Deployment> {
+        let mut precreating: Vec<BoxFuture<'_, Result<FunctionId>>> = Vec::new();
+        for spec in &self.functions {
+            let id = existing.get(&spec.name).cloned();
+            precreating.push(Box::pin(site.precreate(spec, id)));
+        }
+        let ids = try_join_all(precreating).await?;
+        let mut parts = Parts::default();
+        let client_mount = match self.functions.is_empty() {
+            true => None,
+            false => Some(mount::global(&self.client, &client_mount_name()).await?.id),
+        };
+        let mut ready = Vec::new();
+        for (spec, id) in self.functions.iter().zip(ids) {
+            let resolved = site.resolve(spec, &client_mount, &mut parts).await?;
+            ready.push((spec, id, resolved));
+        }
+        let mut creating: Vec<BoxFuture<'_, Result<Made>>> = Vec::new();
+        for (spec, id, resolved) in &ready {
+            creating.push(Box::pin(site.create(spec, id, resolved)));
+        }
+        let made = try_join_all(creating).await?;
+        self.publish(site, made).await
+    }
+
+    async fn publish(&self, site: &Site, made: Vec<Made>) -> Result<Deployment> {
+        let query = api::AppPublishRequest {
+            app_id: site.app.to_string(),
+            name: self.name.clone(),
+            deployment_tag: self.tag.clone(),
+            app_state: api::AppState::Deployed.into(),
+            function_ids: made
+                .iter()
+                .map(|made| (made.name.clone(), made.function.id.to_string()))
+                .collect(),
+            definition_ids: made
+                .iter()
+                .map(|made| {
+                    (made.function.id.to_string(), made.function.metadata.definition_id.clone())
+                })
+                .collect(),
+            tags: self.tags.clone().into_iter().collect(),
+            ..Default::default()
+        };
+        let answer = self.client.call(&methods::APP_PUBLISH, &query, self.operation()).await?;
+        for warning in &answer.server_warnings {
+            tracing::warn!("{}", warning.message);
+        }
+        let deployed_at = clock::from_unix(answer.deployed_at);
+        if self.strategy == DeployStrategy::Recreate && deployed_at.is_some() {
+            let containers = self.client.containers();
+            containers.stop_enqueued_before(&site.app, answer.deployed_at).await?;
+        }
+        Ok(Deployment {
+            app: App { id: site.app.clone(), name: self.name.clone() },
+            url: answer.url,
+            deployed_at,
+            functions: made.into_iter().map(|made| (made.name, made.function)).collect(),
+        })
+    }
+}
+
+impl IntoFuture for Deploy {
+    type Output = Result<Deployment>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+impl Site {
+    fn operation(&self, spec: &FunctionSpec) -> Operation {
+        Operation::new("deploy", format!("function `{}` of app `{}`", spec.name, self.name))
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let (client, app) = (self.client.clone(), self.app.clone());
+        Heartbeat::start(HEARTBEAT, "an app", move || {
+            let (client, app) = (client.clone(), app.clone());
+            async move {
+                let method = &methods::APP_HEARTBEAT;
+                let operation = Operation::new("keep", format!("app `{app}`"));
+                let mut options = client.options(method, operation).await?;
+                options.deadline = Some(HEARTBEAT_LIMIT);
+                let beat = api::AppHeartbeatRequest { app_id: app.to_string() };
+                client.call_with(method, &beat, options).await
+            }
+        })
+    }
+
+    async fn precreate(&self, spec: &FunctionSpec, existing: Option<String>) -> Result<FunctionId> {
+        let query = request::precreate(&self.app, spec, existing);
+        let operation = || self.operation(spec);
+        let answer = self.client.call(&methods::FUNCTION_PRECREATE, &query, operation()).await?;
+        FunctionId::try_from(answer.function_id)
+            .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })
+    }
+
+    /// Sees to it that the server has everything that the function names.
+    async fn resolve(
+        &self,
+        spec: &FunctionSpec,
+        client_mount: &Option<MountId>,
+        parts: &mut Parts,
+    ) -> Result<Resolved> {
+        let secrets = self.secrets(spec).await?;
+        let image = match parts.images.iter().find(|(image, _)| *image == spec.image) {
+            Some((_, built)) => built.clone(),
+            None => {
+                let built = self.build(&spec.image).await?;
+                parts.images.push((spec.image.clone(), built.clone()));
+                built
+            }
+        };
+        let source = match parts.sources.iter().find(|(source, _)| *source == spec.source) {
+            Some((_, mount)) => mount.clone(),
+            None => {
+                let mount = self.source(spec).await?;
+                parts.sources.push((spec.source.clone(), mount.clone()));
+                mount
+            }
+        };
+        let mut mounts = vec![source];
+        mounts.extend(client_mount.clone());
+        mounts.extend(image.mounts);
+        Ok(Resolved { image: image.id, mounts, secrets })
+    }
+
+    async fn secrets(&self, spec: &FunctionSpec) -> Result<Vec<SecretId>> {
+        let mut ids = Vec::new();
+        for secret in &spec.secrets {
+            ids.push(self.client.secrets().id_for_app(secret, &self.app).await?);
+        }
+        if !spec.env.is_empty() {
+            let variables = spec.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+            let secret = Secret::from_map(variables);
+            ids.push(self.client.secrets().id_for_app(&secret, &self.app).await?);
+        }
+        Ok(ids)
+    }
+
+    async fn build(&self, image: &Image) -> Result<BuiltImage> {
+        let app = App { id: self.app.clone(), name: self.name.clone() };
+        let build = self.client.build(image, &app);
+        match self.listener.clone() {
+            None => build.await,
+            Some(listener) => {
+                let tell = move |event: BuildEvent<'_>| {
+                    (listener.lock().unwrap_or_else(PoisonError::into_inner))(event);
+                };
+                build.on_event(tell).await
+            }
+        }
+    }
+
+    /// The mount with the function's source.
+    async fn source(&self, spec: &FunctionSpec) -> Result<MountId> {
+        let file = match &spec.source {
+            Source::File(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                crate::local::file(path, &format!("{SOURCE_ROOT}/{name}"))
+                    .map_err(|error| Error::file(self.operation(spec), error.path, error.source))?
+            }
+            Source::Text { module, text } => {
+                LocalFile::in_memory(text.clone(), format!("{SOURCE_ROOT}/{module}.py"))
+            }
+        };
+        Ok(mount::create_of_found(&self.client, &self.app, vec![file]).await?.id)
+    }
+
+    async fn create(
+        &self,
+        spec: &FunctionSpec,
+        id: &FunctionId,
+        resolved: &Resolved,
+    ) -> Result<Made> {
+        let operation = || self.operation(spec);
+        let module = spec.module().map_err(|problem| Error::invalid(operation(), problem))?;
+        let query = request::create(&self.app, &self.name, module, spec, resolved, id);
+        let answer = self.client.call(&methods::FUNCTION_CREATE, &query, operation()).await?;
+        for warning in &answer.server_warnings {
+            tracing::warn!("{}", warning.message);
+        }
+        let metadata = answer.handle_metadata.unwrap_or_default();
+        let function =
+            Function::of(&self.client, answer.function_id, &spec.name, metadata, operation)?;
+        Ok(Made { name: spec.name.clone(), function })
+    }
+}
+
+/// Modal's own mount with the client that runs in containers.
+fn client_mount_name() -> String {
+    format!("modal-client-mount-{CLIENT_VERSION}")
+}
+
+fn disconnect_request(app: &AppId) -> api::AppClientDisconnectRequest {
+    api::AppClientDisconnectRequest {
+        app_id: app.to_string(),
+        reason: api::AppDisconnectReason::DeploymentException.into(),
+        exception: String::new(),
+    }
+}
