@@ -159,7 +159,7 @@ impl Server {
                 image_id: "im-1".to_owned(),
                 ..Default::default()
             }),
-            "AuthTokenGet" => encode(api::AuthTokenGetResponse { token: "a.b.c".to_owned() }),
+            "AuthTokenGet" => encode(api::AuthTokenGetResponse { token: "e30.e30.sig".to_owned() }),
             "DictGetOrCreate" => encode(api::DictGetOrCreateResponse {
                 dict_id: "di-1".to_owned(),
                 ..Default::default()
@@ -212,7 +212,7 @@ impl Server {
             task_id: format!("ta-{job}"),
             command_router_access: Some(api::CommandRouterAccess {
                 url: self.url.get().unwrap().clone(),
-                jwt: "a.b.c".to_owned(),
+                jwt: "e30.e30.sig".to_owned(),
             }),
             ..Default::default()
         })

@@ -196,7 +196,11 @@ fn compare(shared: &Shared, call: &Call, sent: &[Bytes], recorded: &Value) {
             json!(theirs)
         ));
     }
-    let (ours, theirs) = (headers(call), recorded_headers(recorded));
+    let (mut ours, theirs) = (headers(call), recorded_headers(recorded));
+    // Recordings of this repository keep the names of headers and no value.
+    for (name, value) in theirs.iter().filter(|(_, value)| *value == "<kept out>") {
+        ours.entry(name.clone()).and_modify(|ours| ours.clone_from(value));
+    }
     if ours != theirs {
         problems.push(format!("{}:\n  headers {ours:?}\n  of SDK  {theirs:?}", call.method));
     }
