@@ -40,3 +40,14 @@ fn every_folder_of_fixtures_says_where_it_comes_from() {
         }
     }
 }
+
+#[test]
+fn every_member_has_the_lints_of_the_workspace() {
+    let manifests = tracked().into_iter().filter(|path| path.ends_with("Cargo.toml"));
+    for path in manifests.filter(|path| *path != it::repository().join("Cargo.toml")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let own = text.lines().any(|line| line.starts_with("[lints."));
+        let shared = text.contains("[lints]\nworkspace = true");
+        assert!(shared && !own, "{}: write `[lints] workspace = true`", path.display());
+    }
+}

@@ -41,6 +41,9 @@ mod linux {
 
     use super::LocalServer;
 
+    /// What a background server tells in its log: what it does, and every call that failed.
+    const SERVER_LOG: &str = "info,sqlx=warn";
+
     impl LocalServer {
         /// The server, started in the background where none runs.
         pub(crate) async fn ensure_running(&self) -> anyhow::Result<RelayServer> {
@@ -49,6 +52,10 @@ mod linux {
             command.args(["local", "serve", "--detached"]);
             // This shell's settings are its own; the server serves others too.
             command.env("GOAT_STATE_DIR", &self.root);
+            if std::env::var_os(crate::LOG_FILTER).is_none() {
+                // Its log is a file that is read when something has gone wrong.
+                command.env(crate::LOG_FILTER, SERVER_LOG);
+            }
             let handle = daemon::ensure_running(&StateDir::new(&self.root), command).await?;
             Ok(RelayServer {
                 url: handle.url,

@@ -71,6 +71,9 @@ fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
     exit
 }
 
+/// The variable that says what is logged, as `tracing_subscriber`'s filters do.
+pub(crate) const LOG_FILTER: &str = "GOAT_LOG";
+
 fn init_tracing(verbose: u8) {
     let default = match verbose {
         0 => "error",
@@ -78,7 +81,7 @@ fn init_tracing(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("GOAT_LOG")
+    let filter = tracing_subscriber::EnvFilter::try_from_env(LOG_FILTER)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);

@@ -30,6 +30,14 @@ impl Runtime {
     pub fn capabilities(&self) -> &Capabilities {
         match self.0 {}
     }
+    /// Whether it can make containers.
+    pub fn is_running(&self) -> bool {
+        match self.0 {}
+    }
+    /// Bytes of memory that all containers together can have.
+    pub fn memory(&self) -> Option<u64> {
+        match self.0 {}
+    }
     /// A directory that is deleted with the instance.
     pub fn instance_dir(&self) -> &Path {
         match self.0 {}

@@ -253,12 +253,14 @@ pub struct Limits {
     pub cpu: Option<f64>,
     /// Processes and threads together.
     pub pids: Option<u64>,
+    /// Bytes of one file; a program that writes more gets `SIGXFSZ`. A limit of each process.
+    pub file_size: Option<u64>,
 }
 
 impl Default for Limits {
-    /// No limit on memory and CPU; 4,096 processes, so that a fork bomb stays in its box.
+    /// No limit on memory, CPU and files; 4,096 processes, so that a fork bomb stays in its box.
     fn default() -> Self {
-        Self { memory: None, cpu: None, pids: Some(4096) }
+        Self { memory: None, cpu: None, pids: Some(4096), file_size: None }
     }
 }
 

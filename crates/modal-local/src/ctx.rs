@@ -1,10 +1,9 @@
 //! What every RPC handler can reach.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use container_runtime::{Runtime, RuntimeConfig};
-use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
@@ -66,7 +65,9 @@ pub(crate) struct Parts {
     /// What the server was started with.
     pub(crate) config: ServerConfig,
     state: State,
-    runtime: OnceCell<Runtime>,
+    runtime: Mutex<Option<Runtime>>,
+    /// Held while one is started: whoever waits finds it started.
+    starting_runtime: tokio::sync::Mutex<()>,
 }
 
 impl Ctx {
@@ -78,7 +79,7 @@ impl Ctx {
             auth: Auth::open(&state.dir, config.token.clone())?,
             idempotency: Idempotency::default(),
             activity: Activity::new(),
-            logs: Logs::open(state.db.clone()),
+            logs: Logs::open(&state).await?,
             relays: Relays::default(),
             substitutions: Substitutions::new(state.db.clone()),
             images: Images::open(&state).await?,
@@ -91,7 +92,8 @@ impl Ctx {
             started_at: clock::now(),
             config,
             state,
-            runtime: OnceCell::new(),
+            runtime: Mutex::default(),
+            starting_runtime: tokio::sync::Mutex::default(),
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -103,14 +105,29 @@ impl Parts {
         format!("{}{}{}", self.url, crate::http::GRANTED, self.auth.sign_grant(grant))
     }
 
-    /// What runs containers; started when first needed, since much of the server works without.
-    pub(crate) async fn runtime(&self) -> Result<&Runtime> {
-        let start = || async {
-            let mut config = RuntimeConfig::new(self.dir.runtime());
-            config.spawner.clone_from(&self.config.spawner);
-            Runtime::start(config).await.map_err(|source| Error::Runtime { source: source.into() })
-        };
-        self.runtime.get_or_try_init(start).await
+    /// What runs containers; started when first needed, since much of the server works without, and
+    /// again after it died.
+    pub(crate) async fn runtime(&self) -> Result<Runtime> {
+        if let Some(runtime) = self.started_runtime().filter(Runtime::is_running) {
+            return Ok(runtime);
+        }
+        let _starting = self.starting_runtime.lock().await;
+        match self.started_runtime() {
+            Some(runtime) if runtime.is_running() => return Ok(runtime),
+            Some(dead) => {
+                tracing::error!(
+                    "the container runtime died, and its containers with it; starting another"
+                );
+                tokio::spawn(clear_up(dead));
+            }
+            None => {}
+        }
+        let mut config = RuntimeConfig::new(self.dir.runtime());
+        config.spawner.clone_from(&self.config.spawner);
+        let started = Runtime::start(config).await;
+        let started = started.map_err(|source| Error::Runtime { source: source.into() })?;
+        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(started.clone());
+        Ok(started)
     }
 
     /// Whether no container runs: nothing can have a volume or the files of a mount open.
@@ -118,9 +135,16 @@ impl Parts {
         self.sandboxes.running() == 0 && self.functions.running() == 0
     }
 
-    /// The runtime, if something needed it.
-    pub(crate) fn started_runtime(&self) -> Option<&Runtime> {
-        self.runtime.get()
+    /// The runtime, if something needed it. It may have died since.
+    pub(crate) fn started_runtime(&self) -> Option<Runtime> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Waits for the ends of a dead runtime's containers and removes what it left.
+async fn clear_up(dead: Runtime) {
+    if let Err(error) = dead.shutdown().await {
+        tracing::warn!(%error, "a dead container runtime leaves something until the next start");
     }
 }
 

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{SecretId, VolumeId};
+use crate::logs::Retention;
 use crate::state::collections;
 
 /// Contents that nobody names are kept for this long after they were last asked for.
@@ -53,8 +54,17 @@ pub struct Collected {
 pub(crate) enum Thoroughness {
     /// What can never be used again.
     Regular,
-    /// Also layers of images that would only spare work in builds to come.
+    /// Also layers of images that would only spare work in builds to come, and logs of yesterday.
     CachedLayers,
+}
+
+impl Thoroughness {
+    fn logs(self) -> Retention {
+        match self {
+            Self::Regular => Retention::USUAL,
+            Self::CachedLayers => Retention::SMALL,
+        }
+    }
 }
 
 /// Collects once.
@@ -74,7 +84,9 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
     collected.objects += ctx.queues.forget_expired().await?;
     collected.contents += forget_blobs(ctx).await?;
     collected.objects += ctx.functions.calls.forget_old().await?;
-    collected.log_lines += ctx.logs.trim().await?;
+    let logs = ctx.logs.trim(thoroughness.logs()).await?;
+    collected.log_lines += logs.lines;
+    collected.bytes += logs.bytes;
     let mounts = names(ctx, "SELECT checksum FROM mounts").await?;
     let volumes = names(ctx, "SELECT volume_id FROM volumes").await?;
     let secrets = names(ctx, "SELECT secret_id || '.json' FROM secrets").await?;

@@ -37,8 +37,17 @@ impl StateDir {
         self.root.join("server.log")
     }
 
+    /// What the log held before it became too long.
+    pub(crate) fn old_log(&self) -> PathBuf {
+        self.root.join("server.log.old")
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("records.sqlite")
+    }
+
+    pub(crate) fn log_database(&self) -> PathBuf {
+        self.root.join("logs.sqlite")
     }
 
     pub(crate) fn keys(&self) -> PathBuf {

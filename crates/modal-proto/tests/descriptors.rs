@@ -2,8 +2,8 @@
 //! there with the same name, number, type, label, oneof and cardinality.
 
 mod support {
-    pub mod compare;
-    pub mod sdk;
+    pub(crate) mod compare;
+    pub(crate) mod sdk;
 }
 
 use prost::Message as _;

@@ -167,6 +167,9 @@ mod linux {
              isolation   {containers}",
             status.idle_secs
         );
+        if let Some(limits) = &status.limits {
+            text.push_str(&format!("\nsandboxes   {limits}, unless they ask for other limits"));
+        }
         for it in &status.substitutions {
             let instead = it.dockerfile_commands.first().map(String::as_str).unwrap_or_default();
             text.push_str(&format!("\ninstead     {} → {instead} ({})", it.matches, it.reason));
@@ -188,9 +191,9 @@ mod linux {
         let (objects, layers, contents) = (collected.objects, collected.layers, collected.contents);
         let megabytes = collected.bytes as f64 / 1e6;
         context.printer.text(&format!(
-            "removed {objects} objects, {layers} image layers, {contents} contents, {} directories: \
-             {megabytes:.1} MB",
-            collected.directories
+            "removed {objects} objects, {layers} image layers, {contents} contents, {} directories, \
+             {} log lines: {megabytes:.1} MB",
+            collected.directories, collected.log_lines
         ));
         Ok(Exit::Ok)
     }

@@ -230,7 +230,8 @@ impl Inner {
         &self.id
     }
 
-    fn gone(&self) -> Error {
+    /// Why nothing more can be asked of it.
+    pub(crate) fn gone(&self) -> Error {
         match *self.ended.borrow() {
             Some(Ended::RuntimeGone) => Error::RuntimeGone,
             _ => Error::ContainerGone(self.id.clone()),
@@ -358,13 +359,18 @@ impl Inner {
     }
 
     /// Nothing of the container runs any more: tells everyone who waits.
-    fn close(&self, oom: bool) {
+    fn close(&self, oom: bool, reason: &Ended) {
         let execs = {
             let mut calls = lock(&self.calls);
             calls.closed = true;
             calls.answers.clear();
             std::mem::take(&mut calls.execs)
         };
+        // Where the machine failed its programs have no end of their own: who waits learns so from
+        // the closed channel.
+        if matches!(reason, Ended::Failed(_) | Ended::RuntimeGone) {
+            return;
+        }
         for (_, exec) in execs {
             let oom = oom && self.group.oom_kills() > exec.oom_kills;
             exec.exit.send_replace(Some(ExitStatus { how: Exit::Signal(libc::SIGKILL), oom }));
@@ -428,7 +434,7 @@ async fn supervise(inner: Arc<Inner>, mut gone: watch::Receiver<Option<Gone>>) {
     }
     let reason = inner.reason(gone);
     let oom = inner.group.oom_kills() > 0;
-    inner.close(oom);
+    inner.close(oom, &reason);
     let group = inner.group.clone();
     match tokio::task::spawn_blocking(move || group.remove()).await {
         Ok(Ok(())) => {}
@@ -451,7 +457,8 @@ fn limits_line(limits: &Limits, backend: LimitsBackend) -> String {
     let cpu = limits.cpu.filter(|_| backend != LimitsBackend::Rlimits);
     let cpu = cpu.map(|cores| format!("{cores} cores"));
     let pids = limits.pids.map(|count| format!("{count} processes"));
-    let all: Vec<String> = [memory, cpu, pids].into_iter().flatten().collect();
+    let file = limits.file_size.map(|bytes| format!("{} MiB for one file", bytes >> 20));
+    let all: Vec<String> = [memory, cpu, pids, file].into_iter().flatten().collect();
     if all.is_empty() { "no limits".to_owned() } else { format!("{} ({enforced})", all.join(", ")) }
 }
 
@@ -461,12 +468,13 @@ mod tests {
 
     #[test]
     fn limits_are_told_with_what_enforces_them() {
-        let limits = Limits { memory: Some(512 << 20), cpu: Some(1.5), pids: Some(64) };
+        let limits =
+            Limits { memory: Some(512 << 20), cpu: Some(1.5), pids: Some(64), file_size: None };
         let line = "512 MiB of memory, 1.5 cores, 64 processes (cgroup v1)";
         assert_eq!(limits_line(&limits, LimitsBackend::V1), line);
         let line = "512 MiB of memory, 64 processes (each process by itself)";
         assert_eq!(limits_line(&limits, LimitsBackend::Rlimits), line);
-        let none = Limits { memory: None, cpu: None, pids: None };
+        let none = Limits { pids: None, ..Limits::default() };
         assert_eq!(limits_line(&none, LimitsBackend::V2), "no limits");
     }
 }

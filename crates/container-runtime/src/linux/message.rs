@@ -69,6 +69,7 @@ pub(crate) struct Plan {
     /// For the back end without control groups.
     pub(crate) limit_memory: Option<u64>,
     pub(crate) limit_pids: Option<u64>,
+    pub(crate) limit_file_size: Option<u64>,
     /// Bytes of `/dev/shm`.
     pub(crate) shm: u64,
 }
@@ -312,6 +313,7 @@ impl Plan {
             .path(&self.stage)
             .optional(self.limit_memory)
             .optional(self.limit_pids)
+            .optional(self.limit_file_size)
             .u64(self.shm)
             .finish()
     }
@@ -346,6 +348,7 @@ impl Plan {
             stage: r.path()?,
             limit_memory: r.optional()?,
             limit_pids: r.optional()?,
+            limit_file_size: r.optional()?,
             shm: r.u64()?,
         })
     }
@@ -419,6 +422,7 @@ mod tests {
             stage: "/stage".into(),
             limit_memory: Some(1),
             limit_pids: None,
+            limit_file_size: Some(2),
             shm: 9,
         };
         let back = Plan::decode(&plan.encode()).unwrap();

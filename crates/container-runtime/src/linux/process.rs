@@ -160,11 +160,13 @@ impl Process {
     /// Waits for its end; may be called again and gives the same answer. Its streams may still have bytes, and
     /// stay open as long as a process it left behind holds them.
     ///
-    /// When the container ends first the answer is signal 9.
+    /// When the container is ended first the answer is signal 9. When it went by a fault of the machine (its
+    /// init or the spawner died) there is no answer but an error that [`is_gone`](Error::is_gone): the program did
+    /// not end by itself.
     pub async fn wait(&self) -> Result<ExitStatus> {
         let mut exit = self.exit.clone();
         let found = exit.wait_for(Option::is_some).await;
-        found.ok().and_then(|status| *status).ok_or(Error::RuntimeGone)
+        found.ok().and_then(|status| *status).ok_or_else(|| self.container.gone())
     }
 
     /// Its end, if it has ended.

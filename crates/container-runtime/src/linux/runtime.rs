@@ -78,6 +78,21 @@ impl Runtime {
         &self.capabilities
     }
 
+    /// Whether it can make containers. False once its spawner has died, which takes every container
+    /// with it; then only another [`Runtime::start`] helps.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.shared.spawner.is_dead()
+    }
+
+    /// Bytes of memory that all containers together can have: the machine's, or less where this
+    /// process's own control group allows less. `None` where nothing says.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        let machine = machine_memory();
+        machine.into_iter().chain(self.shared.instance.groups().memory_limit()).min()
+    }
+
     /// A private directory that is deleted with the instance, also after a crash, at the next start. Upper
     /// directories of builds belong here.
     #[must_use]
@@ -196,6 +211,7 @@ impl Shared {
             stage: self.instance.stage(),
             limit_memory: spec.limits.memory.filter(|_| unlimited),
             limit_pids: spec.limits.pids.filter(|_| unlimited),
+            limit_file_size: spec.limits.file_size,
             shm: spec.limits.memory.map_or(DEFAULT_SHM, |bytes| bytes / 2),
         }
     }
@@ -213,6 +229,13 @@ impl Shared {
         let removed = tokio::task::spawn_blocking(move || shared.instance.remove()).await;
         removed.map_err(|_| Error::RuntimeGone)?
     }
+}
+
+/// Source: proc_meminfo(5); the unit is KiB.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 fn too_many() -> Error {

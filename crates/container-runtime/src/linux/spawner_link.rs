@@ -115,6 +115,11 @@ impl SpawnerLink {
         answer.await.map_err(|_| Error::RuntimeGone)
     }
 
+    /// Whether it is gone, and every init with it.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.table().dead
+    }
+
     fn heard(&self, message: FromSpawner, fds: Vec<OwnedFd>) {
         let mut table = self.table();
         match message {

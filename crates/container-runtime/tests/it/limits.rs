@@ -77,6 +77,27 @@ async fn files_and_shared_memory_have_an_end() {
 }
 
 #[tokio::test]
+async fn one_file_has_an_end() {
+    let bench = Bench::new().await;
+    let mut spec = spec("box");
+    spec.limits.file_size = Some(1 << 20);
+    let container = bench.runtime.create(spec).await.unwrap();
+    let script = "cd /tmp; head -c 2000000 /dev/zero > big; echo $?; wc -c < big; \
+                  head -c 1000000 /dev/zero > a && cat a a a | wc -c";
+    let ran = sh(&container, script).await;
+    assert_eq!(ran.ok().split_whitespace().collect::<Vec<_>>(), ["153", "1048576", "3000000"]);
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn the_memory_for_all_is_known() {
+    let bench = Bench::new().await;
+    let memory = bench.runtime.memory().unwrap();
+    assert!(memory > 64 << 20, "{memory}");
+    bench.finish().await;
+}
+
+#[tokio::test]
 async fn a_busy_loop_gets_its_share_and_is_counted() {
     let bench = Bench::new().await;
     if bench.runtime.capabilities().limits == LimitsBackend::Rlimits {

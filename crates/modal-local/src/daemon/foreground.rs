@@ -107,6 +107,7 @@ async fn run(ctx: &Ctx, idle_exit: Option<Duration>) -> Result<()> {
                 }
             }
             _ = empty_trash.tick() => in_background(ctx, |ctx| async move {
+                super::log::set_aside_long(&ctx.dir);
                 gc::empty_trash(&ctx).await.map(drop)
             }),
             _ = collect.tick() => in_background(ctx, |ctx| async move {

@@ -6,6 +6,7 @@
 
 mod collect;
 mod foreground;
+mod log;
 mod probe;
 mod record;
 mod start;

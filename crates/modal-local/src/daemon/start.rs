@@ -1,7 +1,5 @@
 //! Finding the background server, or starting one.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::record::{Lock, ServerHandle, ServerRecord, build_id_of};
-use super::{status, stop};
+use super::{log, status, stop};
 use crate::error::{Error, Result};
 use crate::state_dir::StateDir;
 
@@ -19,8 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 /// How much of the log an error shows.
 const LOG_TAIL: usize = 1_500;
-/// A log longer than this is begun anew.
-const MAX_LOG: u64 = 16 * 1024 * 1024;
 
 /// The directory's server; if none runs, starts one with `command` and waits until it serves.
 ///
@@ -87,25 +83,13 @@ async fn discover(dir: &StateDir, wanted: Option<&str>) -> Result<Option<ServerH
 }
 
 fn spawn(dir: &StateDir, command: &mut Command) -> Result<Child> {
-    let log = open_log(dir)?;
+    let log = log::open(dir)?;
     let errors = log.try_clone().map_err(Error::file("open", dir.log()))?;
     command.current_dir(dir.root()).stdin(Stdio::null()).stdout(log).stderr(errors);
     command.spawn().map_err(|source| Error::Daemon {
         message: format!("the local server cannot be started: {source}"),
         log: dir.log(),
     })
-}
-
-fn open_log(dir: &StateDir) -> Result<File> {
-    let path = dir.log();
-    let is_long = std::fs::metadata(&path).is_ok_and(|it| it.len() > MAX_LOG);
-    let mut options = OpenOptions::new();
-    options.create(true).mode(0o600).append(true);
-    if is_long {
-        // Best effort: a log that cannot be shortened grows on.
-        let _ = std::fs::remove_file(&path);
-    }
-    options.open(&path).map_err(Error::file("open", &path))
 }
 
 /// How the child ended, if it did.

@@ -1,5 +1,6 @@
 //! What a running server says about itself.
 
+use container_runtime::Runtime;
 use serde::{Deserialize, Serialize};
 
 use super::probe;
@@ -7,6 +8,7 @@ use super::record::{Lock, ServerRecord, build_id};
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::sandbox::usage;
 use crate::state_dir::StateDir;
 use crate::substitution::Substitution;
 
@@ -36,6 +38,9 @@ pub struct ServerStatus {
     pub builds: usize,
     /// What containers can do on this machine, in one line; absent until one was needed.
     pub containers: Option<String>,
+    /// What a sandbox may use that asks for nothing, in one line; absent until one was needed.
+    #[serde(default)]
+    pub limits: Option<String>,
     /// Recipes to use instead of others.
     pub substitutions: Vec<Substitution>,
     /// Which images were built from something else than was asked for, in sentences.
@@ -55,7 +60,8 @@ impl ServerStatus {
             sandboxes: ctx.sandboxes.running(),
             functions: ctx.functions.running(),
             builds: ctx.images.building(),
-            containers: ctx.started_runtime().map(|it| it.capabilities().to_string()),
+            containers: ctx.started_runtime().map(|it| containers(&it)),
+            limits: ctx.started_runtime().map(|it| usage::describe(&ctx.dir.sandboxes(), &it)),
             substitutions: ctx.substitutions.list().await?,
             substituted: ctx.images.substitutions().await?.into_iter().collect(),
         })
@@ -70,6 +76,13 @@ impl ServerStatus {
     pub fn is_busy(&self) -> bool {
         self.sandboxes > 0 || self.functions > 0 || self.builds > 0
     }
+}
+
+fn containers(runtime: &Runtime) -> String {
+    if runtime.is_running() {
+        return runtime.capabilities().to_string();
+    }
+    "the container runtime died, and its sandboxes with it; the next one starts another".to_owned()
 }
 
 /// The status of the directory's server; `None` if none runs.

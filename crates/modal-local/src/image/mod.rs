@@ -19,6 +19,7 @@ pub(crate) mod copy;
 mod copy_tree;
 mod definition;
 mod digest;
+mod gpu;
 mod layer;
 mod log;
 mod recipe;
@@ -284,7 +285,9 @@ impl Images {
             files.map(|file| Ok(cas.put_bytes(&file.data)?.to_string())).collect::<Result<Vec<_>>>()
         })
         .await?;
-        Definition::from_request(request, hashes)
+        let definition = Definition::from_request(request, hashes)?;
+        gpu::refuse(ctx, self, request, &definition).await?;
+        Ok(definition)
     }
 
     async fn hash(&self, ctx: &Ctx, definition: &Definition) -> Result<String> {

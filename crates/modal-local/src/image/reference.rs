@@ -29,6 +29,15 @@ impl Suite {
         }
     }
 
+    /// The version of the package `python3`, the same for the life of a release.
+    /// Source: packages.debian.org/python3, read 2026-11-26.
+    pub(crate) fn exact_python(self) -> &'static str {
+        match self {
+            Self::Bookworm => "3.11.2",
+            Self::Trixie => "3.13.5",
+        }
+    }
+
     /// The series of the package `python3`. Source: packages.debian.org/python3, read 2026-11-24.
     pub(crate) fn python(self) -> &'static str {
         match self {
@@ -98,6 +107,12 @@ pub(crate) enum Unavailable {
     )]
     Python { image: String, version: String },
     #[error(
+        "image `{image}` is exactly Python {version}, and {suite} has {}: ask for `python:{}` if any \
+         release of that series will do, or register a substitution for `{image}`",
+        suite.exact_python(), suite.python()
+    )]
+    Patch { image: String, version: String, suite: Suite },
+    #[error(
         "image `{image}` is not available: the local server pulls nothing from registries; it has \
          `debian:bookworm`, `debian:trixie`, and `python` with {} on these; build on one of them, \
          register a substitution for `{image}`, or use the `modal` target",
@@ -110,14 +125,22 @@ fn pythons() -> String {
     Suite::ALL.map(|suite| format!("Python {} on {suite}", suite.python())).join(", ")
 }
 
+/// The releases that the SDKs' `debian_slim` names where its caller named a series only.
+/// Source: `builder/base-images.json` of Modal's Python client 1.6.4, builders 2023.12 to 2025.06.
+const SDK_PYTHONS: [&str; 6] = ["3.11.0", "3.11.8", "3.11.10", "3.11.12", "3.13.0", "3.13.3"];
+
 /// Which base stands in for `image`, the text after `FROM`.
-pub(crate) fn choose(image: &str) -> Result<Choice, Unavailable> {
+///
+/// A Python that is named to its last number is refused unless it is the one there is. Only in a
+/// `debian_slim` the releases of [`SDK_PYTHONS`] stand for their series: the SDKs write them for who
+/// asked for `3.11`.
+pub(crate) fn choose(image: &str, is_debian_slim: bool) -> Result<Choice, Unavailable> {
     let reference = Reference::parse(image);
     let unavailable = || Unavailable::Image { image: image.to_owned() };
     let mut choice = match reference.path {
         "scratch" => return Ok(Choice { base: Base::Scratch, notes: Vec::new() }),
         "debian" => debian(reference.tag).ok_or_else(unavailable)?,
-        "python" => python(image, reference.tag)?.ok_or_else(unavailable)?,
+        "python" => python(image, reference.tag, is_debian_slim)?.ok_or_else(unavailable)?,
         _ => return Err(unavailable()),
     };
     if reference.digest.is_some() {
@@ -153,7 +176,7 @@ fn stands_in(suite: Suite) -> String {
 }
 
 /// `3.11`, `3.11.12-slim-bookworm`, `slim`, … `None` for systems that are not Debian.
-fn python(image: &str, tag: &str) -> Result<Option<Choice>, Unavailable> {
+fn python(image: &str, tag: &str, is_debian_slim: bool) -> Result<Option<Choice>, Unavailable> {
     let mut version = None;
     let mut wanted = None;
     for word in tag.split('-') {
@@ -178,8 +201,12 @@ fn python(image: &str, tag: &str) -> Result<Option<Choice>, Unavailable> {
     if wanted.is_some_and(|wanted| wanted != suite) {
         notes.push(format!("Python {} comes with {suite} only", suite.python()));
     }
-    if version != suite.python() {
-        notes.push(format!("its Python is Debian's {}, not exactly {version}", suite.python()));
+    if version != suite.python() && version != suite.exact_python() {
+        if !is_debian_slim || !SDK_PYTHONS.contains(&version) {
+            let (image, version) = (image.to_owned(), version.to_owned());
+            return Err(Unavailable::Patch { image, version, suite });
+        }
+        notes.push(format!("its Python is Debian's {}, not {version}", suite.exact_python()));
     }
     Ok(Some(Choice { base: Base::Debian(suite), notes }))
 }
@@ -201,6 +228,8 @@ mod tests {
         let images = [
             "python:3.11-slim-bookworm",
             "python:3.11.12-slim-bookworm",
+            "python:3.11.2-slim-bookworm",
+            "python:3.11.5-slim-bookworm",
             "python:3.11-slim-trixie",
             "docker.io/library/python:3.13",
             "python",
@@ -215,13 +244,25 @@ mod tests {
             "nvidia/cuda:12.8.1-devel-ubuntu22.04",
             "myreg.example.com:5000/x",
         ];
-        let line = |image: &&str| match choose(image) {
+        let line = |image: &&str| match choose(image, false) {
             Ok(choice) => {
                 format!("{image}: {:?}\n    {}\n", choice.base, choice.notes.join("\n    "))
             }
             Err(error) => format!("{image}:\n    {error}\n"),
         };
         insta::assert_snapshot!(images.iter().map(line).collect::<String>());
+    }
+
+    #[test]
+    fn debian_slim_of_a_series_works_and_of_another_release_does_not() {
+        let chosen = |tag: &str| choose(&format!("python:{tag}-slim-bookworm"), true);
+        for (tag, suite) in [("3.11.12", Suite::Bookworm), ("3.13.3", Suite::Trixie)] {
+            let choice = chosen(tag).unwrap();
+            assert_eq!(choice.base, Base::Debian(suite));
+            let told = choice.notes.iter().any(|note| note.contains(suite.exact_python()));
+            assert!(told, "{:?}", choice.notes);
+        }
+        assert!(matches!(chosen("3.11.5"), Err(Unavailable::Patch { .. })));
     }
 
     #[test]

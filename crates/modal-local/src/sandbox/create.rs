@@ -19,6 +19,7 @@ use super::snapshot::RootRecord;
 use super::spec::{SandboxSpec, Version};
 use super::supervise::{self, Parts};
 use super::tunnels::Tunnels;
+use super::usage::{self, DiskLimit};
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -115,21 +116,25 @@ async fn start(
         mount_points: spec.volumes.iter().map(|volume| volume.target.clone()).collect(),
     };
     let files = hosts::files(plan.has_gateway(), plan.local_names());
+    let runtime = ctx.runtime().await?;
+    let disk = DiskLimit::new(&ctx.dir.sandboxes(), spec.disk);
     let container_spec = ContainerSpec {
         hostname: hosts::HOSTNAME.to_owned(),
         mounts: std::mem::take(&mut mounts),
         files,
-        limits: spec.limits.clone(),
+        limits: usage::limits(&spec.limits, disk, &runtime),
         network: plan.spec(),
         ..ContainerSpec::new(
             sandbox.id.as_str().parse().map_err(refused)?,
             RootSpec { layers, upper: scratch.upper() },
         )
     };
-    let container = ctx.runtime().await?.create(container_spec).await.map_err(refused)?;
+    let container = runtime.create(container_spec).await.map_err(refused)?;
+    let limits = format!("limits: {}, {}", container.limits_line(), usage::describe_disk(disk));
+    ctx.logs.say(sandbox.log_source(), limits).await;
     let network = Network::start(&container, plan).await?;
     let tunnels = Tunnels::open(&container, &spec.ports, &sandbox.activity).await?;
-    let (entrypoint, workdir) = entrypoint(&container, &spec, &image, &env, &scratch).await;
+    let (entrypoint, workdir) = entrypoint(&container, &spec, &image, &env, &scratch).await?;
     if spec.probe.is_some() {
         sandbox.set_readiness(Readiness::Waiting);
     }
@@ -143,7 +148,7 @@ async fn start(
         network: network.control(),
         spill_dir: scratch.spill_dir(),
     });
-    supervise::spawn(ctx, sandbox, spec, Parts { network, tunnels, scratch });
+    supervise::spawn(ctx, sandbox, spec, Parts { network, tunnels, scratch, disk });
     ctx.sandboxes.records.set_started(&sandbox.id).await
 }
 
@@ -186,14 +191,15 @@ async fn layers(
     .await
 }
 
-/// Starts the entrypoint. One that cannot be started has ended, with what a shell would say.
+/// Starts the entrypoint. One that cannot be started has ended, with what a shell would say; fails
+/// where it was not its fault.
 async fn entrypoint(
     container: &Container,
     spec: &SandboxSpec,
     image: &ImageRoot,
     env: &Environment,
     scratch: &Scratch,
-) -> (RunningProcess, PathBuf) {
+) -> Result<(RunningProcess, PathBuf)> {
     let asked = spec.workdir.clone().or_else(|| image.workdir.as_ref().map(PathBuf::from));
     let mut workdirs = match &asked {
         Some(workdir) => vec![workdir.clone()],
@@ -212,9 +218,10 @@ async fn entrypoint(
             timeout: None,
         };
         match RunningProcess::start(container, command, &spill_dir, None).await {
-            Ok(process) => return (process, workdir),
+            Ok(process) => return Ok((process, workdir)),
             Err(container_runtime::Error::Workdir { .. }) if !workdirs.is_empty() => {}
-            Err(error) => return (RunningProcess::not_started(&error, &spill_dir), workdir),
+            Err(error) if error.is_gone() => return Err(Error::Runtime { source: error.into() }),
+            Err(error) => return Ok((RunningProcess::not_started(&error, &spill_dir), workdir)),
         }
     }
 }

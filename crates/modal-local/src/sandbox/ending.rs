@@ -49,6 +49,11 @@ impl Ending {
         Self::new(GenericStatus::KernelOomKill, KILLED, reason)
     }
 
+    /// It has written more than it may. `excess` is a sentence.
+    pub(crate) fn disk_full(excess: &str) -> Self {
+        Self::new(GenericStatus::Failure, KILLED, format!("out of disk: {excess}"))
+    }
+
     pub(crate) fn timeout() -> Self {
         Self::new(GenericStatus::Timeout, TIMED_OUT, "")
     }

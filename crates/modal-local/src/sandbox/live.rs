@@ -18,6 +18,7 @@ use super::process::RunningProcess;
 use super::snapshot::RootRecord;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, SandboxId, TaskId};
+use crate::logs::Source;
 
 /// A sandbox that is being made, runs, or ended not long ago.
 pub(crate) struct LiveSandbox {
@@ -75,6 +76,11 @@ impl LiveSandbox {
             end: watch::Sender::new(None),
             ready: watch::Sender::new(Readiness::NoProbe),
         }
+    }
+
+    /// Whom lines of the log about it are of.
+    pub(crate) fn log_source(&self) -> Source {
+        Source::sandbox(&self.app, &self.task, &self.id)
     }
 
     /// What it has from its start on.

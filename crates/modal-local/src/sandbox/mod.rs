@@ -30,6 +30,7 @@ mod stdin;
 mod supervise;
 mod tags;
 mod tunnels;
+pub(crate) mod usage;
 
 use std::sync::Arc;
 

@@ -57,12 +57,31 @@ pub(crate) struct Command {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By itself, or because it or its container was told to.
+    Exited(ExitStatus),
+    /// Its container failed under it: no end of its own.
+    Lost,
+}
+
+impl End {
+    /// What callers are told, who can be told nothing but an exit.
+    fn status(self) -> ExitStatus {
+        match self {
+            Self::Exited(status) => status,
+            Self::Lost => ExitStatus { how: Exit::Signal(SIGKILL), oom: false },
+        }
+    }
+}
+
 /// A program that was started, and stays readable after it ended.
 pub(crate) struct RunningProcess {
     pub(crate) stdin: Arc<Stdin>,
     pub(crate) stdout: OutputLog,
     pub(crate) stderr: OutputLog,
-    exit: watch::Receiver<Option<ExitStatus>>,
+    end: watch::Receiver<Option<End>>,
     /// Why it was never started.
     failure: Option<String>,
 }
@@ -79,9 +98,9 @@ impl RunningProcess {
         stdout.finish();
         stderr.finish();
         let how = Exit::Code(if error.is_program_not_found() { NOT_FOUND } else { NOT_EXECUTABLE });
-        let (_, exit) = watch::channel(Some(ExitStatus { how, oom: false }));
+        let (_, end) = watch::channel(Some(End::Exited(ExitStatus { how, oom: false })));
         let stdin = Arc::new(Stdin::new(None, false, ended));
-        Self { stdin, stdout, stderr, exit, failure: Some(failure) }
+        Self { stdin, stdout, stderr, end, failure: Some(failure) }
     }
 
     /// Starts `command`. `in_use` is dropped when the program has ended.
@@ -101,37 +120,44 @@ impl RunningProcess {
         let stdout = OutputLog::new(spill_dir, Caps::default());
         let stderr = OutputLog::new(spill_dir, Caps::default());
         record(&mut process, (stdout_to, &stdout), (stderr_to, &stderr), &ended);
-        let (exited, exit) = watch::channel(None);
+        let (exited, end) = watch::channel(None);
         let input = Arc::clone(&stdin);
         tokio::spawn(async move {
             exited.send_replace(Some(wait(&process, timeout).await));
             input.abandon().await;
             drop(in_use);
         });
-        Ok(Self { stdin, stdout, stderr, exit, failure: None })
+        Ok(Self { stdin, stdout, stderr, end, failure: None })
     }
 
     /// How it ended, if it did.
     pub(crate) fn exit(&self) -> Option<ExitStatus> {
-        *self.exit.borrow()
+        self.end.borrow().map(End::status)
     }
 
-    /// What its end means for a sandbox whose entrypoint it is.
-    pub(crate) fn ending(&self) -> Ending {
-        let exit = self.exit().unwrap_or(KILLED);
-        match &self.failure {
-            Some(reason) => Ending::not_started(exit.shell_code(), reason),
-            None => Ending::exited(exit),
+    /// Waits for its end and answers what that means for a sandbox whose entrypoint it is; `None` if
+    /// the sandbox's container failed, which alone knows why.
+    pub(crate) async fn ending(&self) -> Option<Ending> {
+        match (self.end().await, &self.failure) {
+            (End::Lost, _) => None,
+            (End::Exited(exit), Some(reason)) => {
+                Some(Ending::not_started(exit.shell_code(), reason))
+            }
+            (End::Exited(exit), None) => Some(Ending::exited(exit)),
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end. Where its container failed under it that is signal 9.
     pub(crate) async fn wait(&self) -> ExitStatus {
-        let mut exit = self.exit.clone();
-        match exit.wait_for(Option::is_some).await {
-            Ok(status) => status.unwrap_or(KILLED),
+        self.end().await.status()
+    }
+
+    async fn end(&self) -> End {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await {
+            Ok(end) => end.unwrap_or(End::Lost),
             // The task that waits was dropped, with the whole server.
-            Err(_) => KILLED,
+            Err(_) => End::Lost,
         }
     }
 
@@ -140,9 +166,6 @@ impl RunningProcess {
         [&self.stdout, &self.stderr].map(|log| log.len() - log.dropped()).iter().sum()
     }
 }
-
-/// What is reported where the container went away under a program.
-const KILLED: ExitStatus = ExitStatus { how: Exit::Signal(SIGKILL), oom: false };
 
 /// An error and its cause, for people.
 pub(crate) fn describe(error: &container_runtime::Error) -> String {
@@ -212,7 +235,7 @@ where
 }
 
 /// Waits for the end, and brings it about once `timeout` is over.
-async fn wait(process: &Process, timeout: Option<Duration>) -> ExitStatus {
+async fn wait(process: &Process, timeout: Option<Duration>) -> End {
     let status = match timeout {
         None => process.wait().await,
         Some(limit) => match tokio::time::timeout(limit, process.wait()).await {
@@ -227,5 +250,5 @@ async fn wait(process: &Process, timeout: Option<Duration>) -> ExitStatus {
             }
         },
     };
-    status.unwrap_or(KILLED)
+    status.map_or(End::Lost, End::Exited)
 }

@@ -5,6 +5,7 @@
 
 mod network;
 mod paths;
+mod unsupported;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,6 +56,8 @@ pub(crate) struct SandboxSpec {
     pub(crate) timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) limits: Limits,
+    /// Bytes that it may write.
+    pub(crate) disk: Option<u64>,
     pub(crate) network: NetworkAccess,
     pub(crate) ports: Vec<PortSpec>,
     pub(crate) name: Option<String>,
@@ -118,6 +121,8 @@ impl SandboxSpec {
         let definition =
             request.definition.ok_or_else(|| Error::invalid("a sandbox needs a `definition`"))?;
         refuse_unsupported(&definition)?;
+        unsupported::refuse(&definition)?;
+        let resources = definition.resources.clone().unwrap_or_default();
         let exit_snapshot = is_on(&definition, "enable_exit_snapshot");
         let network = NetworkAccess::parse(definition.block_network, definition.network_access)?;
         let ports = ports(definition.open_ports_oneof)?;
@@ -151,7 +156,8 @@ impl SandboxSpec {
                 .transpose()?,
             timeout: seconds(definition.timeout_secs).unwrap_or(DEFAULT_TIMEOUT),
             idle_timeout: definition.idle_timeout_secs.and_then(seconds),
-            limits: limits(definition.resources.unwrap_or_default()),
+            disk: Some(u64::from(resources.ephemeral_disk_mb) << 20).filter(|bytes| *bytes > 0),
+            limits: limits(resources),
             network,
             ports,
             name: definition.name.filter(|name| !name.is_empty()).map(checked_name).transpose()?,

@@ -15,7 +15,8 @@ use super::network::Network;
 use super::process::RunningProcess;
 use super::spec::SandboxSpec;
 use super::tunnels::Tunnels;
-use super::{output, probe, snapshot};
+use super::usage::DiskLimit;
+use super::{output, probe, snapshot, usage};
 use crate::ctx::Ctx;
 
 /// How long processes in uninterruptible sleep may hold up the news of the end.
@@ -28,6 +29,7 @@ pub(super) struct Parts {
     pub(super) network: Network,
     pub(super) tunnels: Tunnels,
     pub(super) scratch: Scratch,
+    pub(super) disk: DiskLimit,
 }
 
 /// Watches over a sandbox that has just started.
@@ -42,7 +44,10 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
     if let Some(probe) = spec.probe.clone() {
         probing.spawn(probe::run(Arc::clone(&sandbox), probe, ctx.sandboxes.records.clone()));
     }
-    let ending = cause(&sandbox, &running.entrypoint, &spec).await;
+    let ending = cause(&sandbox, &running.entrypoint, &spec, &parts).await;
+    if !ending.reason.is_empty() {
+        ctx.logs.say(sandbox.log_source(), format!("ended: {}", ending.reason)).await;
+    }
     drop((probing, parts.tunnels));
     if let Some(container) = sandbox.close() {
         terminate(&sandbox, container).await;
@@ -69,7 +74,12 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
 }
 
 /// Waits for whatever ends the sandbox first.
-async fn cause(sandbox: &LiveSandbox, entrypoint: &RunningProcess, spec: &SandboxSpec) -> Ending {
+async fn cause(
+    sandbox: &LiveSandbox,
+    entrypoint: &RunningProcess,
+    spec: &SandboxSpec,
+    parts: &Parts,
+) -> Ending {
     let container = sandbox.container().ok();
     let container_ended = async {
         match &container {
@@ -77,12 +87,21 @@ async fn cause(sandbox: &LiveSandbox, entrypoint: &RunningProcess, spec: &Sandbo
             None => std::future::pending().await,
         }
     };
+    let entrypoint_ended = async {
+        match (entrypoint.ending().await, &container) {
+            (Some(ending), _) => ending,
+            // It went with its container, whose end is the sandbox's.
+            (None, Some(container)) => container_gone(container.ended().await),
+            (None, None) => Ending::internal("the container is gone"),
+        }
+    };
     tokio::select! {
         biased;
         ending = sandbox.stop_requested() => ending,
         // Before the entrypoint: it may have ended only because the container went.
         ended = container_ended => container_gone(ended),
-        _ = entrypoint.wait() => entrypoint.ending(),
+        ending = entrypoint_ended => ending,
+        excess = usage::exceeds(parts.scratch.upper_dir(), parts.disk) => Ending::disk_full(&excess),
         () = sleep(spec.timeout) => Ending::timeout(),
         () = sandbox.activity.idle_for(spec.idle_timeout) => Ending::idle_timeout(),
     }

@@ -23,9 +23,9 @@ use crate::ids::AppId;
 use crate::logs::{LogFilter, LogRecord};
 
 /// Lines read at once while following.
-const CHUNK: i64 = 1_000;
+const CHUNK: usize = 1_000;
 /// Most lines of one fetch.
-const MAX_FETCH: i64 = 20_000;
+const MAX_FETCH: usize = 20_000;
 /// Longest that one call follows; clients ask for 55 seconds and come again.
 const MAX_FOLLOW: f32 = 600.0;
 /// Sandboxes and apps end without a line; this is how often a follower looks.
@@ -143,9 +143,9 @@ pub(super) async fn app_fetch_logs(
     ctx: &Ctx,
     request: AppFetchLogsRequest,
 ) -> Result<AppFetchLogsResponse, Status> {
-    let limit = match i64::from(request.limit) {
-        0 => MAX_FETCH,
-        limit => limit.min(MAX_FETCH),
+    let limit = match usize::try_from(request.limit) {
+        Ok(0) | Err(_) => MAX_FETCH,
+        Ok(limit) => limit.min(MAX_FETCH),
     };
     let range = range(request.since.as_ref(), request.until.as_ref());
     let filter = LogFilter {

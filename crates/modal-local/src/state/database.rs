@@ -13,6 +13,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Readers and one writer beside each other.
 const CONNECTIONS: u32 = 8;
 
+/// The write-ahead file is cut back to this many bytes after a checkpoint.
+const JOURNAL_BYTES: &str = "8388608";
+
 /// Opens the database and brings its tables up to date.
 ///
 /// Write-ahead logging: what a call has acknowledged survives a kill of the process.
@@ -22,6 +25,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
+        .pragma("journal_size_limit", JOURNAL_BYTES)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
     let pool = SqlitePoolOptions::new()

@@ -26,6 +26,8 @@ async fn packages_of_debian_and_of_python_are_installed() {
     assert!(slim.log.contains("making a base of Debian 12"), "{}", slim.log);
     assert!(slim.log.contains("not run, the base stands in"), "{}", slim.log);
     let steps = [
+        "RUN uv --version && gcc --version && g++ --version && gfortran --version && curl --version",
+        "RUN pip install --no-binary=MarkupSafe MarkupSafe==2.1.5",
         "RUN apt-get update",
         "RUN apt-get install -y ripgrep",
         "RUN python -m pip install six",

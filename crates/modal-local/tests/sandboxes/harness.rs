@@ -41,7 +41,7 @@ pub(crate) struct Local {
     pub(crate) app: String,
     pub(crate) image: String,
     config: ServerConfig,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Local {
@@ -57,16 +57,16 @@ impl Local {
         let mut client = client(&server).await;
         let app = app(&mut client, "tests").await;
         let image = image(&mut client, &app).await;
-        Self { server, client, app, image, config, _directory: directory }
+        Self { server, client, app, image, config, directory }
     }
 
     /// Ends the server without a chance to clear up, and starts another over what is left.
     pub(crate) async fn restart(self) -> Self {
-        let Self { server, app, image, config, _directory, client: old } = self;
+        let Self { server, app, image, config, directory, client: old } = self;
         drop((server, old));
         let server = Server::start(config.clone()).await.unwrap();
         let client = client(&server).await;
-        Self { server, client, app, image, config, _directory }
+        Self { server, client, app, image, config, directory }
     }
 
     /// A definition that runs `argv` in the test image.
@@ -107,6 +107,34 @@ impl Local {
             client,
             router,
         })
+    }
+
+    /// What the app's log has of a sandbox.
+    pub(crate) async fn log_lines(&self, sandbox: &Live) -> Vec<TaskLogs> {
+        let request = AppFetchLogsRequest {
+            app_id: self.app.clone(),
+            task_id: sandbox.task.clone(),
+            ..Default::default()
+        };
+        let answer = self.client.clone().app_fetch_logs(request).await.unwrap().into_inner();
+        answer.batches.into_iter().flat_map(|batch| batch.items).collect()
+    }
+
+    /// How many lines of a sandbox's standard output the app's log has.
+    pub(crate) async fn count_stdout(&self, sandbox: &Live) -> u64 {
+        let request = AppCountLogsRequest {
+            app_id: self.app.clone(),
+            task_id: sandbox.task.clone(),
+            bucket_secs: 1 << 30,
+            ..Default::default()
+        };
+        let answer = self.client.clone().app_count_logs(request).await.unwrap().into_inner();
+        answer.buckets.iter().map(|bucket| bucket.stdout_logs).sum()
+    }
+
+    /// Bytes of a file of the state directory; 0 if there is none.
+    pub(crate) fn size(&self, file: &str) -> u64 {
+        fs::metadata(self.directory.path().join(file)).map_or(0, |found| found.len())
     }
 
     /// A sandbox that sleeps, for commands.

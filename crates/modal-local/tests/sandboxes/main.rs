@@ -6,6 +6,7 @@ mod harness;
 
 mod commands;
 mod connect;
+mod faults;
 mod input;
 mod life;
 mod names;

@@ -1,6 +1,6 @@
 //! Output: complete, resumable, and never held up by who does not read.
 
-use modal_proto::client::{AppFetchLogsRequest, TaskLogs};
+use modal_proto::client::FileDescriptor;
 
 use crate::harness::Local;
 
@@ -40,15 +40,9 @@ async fn what_the_entrypoint_prints_is_in_the_log_of_the_app() {
     let sandbox =
         local.create(local.definition(&["sh", "-c", "echo one; echo two; echo e >&2"])).await;
     sandbox.wait().await;
-    let request = AppFetchLogsRequest {
-        app_id: local.app.clone(),
-        task_id: sandbox.task.clone(),
-        limit: 100,
-        ..Default::default()
-    };
-    let batches = local.client.clone().app_fetch_logs(request).await.unwrap().into_inner().batches;
-    let lines: Vec<TaskLogs> = batches.into_iter().flat_map(|batch| batch.items).collect();
-    let mut data: Vec<&str> = lines.iter().map(|line| line.data.as_str()).collect();
+    let lines = local.log_lines(&sandbox).await;
+    let printed = lines.iter().filter(|line| line.file_descriptor() != FileDescriptor::Info);
+    let mut data: Vec<&str> = printed.map(|line| line.data.as_str()).collect();
     data.sort_unstable();
     assert_eq!(data, ["e\n", "one\n", "two\n"]);
 }

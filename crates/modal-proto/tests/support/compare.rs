@@ -46,7 +46,7 @@ impl<'a> Index<'a> {
 }
 
 /// One sentence for each difference; those of one oneof are one sentence of several lines.
-pub fn differences(ours: &FileDescriptorSet, official: &FileDescriptorSet) -> Vec<String> {
+pub(crate) fn differences(ours: &FileDescriptorSet, official: &FileDescriptorSet) -> Vec<String> {
     let (ours, official) = (Index::new(ours), Index::new(official));
     let mut found = Vec::new();
     for (name, message) in &ours.messages {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::group::{ContainerGroup, remove_group};
+use super::group::{ContainerGroup, keyed, remove_group};
 use crate::capabilities::LimitsBackend;
 use crate::spec::{ContainerId, Limits};
 
@@ -64,6 +64,21 @@ impl Groups {
             (false, false) => LimitsBackend::V1,
             (false, true) => LimitsBackend::Rlimits,
         }
+    }
+
+    /// Bytes that the groups above allow all containers together.
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
+        if let (Some(group), true) = (&self.unified, self.unified_limits) {
+            let limit = |group: &Path| fs::read_to_string(group.join("memory.max")).ok();
+            return group
+                .ancestors()
+                .filter_map(limit)
+                .filter_map(|it| it.trim().parse().ok())
+                .min();
+        }
+        let (_, group) = self.v1.iter().find(|(controller, _)| *controller == "memory")?;
+        let text = fs::read_to_string(group.join("memory.stat")).ok()?;
+        keyed(&text, "hierarchical_memory_limit")
     }
 
     /// Whether each exec can have a group of its own.
@@ -240,7 +255,8 @@ mod tests {
         assert_eq!(groups.backend(), LimitsBackend::V2);
         let control = fs::read_to_string(scope.join("me/cgroup.subtree_control")).unwrap();
         assert_eq!(control, "+memory +pids +cpu");
-        let limits = Limits { memory: Some(1 << 20), cpu: Some(1.5), pids: Some(7) };
+        let limits =
+            Limits { memory: Some(1 << 20), cpu: Some(1.5), pids: Some(7), file_size: None };
         let group = groups.create(&"box".parse().unwrap(), &limits).unwrap();
         let read = |file: &str| fs::read_to_string(scope.join("me/box").join(file)).unwrap();
         assert_eq!(read("memory.max"), "1048576");

@@ -142,7 +142,7 @@ fn number(file: &Path) -> Option<u64> {
 }
 
 /// The number after `key` at the start of a line.
-fn keyed(text: &str, key: &str) -> Option<u64> {
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines()
         .find_map(|line| line.split_once(' ').filter(|(name, _)| *name == key)?.1.parse().ok())
 }

@@ -47,6 +47,7 @@ pub(super) type Report = (ExecFailure, i32, String);
 pub(super) struct Limits {
     pub(super) memory: Option<u64>,
     pub(super) pids: Option<u64>,
+    pub(super) file_size: Option<u64>,
 }
 
 /// A terminal: the server's end and the program's.
@@ -217,6 +218,9 @@ fn set_limits(limits: Limits) -> io::Result<()> {
     }
     if let Some(count) = limits.pids {
         sys::limit(libc::RLIMIT_NPROC, count, count)?;
+    }
+    if let Some(bytes) = limits.file_size {
+        sys::limit(libc::RLIMIT_FSIZE, bytes, bytes)?;
     }
     Ok(())
 }

@@ -59,7 +59,11 @@ pub(super) fn run(
         builtins,
         ids: plan.ids,
         durable: plan.durable,
-        limits: exec::Limits { memory: plan.limit_memory, pids: plan.limit_pids },
+        limits: exec::Limits {
+            memory: plan.limit_memory,
+            pids: plan.limit_pids,
+            file_size: plan.limit_file_size,
+        },
     };
     match init.serve() {
         Ok(()) => 0,

@@ -15,10 +15,24 @@ use crate::image::reference::Suite;
 use crate::image::settings::PackageSettings;
 
 /// Counted up when what is done here changes the result.
-const RECIPE: &str = "1";
-/// Beside the packages that every Debian has. Debian's Python has no `python` and no pip of its own.
-const PACKAGES: [&str; 5] =
-    ["ca-certificates", "python3", "python3-pip", "python3-venv", "python-is-python3"];
+const RECIPE: &str = "2";
+/// Beside the packages that every Debian has: what the images of Python for Docker and the first
+/// steps of the SDKs' `debian_slim` bring, headers for building C extensions included. Debian's Python
+/// has no `python` and no pip of its own.
+const PACKAGES: [&str; 12] = [
+    "ca-certificates",
+    "curl",
+    "netbase",
+    "tzdata",
+    "gcc",
+    "gfortran",
+    "build-essential",
+    "python3",
+    "python3-dev",
+    "python3-pip",
+    "python3-venv",
+    "python-is-python3",
+];
 /// Left out of this and of later packages. Manual pages are read by nobody in a sandbox.
 const EXCLUDED: &str = "path-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\n\
     path-exclude=/usr/share/info/*\npath-exclude=/usr/share/doc/*\n\
@@ -35,7 +49,7 @@ pub(super) fn layer_id(suite: Suite, mirror: &Mirror) -> LayerId {
     LayerId::of(&hasher)
 }
 
-/// Makes the tree and puts it into the store as `id`. Takes about half a minute.
+/// Makes the tree and puts it into the store as `id`. Takes about a minute.
 pub(super) async fn make(
     suite: Suite,
     id: &LayerId,

@@ -153,7 +153,7 @@ impl Build<'_> {
         if let Some(version) = reference::Reference::parse(image).uv_version() {
             return self.uv(image, version).await;
         }
-        let choice = reference::choose(image)?;
+        let choice = reference::choose(image, self.definition.is_global)?;
         for note in choice.notes {
             let note = format!("{image}: {note}");
             self.log.info(&note);
@@ -243,6 +243,13 @@ impl Build<'_> {
         global: &Arguments,
     ) -> Result<(), BuildError> {
         let makes_files = matches!(step.instruction, Instruction::Run(_) | Instruction::Copy(_));
+        if let Instruction::Run(command) = &step.instruction
+            && stage.is_prepared
+            && command.is_pip()
+        {
+            self.log.info(name);
+            return self.run_prepared(stage, command, step).await;
+        }
         if stage.is_prepared && makes_files {
             self.log.info(format!("{name}: not run, the base stands in for its result"));
             return Ok(());
@@ -312,6 +319,25 @@ impl Build<'_> {
         };
         arguments.set(name, value);
         Ok(())
+    }
+
+    /// Runs what the base cannot stand in for: tools of `debian_slim` that only PyPI has. Without PyPI
+    /// an image lacks them, and says so, but is there.
+    async fn run_prepared(
+        &mut self,
+        stage: &mut Stage,
+        command: &Command,
+        step: &Step,
+    ) -> Result<(), BuildError> {
+        match self.run_command(stage, command, step).await {
+            Ok(layer) => self.push(stage, layer).await,
+            Err(error) => {
+                let note = format!("the image is without what this step brings: {error}");
+                self.log.info(&note);
+                self.substitutions.push(note);
+                Ok(())
+            }
+        }
     }
 
     async fn run_command(
@@ -387,8 +413,9 @@ impl Build<'_> {
         }
         let changes = scratch.path().join("changes");
         crate::durable::create_dir(&changes, 0o700)?;
+        let runtime = self.ctx.runtime().await?;
         let place = StepPlace {
-            runtime: self.ctx.runtime().await?,
+            runtime: &runtime,
             layers: self.paths(stage),
             scratch: &changes,
             settings: &settings,

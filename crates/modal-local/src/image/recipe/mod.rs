@@ -22,6 +22,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it installs something from PyPI.
+    pub(crate) fn is_pip(&self) -> bool {
+        matches!(self, Self::Shell(line) if line.starts_with("pip install "))
+    }
+
     /// The arguments of the program that this starts.
     pub(crate) fn argv(&self, shell: &[String]) -> Vec<String> {
         match self {
