@@ -101,7 +101,7 @@ async fn volumes(client: &Client) -> anyhow::Result<modal_client::Volume> {
     let zeros = vec![0; 9_000_000];
     let upload = || {
         let upload = volume.upload().bytes(big.clone(), "/tree/big").bytes(zeros.clone(), "/zeros");
-        upload.bytes("", "/empty").tree("src", "/tree/src")
+        upload.bytes("", "/empty").tree(concat!(env!("CARGO_MANIFEST_DIR"), "/src"), "/tree/src")
     };
     let first = upload().await?;
     let again = upload().await.unwrap_err();

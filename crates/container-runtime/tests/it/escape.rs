@@ -99,7 +99,7 @@ async fn init_and_the_machines_processes_are_out_of_reach() {
         ("score init", "echo 1000 > /proc/1/oom_score_adj"),
         (
             "raise its priority",
-            "perl -e 'setpriority(0, 0, -5); exit(getpriority(0, 0) < 0 ? 0 : 1)'",
+            "perl -e '$was = getpriority(0, 0); setpriority(0, 0, $was - 5); exit(getpriority(0, 0) < $was ? 0 : 1)'",
         ),
         ("run in real time", "chrt -f 1 true"),
         ("raise a hard limit", "bash -c 'ulimit -Hn 1000000'"),

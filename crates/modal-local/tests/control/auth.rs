@@ -53,11 +53,11 @@ async fn an_rpc_that_is_not_served_is_told_its_name() {
     let mut request = tonic::Request::new(AppListRequest::default());
     request.metadata_mut().insert("x-modal-token-id", token.id.parse().unwrap());
     request.metadata_mut().insert("x-modal-token-secret", token.secret.expose().parse().unwrap());
-    let path = PathAndQuery::from_static("/modal.client.ModalClient/QueuePut");
+    let path = PathAndQuery::from_static("/modal.client.ModalClient/ProxyCreate");
     let codec = tonic_prost::ProstCodec::<AppListRequest, ()>::default();
     let status = grpc.unary(request, path, codec).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    assert_eq!(status.message(), "`QueuePut` is not served by modal-local");
+    assert_eq!(status.message(), "`ProxyCreate` is not served by modal-local");
 }
 
 #[tokio::test]
