@@ -30,7 +30,7 @@ fn a_replayed_conversation_uses_a_skill_and_a_tool_of_a_server() {
     let stderr = result["stderr"].as_str().unwrap();
     assert!(stderr.contains("loaded 1 skill(s)"), "{stderr}");
     assert!(stderr.contains("connected MCP server: words (stdio, 1 tools)"), "{stderr}");
-    let kept = files(&machine.state());
+    let kept = files(&machine.state().join("results"));
     let named = |name: &str| kept.iter().any(|path| path.ends_with(name));
     assert!(named("greeting-skills-mcp.json"), "{kept:?}");
     let transcript = kept
