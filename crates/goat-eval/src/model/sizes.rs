@@ -1,5 +1,5 @@
 //! How much models take: a small table by name. Flags and files overrule it, and an error that tells the truth
-//! does so for the rest of a run ([`super::dialect`]).
+//! does so for the rest of a run (`dialect`).
 //!
 //! Source: the price map packaged in LiteLLM 1.102.4 (`max_input_tokens`, `max_output_tokens`), read 2026-11-26; for
 //! models served by ourselves (`…-local`) the `--max-model-len` that Goat's deployments are started with.
