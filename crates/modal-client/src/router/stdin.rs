@@ -16,11 +16,11 @@ use futures::{
 use modal_proto::task_command_router as api;
 use tokio::io::AsyncWrite;
 
-use super::{Router, StreamFailure};
+use super::{Router, RouterFailure, StreamFailure};
 use crate::{
     error::{Error, Operation, Result},
     retry::RetryPolicy,
-    rpc::methods,
+    rpc::{Failure, methods},
     sandbox::SandboxVersion,
 };
 
@@ -173,20 +173,29 @@ async fn write(
     }
     let offset = place.offset;
     let task_id = router.task().await?.to_string();
-    match target {
+    let (name, sent) = match target {
         Target::Exec(exec) => {
             let query = exec_write_request(task_id, exec, offset, data, eof);
             let method = &methods::TASK_EXEC_STDIN_WRITE;
-            let sent = router.unary(method, &query, &operation, None).await;
-            sent.map(drop).map_err(|failure| failure.into_error(method.name, operation))
+            (method.name, router.unary(method, &query, &operation, None).await.map(drop))
         }
         Target::Sandbox => {
             let query = api::SandboxStdinWriteV2Request { task_id, offset, data, eof };
             let method = &methods::SANDBOX_STDIN_WRITE_V2;
-            let sent = router.unary(method, &query, &operation, None).await;
-            sent.map(drop).map_err(|failure| failure.into_error(method.name, operation))
+            (method.name, router.unary(method, &query, &operation, None).await.map(drop))
         }
+    };
+    match sent {
+        Err(failure) if eof && may_have_closed(&failure) => Ok(()),
+        sent => sent.map_err(|failure| failure.into_error(name, operation)),
     }
+}
+
+/// Whether an earlier attempt, whose answer was lost, may have closed the input: a command that ends
+/// at the end of its input refuses the repetition.
+fn may_have_closed(failure: &RouterFailure) -> bool {
+    let refused = failure.code() == Some(tonic::Code::FailedPrecondition);
+    matches!(failure, RouterFailure::Status(Failure { attempts: 2.., .. }) if refused)
 }
 
 async fn write_v1(
