@@ -34,7 +34,7 @@ const REMARKS: &[(&str, &str)] = &[
         "ImageGetOrCreate",
         "real builds, layer by layer; bases are those of this machine, see substitutions",
     ),
-    ("ImageDelete", "its layers go with a collection of garbage, once no sandbox runs on them"),
+    ("ImageDelete", "its layers go with the next `gc`: end the sandboxes on them first"),
     ("ImagePublish", "names of this server; `allow_public` is refused"),
     ("ObjectSuggest", "apps; nothing for functions and servers"),
     ("QueueGet", "a client that goes away while it waits takes nothing"),
