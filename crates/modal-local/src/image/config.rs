@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::recipe::{Command, Problem, words};
+use super::recipe::{Command, HereDocument, Problem, words};
 
 /// Where programs are looked for when an image says nothing else.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -99,11 +99,23 @@ impl Arguments {
         self.values.iter()
     }
 
+    /// What a variable is worth: the image's environment wins over an argument.
+    fn value(&self, name: &str, config: &ImageConfig) -> Option<String> {
+        config.variable(name).or_else(|| self.get(name)).map(str::to_owned)
+    }
+
     /// `word` with quotes removed and variables replaced.
     pub(crate) fn expand(&self, word: &str, config: &ImageConfig) -> Result<String, Problem> {
-        words::expand(word, &|name| {
-            config.variable(name).or_else(|| self.get(name)).map(str::to_owned)
-        })
+        words::expand(word, &|name| self.value(name, config))
+    }
+
+    /// The text of a here-document with variables replaced, unless its name was quoted.
+    pub(crate) fn expand_document(
+        &self,
+        document: &HereDocument,
+        config: &ImageConfig,
+    ) -> Result<String, Problem> {
+        document.expanded(&|name| self.value(name, config))
     }
 }
 

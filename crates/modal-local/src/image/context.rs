@@ -54,22 +54,31 @@ pub(crate) struct NoMatch {
     offered: String,
 }
 
-/// Plans copying `sources` to `target`, an absolute path that ends in `/` if it was written so.
+/// Plans copying `sources` of the context, and `documents`, to `target`, an absolute path that ends in
+/// `/` if it was written so.
 pub(crate) fn plan(
     context: &[ContextFile],
     sources: &[String],
+    documents: &[ContextFile],
     target: &str,
 ) -> Result<Plan, NoMatch> {
     let mut items = Vec::new();
     let mut hasher = Hasher::new("copy");
+    let several_named = sources.len() + documents.len() > 1;
     hasher.part(target);
+    for document in documents {
+        let root = document.path.clone();
+        hasher.part(&root).part(&document.sha256_hex);
+        let found = Found { root, is_directory: false, files: vec![document] };
+        place(&found, target, several_named, &mut items);
+    }
     for source in sources {
         let pattern = normalize(source);
         let found = matches(context, &pattern);
         if found.is_empty() {
             return Err(NoMatch { source_path: source.clone(), offered: offered(context) });
         }
-        let several = sources.len() > 1 || found.len() > 1;
+        let several = several_named || found.len() > 1;
         for found in found {
             hasher.part(&found.root);
             place(&found, target, several, &mut items);
@@ -226,7 +235,7 @@ mod tests {
     fn targets(sources: &[&str], target: &str) -> Vec<String> {
         let context = context(&["a.txt", "b.txt", "dir/c", "dir/sub/d", "opt/hello"]);
         let sources: Vec<String> = sources.iter().map(|s| (*s).to_owned()).collect();
-        match plan(&context, &sources, target) {
+        match plan(&context, &sources, &[], target) {
             Ok(plan) => plan.items.iter().map(shown).collect(),
             Err(error) => vec![error.to_string()],
         }
@@ -266,7 +275,7 @@ mod tests {
 
     #[test]
     fn contents_and_modes_are_part_of_the_hash_and_other_files_are_not() {
-        let hash = |context: &[ContextFile]| plan(context, &["a".into()], "/x").unwrap().hash;
+        let hash = |context: &[ContextFile]| plan(context, &["a".into()], &[], "/x").unwrap().hash;
         let one = context(&["a", "b"]);
         let mut other = one.clone();
         other[1].sha256_hex = "changed".to_owned();

@@ -56,6 +56,46 @@ async fn steps_see_what_the_steps_before_them_left() {
 }
 
 #[tokio::test]
+async fn here_documents_are_scripts_input_and_files() {
+    let directory = directory();
+    let (local, base) = start(directory.path()).await;
+    let steps = [
+        "ARG WHO=goat",
+        "RUN <<EOF",
+        "# the shell sees this line",
+        "echo \"script of $WHO\" > /script",
+        "EOF",
+        "RUN <<EOF",
+        "#!/usr/bin/env python3",
+        "import os; open('/python', 'w').write('python of ' + os.environ['WHO'])",
+        "EOF",
+        "RUN cat <<-ONE > /one && cat <<'TWO' > /two",
+        "\t$WHO one",
+        "\tONE",
+        "$WHO two",
+        "TWO",
+        "COPY --chmod=755 <<run.sh <<'data.txt' /opt/",
+        "#!/bin/sh",
+        "echo \"I am $WHO and \\$0\"",
+        "run.sh",
+        "costs $5",
+        "data.txt",
+        "COPY <<-EOF /file",
+        "\ttext",
+        "EOF",
+        "RUN grep -H . /script /python /one /two /opt/data.txt /file && /opt/run.sh && stat -c %a /file",
+    ];
+    let built = local.build(image_on(&base, &steps)).await.succeeded();
+    let expected = "/script:script of goat\n/python:python of goat\n/one:goat one\n/two:$WHO two\n\
+        /opt/data.txt:costs $5\n/file:text\nI am goat and /opt/run.sh\n644\n";
+    assert!(built.log.contains(expected), "{}", built.log);
+    let changed = steps.map(|line| if line == "costs $5" { "costs $6" } else { line });
+    let changed = local.build(image_on(&base, &changed)).await.succeeded();
+    assert!(changed.log.contains("/opt/data.txt:costs $6\n"), "{}", changed.log);
+    local.server.stop().await;
+}
+
+#[tokio::test]
 async fn layers_and_images_keep_nothing_of_the_machine_s_package_settings() {
     let directory = directory();
     let (local, base) = start(directory.path()).await;

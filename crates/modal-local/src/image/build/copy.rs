@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Build, BuildError, Stage};
@@ -11,7 +12,7 @@ use crate::image::context::{self, ContextFile, Item, Plan};
 use crate::image::copy::{self, Orders};
 use crate::image::digest::Hasher;
 use crate::image::layer::LayerId;
-use crate::image::recipe::{Copy, Step};
+use crate::image::recipe::{Copy, HereDocument, Step};
 use crate::image::settings::INSIDE;
 use crate::image::step::StepSpec;
 use crate::image::{squash, users};
@@ -22,6 +23,8 @@ const MOUNT: &str = "context";
 const FILES: &str = "context-files";
 const ORDERS: &str = "orders";
 const FROM: &str = "from";
+const DOCUMENTS: &str = "documents";
+const SCRIPT: &str = "script";
 
 impl Build<'_> {
     /// Lists what `COPY` can take, and readies the directories that hold it.
@@ -77,7 +80,7 @@ impl Build<'_> {
             target.push('/');
         }
         let mut shown = self.context_mounts.clone();
-        let (plan, _merged) = match &copy.from {
+        let (plan, _while_it_runs) = match &copy.from {
             Some(from) => {
                 let from = expand(from)?;
                 let (plan, merged) = self.plan_from(&from, &sources, &target, step).await?;
@@ -85,9 +88,12 @@ impl Build<'_> {
                 (plan, Some(merged))
             }
             None => {
-                let plan = context::plan(&self.context, &sources, &target)
+                let written = self.images.store().scratch()?;
+                let documents = write_documents(stage, &copy.documents, written.path(), step)?;
+                shown.push((DOCUMENTS.to_owned(), written.path().to_owned()));
+                let plan = context::plan(&self.context, &sources, &documents, &target)
                     .map_err(|source| BuildError::Context { step: step.text.clone(), source })?;
-                (plan, None)
+                (plan, Some(written))
             }
         };
         if copy.add && self.has_archive(&plan)? {
@@ -184,6 +190,23 @@ impl Build<'_> {
         Ok(Orders { items, owner, mode })
     }
 
+    /// Runs a here-document by the interpreter that its first line names.
+    pub(super) async fn run_script(
+        &self,
+        stage: &Stage,
+        document: &HereDocument,
+        step: &Step,
+    ) -> Result<LayerId, BuildError> {
+        let written = self.images.store().scratch()?;
+        let path = written.path().join(SCRIPT);
+        fs::write(&path, &document.text).map_err(Error::file("write", &path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .map_err(Error::file("set the mode of", &path))?;
+        let argv = vec![format!("{INSIDE}/{SCRIPT}/{SCRIPT}")];
+        let shown = vec![(SCRIPT.to_owned(), written.path().to_owned())];
+        self.run_program(stage, argv, shown, &document.text, step).await
+    }
+
     /// Runs the copying program on the stage's layers.
     async fn carry_out(
         &self,
@@ -228,6 +251,28 @@ impl Build<'_> {
         }
         Ok(false)
     }
+}
+
+/// Writes the texts, their variables replaced, as files of `directory`.
+fn write_documents(
+    stage: &Stage,
+    documents: &[HereDocument],
+    directory: &Path,
+    step: &Step,
+) -> Result<Vec<ContextFile>, BuildError> {
+    let write = |(index, document): (usize, &HereDocument)| {
+        let text = stage.arguments.expand_document(document, &stage.config);
+        let text = text.map_err(BuildError::word(step))?;
+        let path = directory.join(index.to_string());
+        fs::write(&path, &text).map_err(Error::file("write", &path))?;
+        Ok(ContextFile {
+            path: context::normalize(&document.name),
+            sha256_hex: Sha256Hash::of(text.as_bytes()).to_string(),
+            mode: 0o644,
+            inside: format!("{INSIDE}/{DOCUMENTS}/{index}"),
+        })
+    };
+    documents.iter().enumerate().map(write).collect()
 }
 
 /// tar, or anything compressed by gzip, bzip2 or xz.

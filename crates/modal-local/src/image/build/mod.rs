@@ -242,7 +242,10 @@ impl Build<'_> {
         name: &str,
         global: &Arguments,
     ) -> Result<(), BuildError> {
-        let makes_files = matches!(step.instruction, Instruction::Run(_) | Instruction::Copy(_));
+        let makes_files = matches!(
+            step.instruction,
+            Instruction::Run(_) | Instruction::Script(_) | Instruction::Copy(_)
+        );
         if let Instruction::Run(command) = &step.instruction
             && stage.is_prepared
             && command.is_pip()
@@ -261,6 +264,10 @@ impl Build<'_> {
         match &step.instruction {
             Instruction::Run(command) => {
                 let layer = self.run_command(stage, command, step).await?;
+                self.push(stage, layer).await?;
+            }
+            Instruction::Script(document) => {
+                let layer = self.run_script(stage, document, step).await?;
                 self.push(stage, layer).await?;
             }
             Instruction::Copy(copy) => {
@@ -347,6 +354,18 @@ impl Build<'_> {
         step: &Step,
     ) -> Result<LayerId, BuildError> {
         let argv = command.argv(&stage.config.shell);
+        self.run_program(stage, argv, Vec::new(), "", step).await
+    }
+
+    /// Runs a program with the stage's settings; `script` is what it reads of the directories `shown`.
+    async fn run_program(
+        &self,
+        stage: &Stage,
+        argv: Vec<String>,
+        shown: Vec<(String, PathBuf)>,
+        script: &str,
+        step: &Step,
+    ) -> Result<LayerId, BuildError> {
         let config = &stage.config;
         let arguments = stage.arguments.iter().filter(|(name, _)| config.variable(name).is_none());
         let env: Vec<(String, String)> = config.env.iter().chain(arguments).cloned().collect();
@@ -355,6 +374,9 @@ impl Build<'_> {
             hasher.part(config.workdir.as_deref().unwrap_or_default());
             hasher.part(config.user.as_deref().unwrap_or_default());
             hasher.parts(self.secrets.keys().collect::<Vec<_>>());
+            if !script.is_empty() {
+                hasher.part(script);
+            }
         });
         let user = match &config.user {
             Some(user) => users::find(&self.paths(stage), user)
@@ -367,7 +389,7 @@ impl Build<'_> {
             cwd: config.workdir.clone().unwrap_or_else(|| "/".to_owned()),
             uid: user.uid,
             gid: user.gid,
-            shown: Vec::new(),
+            shown,
             network: true,
         };
         self.layer(id, stage, spec, step).await

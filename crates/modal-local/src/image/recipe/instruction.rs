@@ -1,18 +1,19 @@
 //! One logical line, as an instruction.
 
+use super::here_document::{self, HereDocument};
 use super::{Command, Copy, Instruction, Problem, words};
 
-/// Parses the text of one instruction.
-pub(super) fn parse(line: &str) -> Result<Instruction, Problem> {
+/// Parses the text of one instruction and the here-documents below it.
+pub(super) fn parse(line: &str, documents: &[HereDocument]) -> Result<Instruction, Problem> {
     let (keyword, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
     let rest = rest.trim();
     match keyword.to_ascii_uppercase().as_str() {
         "FROM" => from(rest),
-        "RUN" => run(rest),
+        "RUN" => run(rest, documents),
         "ENV" => env(rest),
         "WORKDIR" => Ok(Instruction::Workdir(required(rest, "WORKDIR", "a directory")?)),
-        "COPY" => copy(rest, false),
-        "ADD" => copy(rest, true),
+        "COPY" => copy(rest, documents, false),
+        "ADD" => copy(rest, documents, true),
         "CMD" => Ok(Instruction::Cmd(command(rest))),
         "ENTRYPOINT" => Ok(Instruction::Entrypoint(command(rest))),
         "ARG" => arg(rest),
@@ -49,17 +50,32 @@ fn from(rest: &str) -> Result<Instruction, Problem> {
     }
 }
 
-fn run(rest: &str) -> Result<Instruction, Problem> {
+fn run(rest: &str, documents: &[HereDocument]) -> Result<Instruction, Problem> {
     let (flags, rest) = flags(rest);
     if let Some(flag) = flags.first() {
         return Err(flag.refused("RUN"));
     }
     required(rest, "RUN", "a command")?;
-    let command = command(rest);
-    if matches!(command, Command::Shell(_)) {
-        refuse_here_document(rest)?;
+    Ok(match documents {
+        [] => Instruction::Run(command(rest)),
+        [only] if here_document::mark(rest).is_some() => script(only),
+        several => Instruction::Run(Command::Shell(with_documents(rest, several))),
+    })
+}
+
+/// A here-document alone is what is run: by what its first line names, else by the shell.
+fn script(document: &HereDocument) -> Instruction {
+    if document.text.starts_with("#!") {
+        return Instruction::Script(document.clone());
     }
-    Ok(Instruction::Run(command))
+    Instruction::Run(Command::Shell(document.text.clone()))
+}
+
+/// A command that reads here-documents: the shell knows them, and replaces variables itself.
+fn with_documents(command: &str, documents: &[HereDocument]) -> String {
+    documents.iter().fold(command.to_owned(), |text, document| {
+        format!("{text}\n{}{}", document.text, document.name)
+    })
 }
 
 /// Both forms: `ENV a=b c="d e"`, and the old `ENV a the rest`.
@@ -86,7 +102,7 @@ fn arg(rest: &str) -> Result<Instruction, Problem> {
     Ok(Instruction::Arg { name, default })
 }
 
-fn copy(rest: &str, add: bool) -> Result<Instruction, Problem> {
+fn copy(rest: &str, documents: &[HereDocument], add: bool) -> Result<Instruction, Problem> {
     let name = if add { "ADD" } else { "COPY" };
     let (flags, rest) = flags(rest);
     let mut copy = Copy {
@@ -95,6 +111,7 @@ fn copy(rest: &str, add: bool) -> Result<Instruction, Problem> {
         chown: None,
         chmod: None,
         sources: Vec::new(),
+        documents: documents.to_vec(),
         target: String::new(),
     };
     for flag in flags {
@@ -108,15 +125,16 @@ fn copy(rest: &str, add: bool) -> Result<Instruction, Problem> {
     }
     let mut words = match json_strings(rest) {
         Some(words) => words,
-        None => {
-            refuse_here_document(rest)?;
-            words::split(rest)?
-        }
+        None => words::split(rest)?,
     };
+    words.retain(|word| here_document::mark(word).is_none());
     let needs = Problem::Arguments(name, "at least one source and a target");
     copy.target = words.pop().ok_or_else(|| needs.clone())?;
-    if words.is_empty() {
+    if words.is_empty() && documents.is_empty() {
         return Err(needs);
+    }
+    if copy.from.is_some() && !documents.is_empty() {
+        return Err(Problem::Unsupported("a here-document with --from"));
     }
     if words.iter().any(|word| word.contains("://") || word.starts_with("git@")) {
         return Err(Problem::Address);
@@ -161,15 +179,4 @@ fn flags(mut rest: &str) -> (Vec<Flag<'_>>, &str) {
         rest = tail.trim_start();
     }
     (flags, rest)
-}
-
-/// A word like `<<EOF`, `3<<-'END'`: its text would follow on further lines.
-fn refuse_here_document(text: &str) -> Result<(), Problem> {
-    let opens = |word: &str| {
-        let Some((descriptor, name)) = word.split_once("<<") else { return false };
-        let name = name.strip_prefix('-').unwrap_or(name).trim_matches(['\'', '"']);
-        descriptor.chars().all(|c| c.is_ascii_digit())
-            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-    };
-    if text.split_whitespace().any(opens) { Err(Problem::HereDocument) } else { Ok(()) }
 }

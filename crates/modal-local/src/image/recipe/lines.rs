@@ -1,17 +1,29 @@
-//! From text to logical lines: comments dropped, continuations joined.
+//! From text to logical lines: comments dropped, continuations joined, here-documents put aside.
+
+use super::here_document::{self, HereDocument};
 
 /// One instruction's text and the number of its first line, from 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) number: usize,
     pub(super) text: String,
+    /// The texts that follow it, in the order in which it opens them.
+    pub(super) documents: Vec<HereDocument>,
+}
+
+/// A here-document without the line that ends it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unterminated {
+    pub(super) line: Line,
+    pub(super) name: String,
 }
 
 /// The logical lines of a Dockerfile. Inside a continuation, comments and empty lines are skipped.
-pub(super) fn logical(text: &str) -> Vec<Line> {
+pub(super) fn logical(text: &str) -> Result<Vec<Line>, Unterminated> {
     let mut lines = Vec::new();
     let mut open: Option<Line> = None;
-    for (index, raw) in text.lines().enumerate() {
+    let mut all = text.lines().enumerate();
+    while let Some((index, raw)) = all.next() {
         let trimmed = raw.trim_start();
         if trimmed.starts_with('#') || (trimmed.is_empty() && open.is_none()) {
             continue;
@@ -20,18 +32,41 @@ pub(super) fn logical(text: &str) -> Vec<Line> {
         if open.is_some() && content.trim().is_empty() && !continues {
             continue;
         }
-        let line = open.get_or_insert_with(|| Line { number: index + 1, text: String::new() });
+        let line = open.get_or_insert_with(|| Line::at(index + 1));
         line.text.push_str(content);
-        if !continues {
-            lines.extend(open.take());
+        if continues {
+            continue;
+        }
+        if let Some(line) = open.take() {
+            lines.push(line.with_documents(&mut all.by_ref().map(|(_, raw)| raw))?);
         }
     }
-    lines.extend(open);
-    for line in &mut lines {
-        line.text = line.text.trim().to_owned();
+    if let Some(line) = open {
+        lines.push(line.with_documents(&mut std::iter::empty())?);
     }
     lines.retain(|line| !line.text.is_empty());
-    lines
+    Ok(lines)
+}
+
+impl Line {
+    fn at(number: usize) -> Self {
+        Self { number, text: String::new(), documents: Vec::new() }
+    }
+
+    /// The line as it is now complete, with the here-documents that it opens taken from `rest`.
+    fn with_documents<'a>(
+        mut self,
+        rest: &mut dyn Iterator<Item = &'a str>,
+    ) -> Result<Self, Unterminated> {
+        self.text = self.text.trim().to_owned();
+        for mark in here_document::marks(&self.text) {
+            match mark.read(rest) {
+                Some(document) => self.documents.push(document),
+                None => return Err(Unterminated { line: self, name: mark.name }),
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// A line without its backslash, and whether it had one; blanks after the backslash do not matter.
@@ -47,7 +82,7 @@ mod tests {
     use super::*;
 
     fn texts(text: &str) -> Vec<(usize, String)> {
-        logical(text).into_iter().map(|line| (line.number, line.text)).collect()
+        logical(text).unwrap().into_iter().map(|line| (line.number, line.text)).collect()
     }
 
     #[test]

@@ -8,9 +8,13 @@
 //! 2026-11-24). What it allows and we do not do is refused by name, never ignored, except for
 //! instructions that change nothing of the files and of what runs (`LABEL`, `EXPOSE`, …).
 
+mod here_document;
 mod instruction;
 mod lines;
 pub(crate) mod words;
+
+pub(crate) use self::here_document::HereDocument;
+use self::lines::Unterminated;
 
 /// A program to run: a line for the shell, or the exact arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub(crate) struct Copy {
     pub(crate) chmod: Option<String>,
     /// What to copy, patterns allowed; not yet expanded.
     pub(crate) sources: Vec<String>,
+    /// Files whose text the recipe itself holds.
+    pub(crate) documents: Vec<HereDocument>,
     /// Where to; not yet expanded.
     pub(crate) target: String,
 }
@@ -61,6 +67,8 @@ pub(crate) enum Instruction {
         alias: Option<String>,
     },
     Run(Command),
+    /// `RUN` of a here-document that names its interpreter: `#!/usr/bin/env python3`.
+    Script(HereDocument),
     /// Names, and values with their quotes and variables.
     Env(Vec<(String, String)>),
     Workdir(String),
@@ -101,8 +109,8 @@ pub(crate) enum Problem {
     UnknownInstruction(String),
     #[error("`{0}` needs {1}")]
     Arguments(&'static str, &'static str),
-    #[error("a here-document is not supported; add the text as a file, or write it with `printf`")]
-    HereDocument,
+    #[error("the here-document has no end: a line `{0}` is missing")]
+    HereDocument(String),
     #[error("`{instruction} {flag}` is not supported by the local server")]
     Flag { instruction: &'static str, flag: String },
     #[error("`{0}` is not supported by the local server")]
@@ -124,9 +132,14 @@ pub(crate) fn parse<S: AsRef<str>>(commands: &[S]) -> Result<Vec<Step>, RecipeEr
     let text = commands.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("\n");
     let mut steps = Vec::new();
     let mut in_stage = false;
-    for line in lines::logical(&text) {
+    let lines = lines::logical(&text).map_err(|Unterminated { line, name }| RecipeError {
+        line: line.number,
+        text: shorten(&line.text),
+        problem: Problem::HereDocument(name),
+    })?;
+    for line in lines {
         let fail = |problem| RecipeError { line: line.number, text: shorten(&line.text), problem };
-        let instruction = instruction::parse(&line.text).map_err(fail)?;
+        let instruction = instruction::parse(&line.text, &line.documents).map_err(fail)?;
         match instruction {
             Instruction::From { .. } => in_stage = true,
             Instruction::Arg { .. } => {}
@@ -207,13 +220,43 @@ mod tests {
     }
 
     #[test]
+    fn reads_here_documents() {
+        insta::assert_snapshot!(render(&[
+            "FROM base",
+            "RUN <<EOF",
+            "# not a comment",
+            "echo one \\",
+            "  two",
+            "",
+            "EOF",
+            "RUN <<EOF",
+            "#!/usr/bin/env python3",
+            "print('$A')",
+            "EOF",
+            "RUN cat <<-A > /a && cat <<\"B\" > /b",
+            "\ta $A",
+            "\tA",
+            "b $B",
+            "B",
+            "COPY --chmod=755 <<run.sh <<'data.txt' a.txt /opt/",
+            "exec $PROGRAM",
+            "run.sh",
+            "$5",
+            "data.txt",
+            "CMD cat <<EOF",
+        ]));
+    }
+
+    #[test]
     fn refuses_with_the_line_and_the_way_out() {
         let cases: &[&[&str]] = &[
             &["RUN true"],
             &[],
             &["FROM a", "FETCH x"],
-            &["FROM a", "RUN cat <<EOF > /x", "text", "EOF"],
-            &["FROM a", "COPY <<'EOF' /x", "text", "EOF"],
+            &["FROM a", "RUN cat <<EOF > /x", "text"],
+            &["FROM a", "COPY <<'EOF' /x", "text", "EOF "],
+            &["FROM a", "COPY --from=b <<EOF /x", "text", "EOF"],
+            &["FROM a", "COPY <<EOF", "text", "EOF"],
             &["FROM a", "RUN --mount=type=secret,id=x true"],
             &["FROM a", "COPY x"],
             &["FROM a", "ENV"],

@@ -48,6 +48,23 @@ pub(crate) fn expand(
     Ok(expander.out)
 }
 
+/// Replaces variables in a text in which quotes mean nothing; a backslash takes its meaning from the
+/// character after it.
+pub(crate) fn expand_text(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Problem> {
+    let mut expander = Expander { rest: text, lookup, out: String::new() };
+    while let Some(c) = expander.next() {
+        match c {
+            '\\' => expander.escaped(false),
+            '$' => expander.variable()?,
+            _ => expander.out.push(c),
+        }
+    }
+    Ok(expander.out)
+}
+
 struct Expander<'a> {
     rest: &'a str,
     lookup: &'a dyn Fn(&str) -> Option<String>,
