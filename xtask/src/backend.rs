@@ -73,7 +73,12 @@ struct Current {
 impl Connection {
     /// To the command's target, in that environment.
     pub(crate) fn new(context: &Context, environment: &str) -> Self {
-        let local = match context.choice.target {
+        Self::to(context, context.choice.target, environment)
+    }
+
+    /// To any target, in that environment.
+    pub(crate) fn to(context: &Context, target: Target, environment: &str) -> Self {
+        let local = match target {
             Target::Local => Some(LocalServer::of(context)),
             Target::Modal => None,
         };

@@ -6,7 +6,7 @@ use eval_types::{Attempt, Outcome, Run, Trial, TrialKey};
 use jiff::Timestamp;
 use sandbox_runner::{SandboxBackend, backend::RUN_TAG};
 
-use crate::{backend::Connection, context::Context, results_sink::Places};
+use crate::{backend::Connection, context::Context, results_sink::Places, target::Target};
 
 /// Cleaning up after one run. A server that does not answer must not keep a command waiting.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -34,12 +34,30 @@ pub(crate) async fn left_over(context: &Context, reach: Reach) {
     }
 }
 
-/// Runs of this target that are not closed, whether somebody works on them or not.
+/// Runs that are not closed, whether somebody works on them or not.
 async fn runs(context: &Context) -> anyhow::Result<Vec<Run>> {
     let Some(index) = context.state.existing_index().await? else { return Ok(Vec::new()) };
-    let mut runs = index.unfinished().await?;
-    runs.retain(|run| run.target == context.choice.target.name());
-    Ok(runs)
+    Ok(index.unfinished().await?)
+}
+
+/// How far a command goes for a run of a target that may not be its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Clean up there.
+    Go(Target, Reach),
+    /// Say who can: an account of Modal is not used by a command that was not told to.
+    Tell,
+}
+
+/// Cleaning up on this machine costs nothing, so that any command does it while its server runs.
+fn way(chosen: Target, reach: Reach, run: &Run) -> Way {
+    let of_modal = run.target == Target::Modal.name();
+    match chosen {
+        Target::Modal if of_modal => Way::Go(Target::Modal, reach),
+        Target::Modal => Way::Go(Target::Local, Reach::Running),
+        Target::Local if of_modal => Way::Tell,
+        Target::Local => Way::Go(Target::Local, reach),
+    }
 }
 
 async fn close_all(context: &Context, reach: Reach, runs: Vec<Run>) {
@@ -53,14 +71,21 @@ async fn close_all(context: &Context, reach: Reach, runs: Vec<Run>) {
                 continue;
             }
         };
-        let connection = Connection::new(context, &run.environment);
+        let id = run.id.clone();
+        let Way::Go(target, reach) = way(context.choice.target, reach, &run) else {
+            context.printer.note(&format!(
+                "run {id} on target modal did not end in order: `cargo xtask results --target modal` \
+                 cleans up after it"
+            ));
+            continue;
+        };
+        let connection = Connection::to(context, target, &run.environment);
         if reach == Reach::Running
             && let Some(local) = connection.local()
             && !local.is_running().await
         {
-            return;
+            continue;
         }
-        let id = run.id.clone();
         let closed = tokio::time::timeout(LIMIT, close_run(context, &connection, run)).await;
         let closed = closed.unwrap_or_else(|_| {
             Err(anyhow::anyhow!("the server did not answer within {} s", LIMIT.as_secs()))
@@ -187,7 +212,7 @@ mod tests {
     use results_store::{Artifact, Index, RunFiles};
     use sandbox_runner::{
         Defaults, Network, Plan, Task,
-        backend::{Reach, SandboxSpec, memory::MemoryBackend},
+        backend::{self, SandboxSpec, memory::MemoryBackend},
     };
 
     use super::*;
@@ -243,7 +268,7 @@ mod tests {
             results: None,
             env: BTreeMap::new(),
             timeout: Duration::from_secs(60),
-            reach: Reach::Nothing,
+            reach: backend::Reach::Nothing,
             skills: false,
             mcp: false,
         };
@@ -252,6 +277,17 @@ mod tests {
 
     fn outcomes(trials: &[results_store::format::TrialFile]) -> Vec<String> {
         trials.iter().map(|trial| format!("{} {}", trial.id, trial.outcome())).collect()
+    }
+
+    #[test]
+    fn every_command_cleans_up_here_and_none_uses_an_account_unasked() {
+        let of = |target: &str| Run { target: target.into(), ..run() };
+        let (modal, local) = (of("modal"), of("local"));
+        let any = Reach::Any;
+        assert_eq!(way(Target::Local, any, &local), Way::Go(Target::Local, any));
+        assert_eq!(way(Target::Local, any, &modal), Way::Tell);
+        assert_eq!(way(Target::Modal, any, &modal), Way::Go(Target::Modal, any));
+        assert_eq!(way(Target::Modal, any, &local), Way::Go(Target::Local, Reach::Running));
     }
 
     #[tokio::test]

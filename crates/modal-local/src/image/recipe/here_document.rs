@@ -38,7 +38,7 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Takes the lines of the text, and the one that ends it, from `rest`; `None` if there is no such.
-    pub(super) fn read<'a>(&self, rest: &mut dyn Iterator<Item = &'a str>) -> Option<HereDocument> {
+    pub(super) fn read(&self, rest: &mut dyn Iterator<Item = &str>) -> Option<HereDocument> {
         let mut text = String::new();
         for raw in rest {
             let line = if self.strips_tabs { raw.trim_start_matches('\t') } else { raw };

@@ -54,9 +54,9 @@ impl Line {
     }
 
     /// The line as it is now complete, with the here-documents that it opens taken from `rest`.
-    fn with_documents<'a>(
+    fn with_documents(
         mut self,
-        rest: &mut dyn Iterator<Item = &'a str>,
+        rest: &mut dyn Iterator<Item = &str>,
     ) -> Result<Self, Unterminated> {
         self.text = self.text.trim().to_owned();
         for mark in here_document::marks(&self.text) {
