@@ -10,7 +10,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("container-runtime", &[]),
     ("eval-types", &[]),
     ("goat-eval", &["tls-config"]),
+    ("goat-keys", &["eval-types"]),
     ("it", &["modal-proto"]),
+    ("litellm-config", &[]),
     ("llm-replay", &["tls-config"]),
     ("modal-client", &["modal-proto", "tls-config"]),
     ("modal-local", &["container-network", "container-runtime", "modal-proto"]),
@@ -23,6 +25,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "container-runtime",
             "eval-types",
+            "goat-keys",
+            "litellm-config",
             "llm-replay",
             "modal-client",
             "modal-local",

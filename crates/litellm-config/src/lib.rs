@@ -1,0 +1,3 @@
+//! Typed configuration of the LiteLLM proxy.
+
+pub mod yaml;

@@ -1,0 +1,3 @@
+//! What the tests stand on: the real packages.
+
+pub(crate) mod venv;
