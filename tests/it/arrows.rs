@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("goat-eval", &["tls-config"]),
     ("goat-keys", &["eval-types"]),
     ("it", &["modal-proto"]),
+    ("langfuse-client", &["tls-config"]),
+    ("langfuse-local", &[]),
     ("litellm-config", &[]),
     ("llm-replay", &["tls-config"]),
     ("modal-client", &["modal-proto", "tls-config"]),
@@ -19,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modal-proto", &[]),
     ("results-store", &["eval-types"]),
     ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
+    ("test-postgres", &[]),
     ("tls-config", &[]),
     (
         "xtask",
@@ -41,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates whose types may not appear outside these members.
 const WRAPPED: &[(&str, &[&str])] = &[
     ("tonic", &["modal-proto", "modal-client", "modal-local"]),
-    ("sqlx", &["modal-local", "results-store"]),
+    ("sqlx", &["langfuse-local", "modal-local", "results-store"]),
 ];
 
 fn dependencies() -> BTreeMap<String, Vec<String>> {
