@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modal-proto", &[]),
     ("results-store", &["eval-types"]),
     ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
+    ("service-supervisor", &[]),
     ("test-postgres", &[]),
     ("tls-config", &[]),
     (

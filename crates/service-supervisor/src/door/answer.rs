@@ -1,0 +1,48 @@
+//! Answers that the door gives by itself, in the shape that clients of OpenAI's API understand.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+
+use super::body::Body;
+
+/// An answer on its way to the outside.
+pub(crate) type Answer = Response<Body>;
+
+/// Why a request does not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) why: &'static str,
+}
+
+impl Refusal {
+    pub(crate) fn answer(self) -> Answer {
+        let mut answer = refuse(self.status, self.why);
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
+    }
+}
+
+/// `{"error": {"message", "type", "code"}}`.
+pub(crate) fn refuse(status: StatusCode, why: &str) -> Answer {
+    let error = serde_json::json!({
+        "error": { "message": why, "type": "door_error", "code": status.as_str() }
+    });
+    let text = Bytes::from(error.to_string());
+    let mut answer = Response::new(Full::new(text).map_err(|never| match never {}).boxed_unsync());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// Too many requests at a time.
+pub(crate) fn busy() -> Answer {
+    let mut answer =
+        refuse(StatusCode::TOO_MANY_REQUESTS, "too many requests at a time: try again in a second");
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}

@@ -1,0 +1,177 @@
+//! The only port that the outside reaches: lets listed requests pass, with a key, within limits.
+//!
+//! A request passes if its path and method are listed and it shows a key that the route asks for. It is
+//! handed on as it came, less what belongs to this connection alone; the answer's pieces are passed on as
+//! they arrive. Nothing of a request is ever written to the log but its method and path.
+
+mod answer;
+mod body;
+mod credentials;
+mod forward;
+mod keys;
+pub(crate) mod path;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::forward::Forward;
+use self::keys::Keys;
+use self::routes::Routes;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::plan::DoorSpec;
+
+/// A request's head must be here within that time.
+const HEAD: Duration = Duration::from_secs(30);
+/// Between two tries to accept when the system has no more descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A door that is not open yet.
+pub(crate) struct Door {
+    spec: DoorSpec,
+    shared: Arc<Shared>,
+}
+
+/// What all requests need.
+struct Shared {
+    routes: Routes,
+    keys: Keys,
+    forward: Forward,
+    room: Arc<Semaphore>,
+    log: Log,
+    name: String,
+}
+
+/// A door that listens.
+pub(crate) struct OpenDoor {
+    drain: CancellationToken,
+    limit: Duration,
+    serving: JoinHandle<()>,
+}
+
+impl Door {
+    /// Reads its keys; a key that is missing is an error now, not a door that nobody can pass.
+    pub(crate) fn new(spec: &DoorSpec, environment: &Environment, log: Log) -> Result<Self> {
+        let shared = Shared {
+            routes: Routes::new(&spec.routes),
+            keys: Keys::read(spec, environment)?,
+            forward: Forward::new(spec.upstream, &spec.limits),
+            room: Arc::new(Semaphore::new(spec.limits.concurrent)),
+            log,
+            name: spec.name.clone(),
+        };
+        Ok(Self { spec: spec.clone(), shared: Arc::new(shared) })
+    }
+
+    /// Begins to listen.
+    pub(crate) async fn open(self) -> Result<OpenDoor> {
+        let Self { spec, shared } = self;
+        let fail = |source| Error::Listen { door: spec.name.clone(), port: spec.port, source };
+        let address = SocketAddr::new(spec.listen, spec.port);
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        shared.log.say(format!("{} is open at {address}", spec.name));
+        let drain = CancellationToken::new();
+        let serving = serve(listener, shared, drain.clone(), spec.limits.drain);
+        Ok(OpenDoor { drain, limit: spec.limits.drain, serving: tokio::spawn(serving) })
+    }
+}
+
+impl OpenDoor {
+    /// Takes no more requests and waits for those under way; not at all where their service is gone.
+    pub(crate) async fn drain(mut self, wait: bool) {
+        self.drain.cancel();
+        let limit = if wait { self.limit } else { Duration::ZERO };
+        if tokio::time::timeout(limit, &mut self.serving).await.is_err() {
+            self.serving.abort();
+        }
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    drain: CancellationToken,
+    limit: Duration,
+) {
+    let connections = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => connection(stream, &shared, &connections),
+            Err(error) => {
+                shared.log.say(format!("{}: can't accept a connection: {error}", shared.name));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(limit, connections.shutdown()).await.is_err() {
+        shared.log.say(format!("{}: requests under way were cut off", shared.name));
+    }
+}
+
+fn connection(stream: TcpStream, shared: &Arc<Shared>, connections: &GracefulShutdown) {
+    // Pieces of an answer are small, and wanted at once.
+    let _ = stream.set_nodelay(true);
+    let shared = Arc::clone(shared);
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, std::convert::Infallible>(shared.handle(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let watched = connections.watch(connection);
+    tokio::spawn(async move {
+        // The other end is gone, or spoke no HTTP.
+        let _ = watched.await;
+    });
+}
+
+impl Shared {
+    async fn handle(&self, request: http::Request<hyper::body::Incoming>) -> answer::Answer {
+        let Some(path) = path::Path::parse(request.uri().path()) else {
+            return answer::refuse(
+                http::StatusCode::BAD_REQUEST,
+                "the path is not one that passes",
+            );
+        };
+        let access = match self.routes.access(request.method(), &path) {
+            Ok(access) => access,
+            Err(refusal) => return refusal.answer(),
+        };
+        let shown = credentials::of(request.headers());
+        if let Err(refusal) = self.keys.allow(access, shown) {
+            return refusal.answer();
+        }
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            return answer::busy();
+        };
+        let (method, shown) = (request.method().clone(), path.to_string());
+        match self.forward.pass(request).await {
+            Ok(answer) => body::while_it_lasts(answer, room),
+            Err(error) => {
+                self.log.say(format!("{}: {method} {shown}: {error}", self.name));
+                error.answer()
+            }
+        }
+    }
+}

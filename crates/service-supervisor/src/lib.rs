@@ -1,0 +1,27 @@
+//! The parent of all services of a deployed container, and the door in front of them.
+//!
+//! A [`Plan`] says what runs: services in order, each with the variables it may see, a health check and a
+//! deadline, and doors, which are the only ports that the outside reaches. [`run`] carries it out: it
+//! starts what the plan names, forwards what it writes with the service's name before each line, and ends
+//! all of it, last started first, as soon as it is told to stop or one service ends by itself.
+//!
+//! It knows nothing of Modal and nothing of LiteLLM, Langfuse or vLLM: what they need is in the plan. The
+//! plan holds no secret: those come from the environment, by name.
+
+mod door;
+mod environment;
+mod error;
+mod health;
+mod log;
+pub mod plan;
+mod process;
+mod secret;
+mod supervisor;
+mod user;
+
+pub use self::environment::Environment;
+pub use self::error::{Error, Result};
+pub use self::log::Log;
+pub use self::plan::Plan;
+pub use self::secret::SecretString;
+pub use self::supervisor::run;

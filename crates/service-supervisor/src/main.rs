@@ -1,0 +1,95 @@
+//! `service-supervisor`: runs the services that a plan names, and the door in front of them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use service_supervisor::{Environment, Error, Log, Plan};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Runs the services of a container: starts them in order, watches them, ends them all when told to or
+/// when one of them ends, and lets requests from the outside through to them.
+///
+/// Exit codes: 0 ended as told (SIGTERM, SIGINT), 1 a service ended by itself, 2 a plan or variable that
+/// can't be used, 3 a service that did not get ready, 4 services that had to be killed.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Carries out a plan
+    Run {
+        /// The plan, as JSON
+        plan: PathBuf,
+    },
+    /// Says whether a plan can be used, and starts nothing
+    Check {
+        /// The plan, as JSON
+        plan: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let log = Log::new(std::io::stderr());
+    // A mistake in the plan is told here; what happens later, by the supervisor when it happens.
+    let plan = match Plan::read(arguments.command.plan()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            log.say(error.chain());
+            return ExitCode::from(code(&error));
+        }
+    };
+    let done = match arguments.command {
+        Command::Check { .. } => Ok(()),
+        Command::Run { .. } => run(&plan, &log),
+    };
+    done.map_or_else(|error| ExitCode::from(code(&error)), |()| ExitCode::SUCCESS)
+}
+
+impl Command {
+    fn plan(&self) -> &Path {
+        match self {
+            Self::Run { plan } | Self::Check { plan } => plan,
+        }
+    }
+}
+
+fn run(plan: &Plan, log: &Log) -> service_supervisor::Result<()> {
+    let environment = Environment::of_process();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Error::Plan(format!("no threads can be started: {error}")))?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+            let stop = stop.clone();
+            let mut signals = signal(kind)
+                .map_err(|error| Error::Plan(format!("signals can't be listened to: {error}")))?;
+            tokio::spawn(async move {
+                signals.recv().await;
+                stop.cancel();
+            });
+        }
+        service_supervisor::run(plan, &environment, log, &stop).await
+    })
+}
+
+/// Exit codes, as the help tells them.
+fn code(error: &Error) -> u8 {
+    match error {
+        Error::Died { .. } | Error::Wait { .. } => 1,
+        Error::ReadPlan { .. }
+        | Error::ParsePlan { .. }
+        | Error::Plan(_)
+        | Error::MissingVariable { .. }
+        | Error::NoUser { .. } => 2,
+        Error::Killed { .. } => 4,
+        _ => 3,
+    }
+}

@@ -1,0 +1,243 @@
+//! Requests through the door, to a server of the test.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::harness::{Supervisor, idle};
+
+const KEYS: [(&str, &str); 2] = [("USER_KEY", "sk-user"), ("ADMIN_KEY", "sk-admin")];
+
+/// A service whose streamed answer the test writes.
+struct Upstream {
+    address: SocketAddr,
+    pieces: mpsc::Sender<Result<Bytes, std::io::Error>>,
+}
+
+type Pieces = Arc<Mutex<Option<mpsc::Receiver<Result<Bytes, std::io::Error>>>>>;
+
+impl Upstream {
+    async fn start() -> Self {
+        let (pieces, receiver) = mpsc::channel(8);
+        let shared: Pieces = Arc::new(Mutex::new(Some(receiver)));
+        let router = Router::new().fallback(answer).with_state(shared);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, pieces }
+    }
+}
+
+async fn answer(State(pieces): State<Pieces>, request: Request) -> Response {
+    match request.uri().path() {
+        "/stream" => {
+            let pieces = pieces.lock().await.take().unwrap();
+            Body::from_stream(ReceiverStream::new(pieces)).into_response()
+        }
+        "/never" => std::future::pending().await,
+        "/echo" => {
+            let (head, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+            let mut names: Vec<_> = head.headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            let line = format!("{} {} {} {names:?}\n", head.method, head.uri, body.len());
+            ([("x-upstream", "yes"), ("connection", "x-private"), ("x-private", "1")], line)
+                .into_response()
+        }
+        path => format!("reached {path}").into_response(),
+    }
+}
+
+fn plan(upstream: SocketAddr, limits: &Value) -> Value {
+    let route = |path: &str, access: &str| json!({ "path": path, "access": access });
+    json!({
+        "services": [idle()],
+        "doors": [{
+            "name": "web",
+            "listen": "127.0.0.1",
+            "port": 0,
+            "upstream": upstream.port(),
+            "routes": [
+                route("/health", "open"),
+                route("/echo", "user"),
+                route("/stream", "user"),
+                route("/never", "user"),
+                route("/admin/*", "admin"),
+                route("/api/*", "credentials"),
+            ],
+            "user_keys": ["USER_KEY"],
+            "admin_keys": ["ADMIN_KEY"],
+            "limits": limits,
+        }],
+    })
+}
+
+async fn start(limits: Value) -> (Upstream, Supervisor, SocketAddr) {
+    let upstream = Upstream::start().await;
+    let mut supervisor = Supervisor::start(&plan(upstream.address, &limits), &KEYS);
+    let door = supervisor.door().await;
+    (upstream, supervisor, door)
+}
+
+/// Sends text as it is and answers all that comes until the other end closes.
+async fn raw(door: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(door).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset after the answer is as good as an end.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn status(door: SocketAddr, line: &str, headers: &str) -> u16 {
+    let request = format!("{line} HTTP/1.1\r\nHost: door\r\nConnection: close\r\n{headers}\r\n");
+    let answer = raw(door, &request).await;
+    answer.split(' ').nth(1).unwrap_or_default().parse().unwrap_or_default()
+}
+
+const USER: &str = "Authorization: Bearer sk-user\r\n";
+const ADMIN: &str = "x-api-key: sk-admin\r\n";
+const OTHER: &str = "Authorization: Basic c2stdXNlcg==\r\n";
+const WRONG: &str = "Authorization: Bearer sk-user2\r\n";
+
+#[tokio::test]
+async fn every_route_asks_for_its_key_and_nothing_else_passes() {
+    let (_upstream, mut supervisor, door) = start(json!({})).await;
+    let mut table = String::new();
+    for line in [
+        "GET /health",
+        "GET /echo",
+        "GET /admin/config",
+        "GET /api/traces",
+        "GET /",
+        "GET /admin",
+        "GET /echo/",
+        "GET /ECHO",
+        "GET /health/../admin/x",
+        "GET /api/%2e%2e/admin/x",
+        "GET /api/..%2fadmin/x",
+        "GET //admin/x",
+        "GET http://elsewhere/admin/x",
+    ] {
+        table.push_str(line);
+        for headers in ["", WRONG, OTHER, USER, ADMIN] {
+            table.push_str(&format!(" {}", status(door, line, headers).await));
+        }
+        table.push('\n');
+    }
+    insta::assert_snapshot!(table);
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.end().await, 0);
+    let text = supervisor.text();
+    assert!(!text.contains("sk-"), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_arrives_as_it_was_sent_less_what_is_the_connection_s() {
+    let (_upstream, _supervisor, door) = start(json!({})).await;
+    let request = format!(
+        "POST /echo?a=b%20c&d HTTP/1.1\r\nHost: door.example\r\n{USER}Connection: close, x-mine\r\n\
+         X-Mine: 1\r\nKeep-Alive: 5\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello"
+    );
+    let answer = raw(door, &request).await;
+    let answer = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let kept = head.to_lowercase();
+    assert!(kept.contains("x-upstream: yes") && !kept.contains("x-private"), "{head}");
+    assert!(
+        body.contains("POST /echo?a=b%20c&d 5 [\"authorization\", \"content-length\", \"host\"]"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn pieces_of_an_answer_pass_as_they_come() {
+    let (upstream, _supervisor, door) = start(json!({})).await;
+    let mut stream = TcpStream::connect(door).await.unwrap();
+    let request = format!("GET /stream HTTP/1.1\r\nHost: door\r\n{USER}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    for number in 0..5 {
+        // The next piece is written only when this one has arrived.
+        upstream.pieces.send(Ok(format!("data: {number}\n\n").into())).await.unwrap();
+        let wanted = format!("data: {number}\n\n");
+        while !seen.contains(&wanted) {
+            let mut buffer = [0; 1024];
+            let length = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(length, 0, "{seen}");
+            seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_under_way_end_well_after_a_stop_and_new_ones_are_not_taken() {
+    let (upstream, mut supervisor, door) = start(json!({ "drain": 60 })).await;
+    let mut stream = TcpStream::connect(door).await.unwrap();
+    let request = format!("GET /stream HTTP/1.1\r\nHost: door\r\n{USER}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    upstream.pieces.send(Ok("first".into())).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("first") {
+        let mut buffer = [0; 1024];
+        let length = stream.read(&mut buffer).await.unwrap();
+        seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    supervisor.signal(Signal::TERM);
+    supervisor.line("told to stop").await;
+    while TcpStream::connect(door).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    upstream.pieces.send(Ok("second".into())).await.unwrap();
+    drop(upstream);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("second") && rest.ends_with("0\r\n\r\n"), "{rest}");
+    assert_eq!(supervisor.end().await, 0);
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_refused() {
+    let limits = json!({ "body_bytes": 10, "answer_within": 0.3, "concurrent": 1 });
+    let (_upstream, _supervisor, door) = start(limits).await;
+    let post =
+        |body: &str| format!("POST /echo HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{USER}{body}");
+    let known = raw(door, &post("Content-Length: 11\r\n\r\nhello world")).await;
+    assert!(known.starts_with("HTTP/1.1 413"), "{known}");
+    let chunked = post("Transfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n");
+    let chunked = raw(door, &chunked).await;
+    assert!(chunked.starts_with("HTTP/1.1 413"), "{chunked}");
+    assert_eq!(status(door, "GET /never", USER).await, 504);
+
+    let mut first = TcpStream::connect(door).await.unwrap();
+    let request = format!("GET /stream HTTP/1.1\r\nHost: d\r\n{USER}\r\n");
+    first.write_all(request.as_bytes()).await.unwrap();
+    assert_ne!(first.read(&mut [0; 1024]).await.unwrap(), 0);
+    assert_eq!(status(door, "GET /echo", USER).await, 429);
+    drop(first);
+    // The place is free as soon as the door sees that nobody listens any more.
+    while status(door, "GET /echo", USER).await == 429 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_a_bad_gateway() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    drop(listener);
+    let mut supervisor = Supervisor::start(&plan(upstream, &json!({})), &KEYS);
+    let door = supervisor.door().await;
+    assert_eq!(status(door, "GET /health", "").await, 502);
+    supervisor.line("web: GET /health: the service can't be reached: Connection refused").await;
+}
