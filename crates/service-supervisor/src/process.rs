@@ -81,10 +81,11 @@ impl Process {
         &self.service
     }
 
-    /// Waits until it ends. May be dropped and called again.
+    /// Waits until it ends and all that it wrote is in the log. May be dropped and called again.
     pub(crate) async fn wait(&mut self) -> Result<ExitStatus> {
-        let service = || self.service.clone();
-        self.child.wait().await.map_err(|source| Error::Wait { service: service(), source })
+        let ended = self.child.wait().await;
+        self.last_words().await;
+        ended.map_err(|source| Error::Wait { service: self.service.clone(), source })
     }
 
     /// Asks it to end, and kills its group when that takes too long. Answers whether it had to.
@@ -122,10 +123,11 @@ impl Process {
     /// Waits until its output is copied; a process that left the group may hold it open for ever.
     async fn last_words(&mut self) {
         const LIMIT: Duration = Duration::from_secs(1);
-        for mut follower in self.followers.drain(..) {
-            if tokio::time::timeout(LIMIT, &mut follower).await.is_err() {
+        while let Some(follower) = self.followers.last_mut() {
+            if tokio::time::timeout(LIMIT, &mut *follower).await.is_err() {
                 follower.abort();
             }
+            self.followers.pop();
         }
     }
 }
