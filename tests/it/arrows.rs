@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modal-proto", &[]),
     ("results-store", &["eval-types"]),
     ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
-    ("service-supervisor", &[]),
+    ("service-supervisor", &["langfuse-client"]),
     ("test-postgres", &[]),
     ("tls-config", &[]),
     (
@@ -45,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates whose types may not appear outside these members.
 const WRAPPED: &[(&str, &[&str])] = &[
     ("tonic", &["modal-proto", "modal-client", "modal-local"]),
-    ("sqlx", &["langfuse-local", "modal-local", "results-store"]),
+    ("sqlx", &["langfuse-local", "modal-local", "results-store", "service-supervisor"]),
 ];
 
 fn dependencies() -> BTreeMap<String, Vec<String>> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+pub use crate::spool::StoreError;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -104,6 +106,22 @@ pub enum Error {
         port: u16,
         /// What the system says.
         source: io::Error,
+    },
+    /// A spool has no usable address or keys of Langfuse.
+    #[error("spool `{spool}` can't hand traces on")]
+    SpoolTarget {
+        /// Which spool.
+        spool: String,
+        /// What is wrong with them.
+        source: Box<langfuse_client::Error>,
+    },
+    /// A spool can't keep events.
+    #[error("spool `{spool}` can't keep traces")]
+    Spool {
+        /// Which spool.
+        spool: String,
+        /// What is wrong with its directory.
+        source: StoreError,
     },
     /// Services did not end in time and were killed.
     #[error("killed, because they did not end within their time: {}", services.join(", "))]

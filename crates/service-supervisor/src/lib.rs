@@ -5,8 +5,10 @@
 //! starts what the plan names, forwards what it writes with the service's name before each line, and ends
 //! all of it, last started first, as soon as it is told to stop or one service ends by itself.
 //!
-//! It knows nothing of Modal and nothing of LiteLLM, Langfuse or vLLM: what they need is in the plan. The
-//! plan holds no secret: those come from the environment, by name.
+//! Between LiteLLM's callback and Langfuse, a spool keeps traces on disk until Langfuse has them.
+//!
+//! It knows nothing of Modal, LiteLLM or vLLM: what they need is in the plan. The plan holds no secret:
+//! those come from the environment, by name.
 
 mod door;
 mod environment;
@@ -16,11 +18,12 @@ mod log;
 pub mod plan;
 mod process;
 mod secret;
+mod spool;
 mod supervisor;
 mod user;
 
 pub use self::environment::Environment;
-pub use self::error::{Error, Result};
+pub use self::error::{Error, Result, StoreError};
 pub use self::log::Log;
 pub use self::plan::Plan;
 pub use self::secret::SecretString;

@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// What keeps traces on disk; they start before all services and end after them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spools: Vec<SpoolSpec>,
     /// In the order in which they start; each waits until the one before is healthy.
     pub services: Vec<ServiceSpec>,
     /// What listens for the outside, once all services are healthy.
@@ -142,6 +145,29 @@ pub struct DoorSpec {
     pub limits: Limits,
 }
 
+/// Traces on their way to Langfuse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolSpec {
+    /// For messages.
+    pub name: String,
+    /// The port to listen at, on loopback; 0 takes a free one, which the log tells.
+    pub port: u16,
+    /// Where events are kept.
+    pub directory: PathBuf,
+    /// Bytes of events that are kept at most.
+    pub max_bytes: u64,
+    /// The variable that holds the address of Langfuse.
+    pub url: String,
+    /// The variable that holds the project's public key.
+    pub public_key: String,
+    /// The variable that holds the project's secret key.
+    pub secret_key: String,
+    /// At the end, how long events are still handed on.
+    #[serde(with = "seconds")]
+    pub drain: Duration,
+}
+
 /// A kind of request that passes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +179,9 @@ pub struct Route {
     pub path: String,
     /// Who may.
     pub access: Access,
+    /// Another port on loopback than the door's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<u16>,
 }
 
 /// Who may send a request.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::{Plan, ServiceSpec};
 use crate::process::{Launch, Process};
+use crate::spool::{RunningSpool, Spool};
 use crate::{health, user};
 
 /// Where the users of a container are listed.
@@ -40,10 +41,16 @@ pub async fn run(
 ) -> Result<()> {
     let said = |error: &Error| log.say(error.chain());
     // What is missing is told before anything runs.
-    let (launches, doors) = prepare(plan, environment, log).inspect_err(said)?;
+    let (spools, launches, doors) = prepare(plan, environment, log).inspect_err(said)?;
+    let mut running = Vec::new();
+    for spool in spools {
+        running.push(spool.start().await.inspect_err(said)?);
+    }
     let mut services = Vec::new();
     let ended = carry_out(plan, &launches, doors, &mut services, log, stop).await.inspect_err(said);
     let killed = stop_all(services, log).await;
+    // Last: a service that ends sends its last traces.
+    futures::future::join_all(running.into_iter().map(RunningSpool::stop)).await;
     ended?;
     if killed.is_empty() {
         return Ok(());
@@ -51,12 +58,18 @@ pub async fn run(
     Err(Error::Killed { services: killed }).inspect_err(said)
 }
 
-fn prepare(plan: &Plan, environment: &Environment, log: &Log) -> Result<(Vec<Launch>, Vec<Door>)> {
+fn prepare(
+    plan: &Plan,
+    environment: &Environment,
+    log: &Log,
+) -> Result<(Vec<Spool>, Vec<Launch>, Vec<Door>)> {
     plan.check()?;
+    let spools = plan.spools.iter().map(|spec| Spool::new(spec, environment, log.clone()));
+    let spools = spools.collect::<Result<_>>()?;
     let launches = plan.services.iter().map(|spec| launch(spec, environment, log));
     let launches = launches.collect::<Result<_>>()?;
     let doors = plan.doors.iter().map(|spec| Door::new(spec, environment, log.clone()));
-    Ok((launches, doors.collect::<Result<_>>()?))
+    Ok((spools, launches, doors.collect::<Result<_>>()?))
 }
 
 fn launch(spec: &ServiceSpec, environment: &Environment, log: &Log) -> Result<Launch> {

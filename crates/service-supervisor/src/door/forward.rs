@@ -35,7 +35,7 @@ const OF_CONNECTION: [HeaderName; 8] = [
 
 /// The way to a service on loopback.
 pub(crate) struct Forward {
-    authority: String,
+    port: u16,
     limits: Limits,
     client: Client<HttpConnector, Body>,
 }
@@ -74,12 +74,16 @@ impl Forward {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(REST);
         let client = builder.build(connector);
-        Self { authority: format!("127.0.0.1:{port}"), limits: limits.clone(), client }
+        Self { port, limits: limits.clone(), client }
     }
 
-    /// The answer as soon as its head is here; its body follows as it comes.
-    pub(crate) async fn pass(&self, request: Request<Incoming>) -> Result<Answer, ForwardError> {
-        let request = self.rewrite(request)?;
+    /// The answer as soon as its head is here; its body follows as it comes. `port` is another service's.
+    pub(crate) async fn pass(
+        &self,
+        request: Request<Incoming>,
+        port: Option<u16>,
+    ) -> Result<Answer, ForwardError> {
+        let request = self.rewrite(request, port.unwrap_or(self.port))?;
         let within = self.limits.answer_within;
         let answered = tokio::time::timeout(within, self.client.request(request)).await;
         let answer = answered.map_err(|_| ForwardError::TimedOut(within))?.map_err(explain)?;
@@ -89,7 +93,11 @@ impl Forward {
         Ok(Response::from_parts(head, body.boxed_unsync()))
     }
 
-    fn rewrite(&self, request: Request<Incoming>) -> Result<Request<Body>, ForwardError> {
+    fn rewrite(
+        &self,
+        request: Request<Incoming>,
+        port: u16,
+    ) -> Result<Request<Body>, ForwardError> {
         let (mut head, body) = request.into_parts();
         let limit = self.limits.body_bytes;
         if body.size_hint().exact().is_some_and(|length| length > limit) {
@@ -98,7 +106,7 @@ impl Forward {
         let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         head.uri = Uri::builder()
             .scheme("http")
-            .authority(self.authority.as_str())
+            .authority(format!("127.0.0.1:{port}"))
             .path_and_query(path)
             .build()?;
         head.version = Version::HTTP_11;

@@ -154,19 +154,19 @@ impl Shared {
                 "the path is not one that passes",
             );
         };
-        let access = match self.routes.access(request.method(), &path) {
-            Ok(access) => access,
+        let passage = match self.routes.passage(request.method(), &path) {
+            Ok(passage) => passage,
             Err(refusal) => return refusal.answer(),
         };
         let shown = credentials::of(request.headers());
-        if let Err(refusal) = self.keys.allow(access, shown) {
+        if let Err(refusal) = self.keys.allow(passage.access, shown) {
             return refusal.answer();
         }
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             return answer::busy();
         };
         let (method, shown) = (request.method().clone(), path.to_string());
-        match self.forward.pass(request).await {
+        match self.forward.pass(request, passage.upstream).await {
             Ok(answer) => body::while_it_lasts(answer, room),
             Err(error) => {
                 self.log.say(format!("{}: {method} {shown}: {error}", self.name));

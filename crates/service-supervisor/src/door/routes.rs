@@ -12,7 +12,15 @@ pub(crate) struct Routes(Vec<Entry>);
 struct Entry {
     methods: Vec<Method>,
     pattern: Pattern,
-    access: Access,
+    passage: Passage,
+}
+
+/// What a request needs, and where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passage {
+    pub(crate) access: Access,
+    /// Another port than the door's.
+    pub(crate) upstream: Option<u16>,
 }
 
 impl Routes {
@@ -22,13 +30,14 @@ impl Routes {
             let methods = route.methods.iter().map(|method| method.parse().ok());
             let methods = methods.collect::<Option<Vec<_>>>()?;
             let pattern = Pattern::parse(&route.path)?;
-            Some(Entry { methods, pattern, access: route.access })
+            let passage = Passage { access: route.access, upstream: route.upstream };
+            Some(Entry { methods, pattern, passage })
         };
         Self(routes.iter().filter_map(entry).collect())
     }
 
     /// What the first entry that fits asks for.
-    pub(crate) fn access(&self, method: &Method, path: &Path<'_>) -> Result<Access, Refusal> {
+    pub(crate) fn passage(&self, method: &Method, path: &Path<'_>) -> Result<Passage, Refusal> {
         let mut fitting = self.0.iter().filter(|entry| entry.pattern.fits(path)).peekable();
         if fitting.peek().is_none() {
             return Err(Refusal { status: StatusCode::NOT_FOUND, why: "no such route" });
@@ -36,7 +45,7 @@ impl Routes {
         let takes = |entry: &&Entry| entry.methods.is_empty() || entry.methods.contains(method);
         let refusal =
             Refusal { status: StatusCode::METHOD_NOT_ALLOWED, why: "not with this method" };
-        fitting.find(takes).map(|entry| entry.access).ok_or(refusal)
+        fitting.find(takes).map(|entry| entry.passage).ok_or(refusal)
     }
 }
 
@@ -49,6 +58,7 @@ mod tests {
             methods: methods.iter().map(|method| (*method).to_owned()).collect(),
             path: path.to_owned(),
             access,
+            upstream: None,
         };
         let routes = Routes::new(&[
             route(&["GET"], "/health", Access::Open),
@@ -57,7 +67,8 @@ mod tests {
             route(&[], "/key/*", Access::Credentials),
         ]);
         let path = Path::parse(path).unwrap();
-        routes.access(&method.parse().unwrap(), &path).map_err(|refusal| refusal.status.as_u16())
+        let passage = routes.passage(&method.parse().unwrap(), &path);
+        passage.map(|passage| passage.access).map_err(|refusal| refusal.status.as_u16())
     }
 
     #[test]

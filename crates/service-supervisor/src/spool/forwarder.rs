@@ -1,0 +1,183 @@
+//! Hands events on, oldest first, for as long as it takes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use langfuse_client::{Client, Error, IngestionAnswer};
+use rand::Rng as _;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::count::Fate;
+use super::store::{Result, Store, Waiting};
+use crate::log::Log;
+
+/// Events of one request.
+const BATCH: u32 = 100;
+/// Bytes of one request's events: Langfuse documents 3.5 MB.
+const BATCH_BYTES: usize = 3_000_000;
+/// Between two tries while Langfuse does not answer: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// An event that Langfuse fails at so often holds up the others no longer.
+const MAX_REFUSALS: i64 = 10;
+
+pub(super) struct Forwarder {
+    pub(super) client: Client,
+    pub(super) store: Arc<Store>,
+    /// Told when events came in.
+    pub(super) news: Arc<Notify>,
+    pub(super) name: String,
+    pub(super) log: Log,
+}
+
+/// How one try went.
+enum Tried {
+    /// There was nothing to hand on.
+    Nothing,
+    /// Something was handed on, or refused for good.
+    Progress,
+    /// Nothing could be handed on now.
+    NotNow(String),
+}
+
+impl Forwarder {
+    /// Works until `stop`, and then until there is nothing left or the first failure.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        let mut troubled = false;
+        loop {
+            // Asked before looking: news between the look and the wait is not missed.
+            let news = self.news.notified();
+            match self.try_once().await {
+                Ok(Tried::Progress) => {
+                    if std::mem::take(&mut troubled) {
+                        self.say("traces are delivered again");
+                    }
+                    pause = FIRST_PAUSE;
+                }
+                Ok(Tried::Nothing) if stop.is_cancelled() => return,
+                Ok(Tried::Nothing) => tokio::select! {
+                    () = news => {}
+                    () = stop.cancelled() => {}
+                },
+                Ok(Tried::NotNow(why)) => {
+                    if !std::mem::replace(&mut troubled, true) {
+                        self.say(&format!("traces wait on disk: {why}"));
+                    }
+                    if !wait(pause, &stop).await {
+                        return;
+                    }
+                    pause = (pause * 2).min(LAST_PAUSE);
+                }
+                Err(error) => {
+                    self.say(&error.to_string());
+                    if !wait(LAST_PAUSE, &stop).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.log.say(format!("{}: {text}", self.name));
+    }
+
+    async fn try_once(&self) -> Result<Tried> {
+        let batch = self.store.oldest(BATCH, BATCH_BYTES).await?;
+        if batch.is_empty() {
+            return Ok(Tried::Nothing);
+        }
+        let events = batch.iter().map(|it| (it.event.id.as_str().into(), it.event.body.clone()));
+        match self.client.ingest_written(events.collect()).await {
+            Ok(answer) => self.settle(batch, &answer).await,
+            Err(error) => self.failed(batch, &error).await,
+        }
+    }
+
+    /// Each event by its own verdict.
+    async fn settle(&self, batch: Vec<Waiting>, answer: &IngestionAnswer) -> Result<Tried> {
+        let taken = answer.successes.iter().map(|item| (item.id.as_str(), None));
+        let refused = answer.errors.iter().map(|item| (item.id.as_str(), Some(item)));
+        let verdicts: HashMap<&str, _> = taken.chain(refused).collect();
+        let (mut settled, mut again) = (Vec::new(), Vec::new());
+        let mut words = String::new();
+        for Waiting { seq, event, refusals } in batch {
+            match verdicts.get(event.id.as_str()) {
+                Some(None) => settled.push((seq, Fate::Delivered)),
+                Some(Some(error)) if error.is_transient() && refusals < MAX_REFUSALS => {
+                    words = error.words();
+                    again.push(seq);
+                }
+                Some(Some(error)) => {
+                    self.say(&format!("event {} was refused: {}", event.id, error.words()));
+                    settled.push((seq, Fate::Refused));
+                }
+                None if refusals < MAX_REFUSALS => {
+                    words = "the answer does not name an event".to_owned();
+                    again.push(seq);
+                }
+                None => settled.push((seq, Fate::Refused)),
+            }
+        }
+        self.store.settle(&settled).await?;
+        self.store.refused_for_now(&again).await?;
+        Ok(if settled.is_empty() { Tried::NotNow(words) } else { Tried::Progress })
+    }
+
+    /// The whole request failed. Only what no later try can mend is given up.
+    async fn failed(&self, batch: Vec<Waiting>, error: &Error) -> Result<Tried> {
+        let first = &batch[0];
+        match error {
+            Error::TooLarge { .. } | Error::Refused { .. } if batch.len() == 1 => {
+                self.say(&format!("event {} was refused: {error}", first.event.id));
+                self.store.settle(&[(first.seq, Fate::Refused)]).await?;
+                Ok(Tried::Progress)
+            }
+            // One of them spoils the others: one by one.
+            Error::TooLarge { .. } | Error::Refused { .. } => self.one_by_one(batch).await,
+            _ => Ok(Tried::NotNow(words(error))),
+        }
+    }
+
+    async fn one_by_one(&self, batch: Vec<Waiting>) -> Result<Tried> {
+        for waiting in batch {
+            let event = (waiting.event.id.as_str().into(), waiting.event.body.clone());
+            let tried = match self.client.ingest_written(vec![event]).await {
+                Ok(answer) => self.settle(vec![waiting], &answer).await?,
+                Err(error @ (Error::TooLarge { .. } | Error::Refused { .. })) => {
+                    self.say(&format!("event {} was refused: {error}", waiting.event.id));
+                    self.store.settle(&[(waiting.seq, Fate::Refused)]).await?;
+                    Tried::Progress
+                }
+                Err(error) => Tried::NotNow(words(&error)),
+            };
+            if matches!(tried, Tried::NotNow(_)) {
+                return Ok(tried);
+            }
+        }
+        Ok(Tried::Progress)
+    }
+}
+
+/// Waits, with jitter; answers whether to go on.
+async fn wait(pause: Duration, stop: &CancellationToken) -> bool {
+    let share = rand::rng().random_range(0.5..=1.0);
+    tokio::select! {
+        () = tokio::time::sleep(pause.mul_f64(share)) => true,
+        () = stop.cancelled() => false,
+    }
+}
+
+fn words(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        words.push_str(": ");
+        words.push_str(&source.to_string());
+        cause = source;
+    }
+    words
+}

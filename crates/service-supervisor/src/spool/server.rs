@@ -1,0 +1,129 @@
+//! Where LiteLLM's callback posts, as if it were Langfuse.
+//!
+//! `POST /api/public/ingestion` as Langfuse 2 answers it (207, a verdict for each event), `GET
+//! /api/public/health` and `GET /goat/traces/status`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Json, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::Notify;
+
+use super::ProjectKeys;
+use super::count::Fate;
+use super::store::{Event, Store};
+
+/// As Langfuse 2 itself (4.5 MB), and what a callback adds around it.
+const MAX_BODY: usize = 5_000_000;
+
+struct Shared {
+    store: Arc<Store>,
+    keys: ProjectKeys,
+    news: Arc<Notify>,
+}
+
+pub(super) fn router(store: Arc<Store>, keys: ProjectKeys, news: Arc<Notify>) -> Router {
+    Router::new()
+        .route("/api/public/ingestion", post(ingest))
+        .route("/api/public/health", get(health))
+        .route("/goat/traces/status", get(status))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(Arc::new(Shared { store, keys, news }))
+}
+
+/// A batch; each event is kept as its sender wrote it.
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    batch: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: String,
+}
+
+async fn ingest(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    if !shared.keys.are_shown(&headers) {
+        let message = "the project's keys were not sent";
+        let answer = json!({ "error": "UnauthorizedError", "message": message });
+        return (StatusCode::UNAUTHORIZED, Json(answer)).into_response();
+    }
+    let batch: Batch<'_> = match serde_json::from_slice(&body) {
+        Ok(batch) => batch,
+        Err(error) => {
+            let answer =
+                json!({ "message": "Invalid request data", "errors": [error.to_string()] });
+            return (StatusCode::BAD_REQUEST, Json(answer)).into_response();
+        }
+    };
+    let mut errors = Vec::new();
+    let mut events = Vec::new();
+    for text in batch.batch {
+        match serde_json::from_str::<Named>(text.get()) {
+            Ok(Named { id }) => {
+                events.push(Event { id, body: Bytes::copy_from_slice(text.get().as_bytes()) });
+            }
+            Err(error) => errors.push(verdict("unknown", 400, &error.to_string())),
+        }
+    }
+    match shared.store.take(&events).await {
+        Ok(fates) => {
+            shared.news.notify_one();
+            (StatusCode::MULTI_STATUS, Json(answer(&events, &fates, errors))).into_response()
+        }
+        Err(error) => {
+            let answer = json!({ "message": error.to_string(), "error": "SpoolError" });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
+        }
+    }
+}
+
+fn answer(events: &[Event], fates: &[Fate], mut errors: Vec<Value>) -> Value {
+    let mut successes = Vec::new();
+    for (event, fate) in events.iter().zip(fates) {
+        match fate {
+            Fate::Dropped => errors.push(verdict(&event.id, 507, "the spool of traces is full")),
+            _ => successes.push(json!({ "id": event.id, "status": 201 })),
+        }
+    }
+    json!({ "successes": successes, "errors": errors })
+}
+
+fn verdict(id: &str, status: u16, message: &str) -> Value {
+    json!({ "id": id, "status": status, "message": message })
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({ "status": "OK", "version": "2.0.0-spool" }))
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.store.counts().await {
+        Ok(counts) => Json(counts).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    }
+}
+
+impl ProjectKeys {
+    /// Whether the headers show both keys, as Basic authentication.
+    fn are_shown(&self, headers: &HeaderMap) -> bool {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let encoded = shown.and_then(|value| value.strip_prefix("Basic "));
+        let Some(pair) = encoded.and_then(|text| STANDARD.decode(text.trim()).ok()) else {
+            return false;
+        };
+        let expected = format!("{}:{}", self.public.expose(), self.secret.expose());
+        pair.ct_eq(expected.as_bytes()).into()
+    }
+}

@@ -1,0 +1,234 @@
+//! Traces through the spool, to a Langfuse of the test that can be down or in a bad mood.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::harness::{Supervisor, idle};
+
+/// What the server has, and how it behaves.
+#[derive(Default)]
+struct Langfuse {
+    taken: Mutex<Vec<String>>,
+    down: Mutex<bool>,
+    /// Ids that it never takes.
+    refuses: Mutex<BTreeSet<String>>,
+    /// Ids that it fails at, once each.
+    stumbles: Mutex<BTreeSet<String>>,
+    news: Notify,
+}
+
+impl Langfuse {
+    async fn start() -> (Arc<Self>, SocketAddr) {
+        let langfuse = Arc::new(Self::default());
+        let router = Router::new()
+            .route("/api/public/ingestion", post(ingest))
+            .with_state(Arc::clone(&langfuse));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (langfuse, address)
+    }
+
+    /// Waits until it has so many events, and answers their ids.
+    async fn has(&self, number: usize) -> Vec<String> {
+        loop {
+            let news = self.news.notified();
+            let taken = self.taken.lock().unwrap().clone();
+            if taken.len() >= number {
+                return taken;
+            }
+            tokio::time::timeout(std::time::Duration::from_secs(60), news)
+                .await
+                .unwrap_or_else(|_| panic!("only {} of {number} came", taken.len()));
+        }
+    }
+}
+
+async fn ingest(State(langfuse): State<Arc<Langfuse>>, Json(body): Json<Value>) -> Response {
+    if *langfuse.down.lock().unwrap() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "down").into_response();
+    }
+    let (mut successes, mut errors) = (Vec::new(), Vec::new());
+    for event in body["batch"].as_array().unwrap() {
+        let id = event["id"].as_str().unwrap().to_owned();
+        if langfuse.refuses.lock().unwrap().contains(&id) {
+            errors.push(json!({ "id": id, "status": 400, "message": "bad" }));
+        } else if langfuse.stumbles.lock().unwrap().remove(&id) {
+            errors.push(json!({ "id": id, "status": 500, "message": "oops" }));
+        } else {
+            successes.push(json!({ "id": id, "status": 201 }));
+            langfuse.taken.lock().unwrap().push(id);
+        }
+    }
+    langfuse.news.notify_waiters();
+    let answer = json!({ "successes": successes, "errors": errors });
+    (StatusCode::MULTI_STATUS, Json(answer)).into_response()
+}
+
+fn plan(directory: &Path, max_bytes: u64) -> Value {
+    json!({
+        "services": [idle()],
+        "spools": [{
+            "name": "traces",
+            "port": 0,
+            "directory": directory,
+            "max_bytes": max_bytes,
+            "url": "LANGFUSE_HOST",
+            "public_key": "LANGFUSE_PUBLIC_KEY",
+            "secret_key": "LANGFUSE_SECRET_KEY",
+            "drain": 60,
+        }],
+    })
+}
+
+async fn start(directory: &Path, max_bytes: u64, langfuse: SocketAddr) -> (Supervisor, SocketAddr) {
+    let url = format!("http://{langfuse}");
+    let env = [
+        ("LANGFUSE_HOST", url.as_str()),
+        ("LANGFUSE_PUBLIC_KEY", "pk"),
+        ("LANGFUSE_SECRET_KEY", "sk"),
+    ];
+    let mut supervisor = Supervisor::start(&plan(directory, max_bytes), &env);
+    let line = supervisor.line("takes traces at").await;
+    let address = line.split(" at ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    (supervisor, address)
+}
+
+/// Status and body of a request.
+async fn ask(to: SocketAddr, line: &str, keys: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\nHost: spool\r\nConnection: close\r\nAuthorization: Basic {keys}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// `pk:sk`
+const KEYS: &str = "cGs6c2s=";
+
+async fn send(to: SocketAddr, ids: impl IntoIterator<Item = String>) -> Value {
+    let event =
+        |id| json!({ "id": id, "type": "trace-create", "body": { "name": "x".repeat(50) } });
+    let batch: Vec<Value> = ids.into_iter().map(event).collect();
+    let body = json!({ "batch": batch }).to_string();
+    let (status, answer) = ask(to, "POST /api/public/ingestion", KEYS, &body).await;
+    assert_eq!(status, 207, "{answer}");
+    serde_json::from_str(&answer).unwrap()
+}
+
+async fn counts(to: SocketAddr) -> Value {
+    let (status, text) = ask(to, "GET /goat/traces/status", KEYS, "").await;
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn ids(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| format!("event-{number}")).collect()
+}
+
+#[tokio::test]
+async fn what_was_taken_arrives_once_in_order_though_both_ends_were_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    *langfuse.down.lock().unwrap() = true;
+    let (mut supervisor, spool) = start(directory.path(), 1 << 20, address).await;
+    for first in (0..500).step_by(50) {
+        send(spool, ids(first..first + 50)).await;
+    }
+    supervisor.line("traces wait on disk").await;
+    supervisor.signal(Signal::KILL);
+
+    *langfuse.down.lock().unwrap() = false;
+    let (mut supervisor, spool) = start(directory.path(), 1 << 20, address).await;
+    // The sender was not answered, so it thinks, and sends the last ones again.
+    send(spool, ids(480..510)).await;
+    assert_eq!(langfuse.has(510).await, ids(0..510));
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.end().await, 0);
+    assert_eq!(langfuse.has(510).await.len(), 510);
+}
+
+#[tokio::test]
+async fn events_that_wait_are_handed_on_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    let (mut supervisor, spool) = start(directory.path(), 1 << 20, address).await;
+    send(spool, ids(0..250)).await;
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.end().await, 0);
+    assert_eq!(langfuse.has(250).await, ids(0..250));
+}
+
+#[tokio::test]
+async fn one_bad_event_holds_up_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    langfuse.refuses.lock().unwrap().insert("event-1".into());
+    langfuse.stumbles.lock().unwrap().insert("event-2".into());
+    let (mut supervisor, spool) = start(directory.path(), 1 << 20, address).await;
+    send(spool, ids(0..5)).await;
+    let mut taken = langfuse.has(4).await;
+    taken.sort();
+    assert_eq!(taken, ["event-0", "event-2", "event-3", "event-4"]);
+    supervisor.line("event event-1 was refused: bad").await;
+    loop {
+        let counts = counts(spool).await;
+        if counts["waiting"] == 0 {
+            let (delivered, refused) = (&counts["delivered"], &counts["refused"]);
+            assert_eq!((delivered, refused), (&json!(4), &json!(1)));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_room_is_told_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    *langfuse.down.lock().unwrap() = true;
+    let (_supervisor, spool) = start(directory.path(), 250, address).await;
+    let answer = send(spool, ids(0..3)).await;
+    assert_eq!(answer["successes"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        answer["errors"],
+        json!([{ "id": "event-2", "status": 507, "message": "the spool of traces is full" }])
+    );
+    let counts = counts(spool).await;
+    assert_eq!((&counts["waiting"], &counts["dropped"]), (&json!(2), &json!(1)));
+}
+
+#[tokio::test]
+async fn nobody_else_may_write_and_nonsense_is_refused_by_piece() {
+    let directory = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    let (_supervisor, spool) = start(directory.path(), 1 << 20, address).await;
+    let post = "POST /api/public/ingestion";
+    assert_eq!(ask(spool, post, "cGs6eHg=", "{}").await.0, 401);
+    assert_eq!(ask(spool, post, "", "{}").await.0, 401);
+    assert_eq!(ask(spool, post, KEYS, "{}").await.0, 400);
+    let (status, answer) =
+        ask(spool, post, KEYS, r#"{"batch":[{"no":"id"},{"id":"event-7"}]}"#).await;
+    assert_eq!(status, 207);
+    assert!(answer.contains(r#""id":"unknown","status":400"#), "{answer}");
+    assert_eq!(langfuse.has(1).await, ["event-7"]);
+    assert_eq!(ask(spool, "GET /api/public/traces", KEYS, "").await.0, 404);
+}
