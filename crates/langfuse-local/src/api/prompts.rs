@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{query::Parameters, rows::iso};
 use crate::{
@@ -16,7 +16,9 @@ use crate::{
     server::App,
 };
 
-const PROMPT: &str = concat!(
+macro_rules! prompt {
+    () => {
+        concat!(
     "json_build_object('id', t.id, 'createdAt', ",
     iso!("t.created_at"),
     ", 'updatedAt', ",
@@ -24,7 +26,11 @@ const PROMPT: &str = concat!(
     ", 'projectId', t.project_id, 'createdBy', t.created_by, 'prompt', t.prompt, 'name', t.name, 'version', t.version,
     'type', t.type, 'isActive', t.is_active, 'config', t.config, 'tags', coalesce(to_json(t.tags), '[]'::json),
     'labels', coalesce(to_json(t.labels), '[]'::json), 'commitMessage', t.commit_message)"
-);
+)
+    };
+}
+
+const PROMPT: &str = prompt!();
 
 pub(crate) async fn get(
     State(app): State<App>,
@@ -184,32 +190,28 @@ async fn stored(app: &App, project: &str, new: &New) -> Result<String, ApiError>
     .bind(&labels)
     .execute(&mut *transaction)
     .await?;
-    let mut insert = sqlx::QueryBuilder::new(
-        "WITH t AS (INSERT INTO prompts (id, project_id, created_by, name, version, prompt, type, config, labels, tags,
+    let prompt: String = sqlx::query_scalar(concat!(
+        "WITH before AS (SELECT version, tags FROM prompts WHERE project_id = $1 AND name = $2
+            ORDER BY version DESC LIMIT 1),
+         t AS (INSERT INTO prompts (id, project_id, created_by, name, version, prompt, type, config, labels, tags,
             is_active, commit_message)
-         SELECT ",
-    );
-    insert.push_bind(uuid::Uuid::new_v4().to_string()).push(", ").push_bind(project);
-    insert.push(", 'API', ").push_bind(&new.name);
-    insert
-        .push(", coalesce(max(version), 0) + 1, ")
-        .push_bind(&new.prompt)
-        .push(", ")
-        .push_bind(kind);
-    let config = new.config.clone().filter(|config| !config.is_null()).unwrap_or_else(|| json!({}));
-    insert.push(", ").push_bind(config).push(", ").push_bind(&labels).push(", coalesce(");
-    insert
-        .push_bind(&new.tags)
-        .push(", (array_agg(tags ORDER BY version DESC))[1:1][1], ARRAY[]::text[]), ");
-    insert.push_bind(new.is_active).push(", ").push_bind(&new.commit_message);
-    insert.push(" FROM prompts WHERE project_id = ").push_bind(project);
-    insert
-        .push(" AND name = ")
-        .push_bind(&new.name)
-        .push(" RETURNING *) SELECT ")
-        .push(PROMPT)
-        .push("::text FROM t");
-    let prompt: String = insert.build_query_scalar().fetch_one(&mut *transaction).await?;
+         VALUES ($3, $1, 'API', $2, coalesce((SELECT version FROM before), 0) + 1, $4, $5, coalesce($6, '{}'::jsonb),
+            $7, coalesce($8, (SELECT tags FROM before), ARRAY[]::text[]), $9, $10) RETURNING *) SELECT ",
+        prompt!(),
+        "::text FROM t"
+    ))
+    .bind(project)
+    .bind(&new.name)
+    .bind(uuid::Uuid::new_v4().to_string())
+    .bind(&new.prompt)
+    .bind(kind)
+    .bind(new.config.as_ref().filter(|config| !config.is_null()))
+    .bind(&labels)
+    .bind(&new.tags)
+    .bind(new.is_active)
+    .bind(&new.commit_message)
+    .fetch_one(&mut *transaction)
+    .await?;
     transaction.commit().await?;
     Ok(prompt)
 }

@@ -134,10 +134,13 @@ struct ObservationState {
 impl ObservationState {
     fn stored(self) -> (String, StoredObservation) {
         let cost = |text: Option<String>| text.and_then(|text| text.parse().ok());
+        // The columns have no null: zero is what nobody said. Taken as said, a batch that is sent again would
+        // turn an unknown cost into a cost of nothing.
+        let said = |count: i32| (count != 0).then_some(i64::from(count));
         let units = Units {
-            input: Some(self.prompt_tokens.into()),
-            output: Some(self.completion_tokens.into()),
-            total: Some(self.total_tokens.into()),
+            input: said(self.prompt_tokens),
+            output: said(self.completion_tokens),
+            total: said(self.total_tokens),
         };
         let costs = Costs {
             input: cost(self.input_cost),
