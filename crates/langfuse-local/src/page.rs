@@ -50,14 +50,22 @@ fn refused(error: ApiError) -> Response {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct Listed {
+    id: String,
+    time: String,
+    name: Option<String>,
+    session_id: Option<String>,
+}
+
 /// The newest traces of the project.
 pub(crate) async fn traces(State(app): State<App>, caller: Result<Full, ApiError>) -> Response {
     let scope = match caller {
         Ok(Full(scope)) => scope,
         Err(error) => return refused(error),
     };
-    let rows: Result<Vec<(String, String, Option<String>, Option<String>)>, _> = sqlx::query_as(
-        "SELECT id, to_char(timestamp, 'YYYY-MM-DD HH24:MI:SS'), name, session_id FROM traces
+    let rows: sqlx::Result<Vec<Listed>> = sqlx::query_as(
+        "SELECT id, to_char(timestamp, 'YYYY-MM-DD HH24:MI:SS') AS time, name, session_id FROM traces
          WHERE project_id = $1 ORDER BY timestamp DESC, id LIMIT 100",
     )
     .bind(&scope.project_id)
@@ -74,12 +82,12 @@ pub(crate) async fn traces(State(app): State<App>, caller: Result<Full, ApiError
             p { "The newest 100 of project " code { (scope.project_id) } ", times in UTC." }
             table {
                 tr { th { "Time" } th { "Name" } th { "Session" } th { "Trace" } }
-                @for (id, time, name, session) in &rows {
+                @for row in &rows {
                     tr {
-                        td { (time) }
-                        td { (name.as_deref().unwrap_or("–")) }
-                        td { (session.as_deref().unwrap_or("–")) }
-                        td { a href=(link(&scope.project_id, id)) { (id) } }
+                        td { (row.time) }
+                        td { (row.name.as_deref().unwrap_or("–")) }
+                        td { (row.session_id.as_deref().unwrap_or("–")) }
+                        td { a href=(link(&scope.project_id, &row.id)) { (row.id) } }
                     }
                 }
             }

@@ -17,6 +17,10 @@ pub(crate) enum ApiError {
     Unauthorized { message: String },
     /// 400 with what is wrong.
     Invalid { issues: Value },
+    /// 400: no JSON.
+    NotJson,
+    /// 400 of ingestion, which lists sentences.
+    NoBatch { errors: Vec<String> },
     /// 404 as JSON.
     NotFound { message: String },
     /// 405.
@@ -79,6 +83,12 @@ impl IntoResponse for ApiError {
             Self::Invalid { issues } => {
                 (400, json!({ "message": "Invalid request data", "error": issues }))
             }
+            Self::NotJson => {
+                return (StatusCode::BAD_REQUEST, "Invalid JSON").into_response();
+            }
+            Self::NoBatch { errors } => {
+                (400, json!({ "message": "Invalid request data", "errors": errors }))
+            }
             Self::NotFound { message } => {
                 (404, json!({ "message": message, "error": "LangfuseNotFoundError" }))
             }
@@ -119,11 +129,10 @@ pub(crate) fn page(rows: &[String], page: i64, limit: i64, total: i64) -> RawJso
 }
 
 /// Reads a request's body; the message names what is wrong and where.
-pub(crate) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Response> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|_| (StatusCode::BAD_REQUEST, "Invalid JSON").into_response())?;
+pub(crate) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|_| ApiError::NotJson)?;
     serde_json::from_value(without_nul(value))
-        .map_err(|error| ApiError::invalid("body", error.to_string()).into_response())
+        .map_err(|error| ApiError::invalid("body", error.to_string()))
 }
 
 /// PostgreSQL keeps no NUL in text; version 2 takes them out.

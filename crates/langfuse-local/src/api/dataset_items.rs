@@ -109,9 +109,9 @@ pub(crate) async fn create(
     State(app): State<App>,
     Full(scope): Full,
     body: Bytes,
-) -> Result<Response, Response> {
+) -> Result<Response, ApiError> {
     let new: New = respond::body(&body)?;
-    stored(&app, &scope.project_id, new).await.map_err(IntoResponse::into_response)
+    stored(&app, &scope.project_id, new).await
 }
 
 async fn stored(app: &App, project: &str, new: New) -> Result<Response, ApiError> {

@@ -3,7 +3,6 @@
 use axum::{
     body::Bytes,
     extract::{Path, State},
-    response::Response,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -84,9 +83,9 @@ pub(crate) async fn create(
     State(app): State<App>,
     Full(scope): Full,
     body: Bytes,
-) -> Result<RawJson, Response> {
+) -> Result<RawJson, ApiError> {
     let new: New = respond::body(&body)?;
-    stored(&app, &scope.project_id, new).await.map_err(axum::response::IntoResponse::into_response)
+    stored(&app, &scope.project_id, new).await
 }
 
 async fn stored(app: &App, project: &str, new: New) -> Result<RawJson, ApiError> {

@@ -164,10 +164,9 @@ pub(crate) async fn create(
     State(app): State<App>,
     Full(scope): Full,
     body: Bytes,
-) -> Result<Response, Response> {
+) -> Result<Response, ApiError> {
     let new: New = respond::body(&body)?;
-    let prompt =
-        stored(&app, &scope.project_id, &new).await.map_err(IntoResponse::into_response)?;
+    let prompt = stored(&app, &scope.project_id, &new).await?;
     Ok((StatusCode::CREATED, RawJson(prompt)).into_response())
 }
 

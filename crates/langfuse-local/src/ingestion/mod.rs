@@ -78,7 +78,7 @@ pub(crate) async fn ingest(
     };
     let batch = match batch(&body) {
         Ok(batch) => batch,
-        Err(answer) => return answer,
+        Err(error) => return error.into_response(),
     };
     let mut errors = Vec::new();
     let mut events = Vec::with_capacity(batch.len());
@@ -100,16 +100,13 @@ pub(crate) async fn ingest(
     (StatusCode::MULTI_STATUS, axum::Json(body)).into_response()
 }
 
-fn batch(body: &[u8]) -> Result<Vec<&RawValue>, Response> {
-    match serde_json::from_slice::<Request<'_>>(body) {
-        Ok(request) => Ok(request.batch),
-        Err(error) if error.is_data() => {
-            let errors =
-                json!({ "message": "Invalid request data", "errors": [error.to_string()] });
-            Err((StatusCode::BAD_REQUEST, axum::Json(errors)).into_response())
-        }
-        Err(_) => Err((StatusCode::BAD_REQUEST, "Invalid JSON").into_response()),
-    }
+fn batch(body: &[u8]) -> Result<Vec<&RawValue>, ApiError> {
+    let request = serde_json::from_slice::<Request<'_>>(body);
+    let request = request.map_err(|error| match error.is_data() {
+        true => ApiError::NoBatch { errors: vec![error.to_string()] },
+        false => ApiError::NotJson,
+    });
+    request.map(|request| request.batch)
 }
 
 /// Stores events, in the order given; the verdicts come in the same order.

@@ -94,6 +94,14 @@ async fn read<'e>(
     read_prompts(from, batch, &bodies).await
 }
 
+#[derive(sqlx::FromRow)]
+struct TraceState {
+    id: String,
+    project_id: String,
+    metadata: Option<Value>,
+    tags: Option<Vec<String>>,
+}
+
 /// Rows are locked in the order of their ids, so that two batches cannot wait for each other.
 async fn read_traces(
     from: &mut Transaction<'_, Postgres>,
@@ -103,13 +111,14 @@ async fn read_traces(
     if ids.is_empty() {
         return Ok(());
     }
-    let rows: Vec<(String, String, Option<Value>, Option<Vec<String>>)> = sqlx::query_as(
+    let rows: Vec<TraceState> = sqlx::query_as(
         "SELECT id, project_id, metadata, tags FROM traces WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     )
     .bind(ids)
     .fetch_all(&mut **from)
     .await?;
-    for (id, project_id, metadata, tags) in rows {
+    for row in rows {
+        let TraceState { id, project_id, metadata, tags } = row;
         let tags = tags.unwrap_or_default();
         batch.stored_traces.insert(id, StoredTrace { project_id, metadata, tags });
     }

@@ -49,5 +49,13 @@ async fn the_official_sdk_writes_and_reads_everything() {
     let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
-    insta::assert_snapshot!(stdout, @r"");
+    insta::assert_snapshot!(stdout, @r"
+    auth ok
+    trace, span, generation, event, scores ok
+    fetch_traces, fetch_observations, fetch_sessions, scores, metrics ok
+    datasets, items, runs ok
+    prompts ok
+    decorators ok
+    models ok
+    ");
 }
