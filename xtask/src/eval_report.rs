@@ -113,6 +113,7 @@ mod tests {
             total_s: 75.25,
             turns: usage.map(|_| 2),
             usage,
+            cost_usd: None,
             attempts: vec![],
         }
     }
@@ -141,6 +142,7 @@ mod tests {
             mcp_config: None,
             image: "debian_slim".into(),
             network: "open".into(),
+            allowance: Default::default(),
             agent_sha256: String::new(),
             total_tasks: 3,
             total_trials: 3,

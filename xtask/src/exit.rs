@@ -75,6 +75,7 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
                         | Runner::ReadFile { .. }
                         | Runner::NoSkills { .. }
                         | Runner::NotMcpConfig { .. }
+                        | Runner::NotPrices { .. }
                         | Runner::NoMcpServers { .. }
                         | Runner::MissingProgram { .. }
                 )

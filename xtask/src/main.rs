@@ -5,6 +5,7 @@
 //! error.
 
 mod agent;
+mod allowance;
 mod backend;
 mod bench;
 mod cli;

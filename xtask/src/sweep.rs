@@ -233,6 +233,7 @@ mod tests {
             mcp_config: None,
             image: "debian_slim".into(),
             network: "open".into(),
+            allowance: Default::default(),
             agent_sha256: String::new(),
             total_tasks: 4,
             total_trials: 4,

@@ -5,12 +5,14 @@
 //! that in this workspace. Everything here is plain data: no I/O, no knowledge of where a trial ran
 //! or how it is stored, so that the runner and the store need not know each other.
 
+mod allowance;
 mod id;
 mod outcome;
 mod run;
 mod trial;
 
 pub use crate::{
+    allowance::{Allowance, InvalidPrice, Price},
     id::{InvalidId, RunId, TaskId, TrialKey},
     outcome::{Outcome, Verdict},
     run::{ModelSource, Run},

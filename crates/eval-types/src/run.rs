@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::RunId;
+use crate::{Allowance, RunId};
 
 /// What answered the agent's calls. No statistic mixes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,6 +72,9 @@ pub struct Run {
     pub image: String,
     /// Network of the sandboxes.
     pub network: String,
+    /// What the agent of each trial may use up besides turns and time.
+    #[serde(default)]
+    pub allowance: Allowance,
     /// SHA-256 of the agent's binary.
     pub agent_sha256: String,
     /// How many tasks the benchmark has.

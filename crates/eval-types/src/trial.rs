@@ -164,6 +164,9 @@ pub struct Trial {
     pub turns: Option<u32>,
     /// Tokens, if the agent said so.
     pub usage: Option<TokenUsage>,
+    /// What they cost in USD, if the agent said so; it knows where the run has a price.
+    #[serde(default)]
+    pub cost_usd: Option<f64>,
     /// Every attempt, in order.
     pub attempts: Vec<Attempt>,
 }

@@ -1,8 +1,8 @@
 //! Where prompts come from: one for a whole run, or, with `--multi-turn`, a line of stdin each.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 
-use tokio::io::{AsyncBufReadExt, BufReader, Stdin};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
 
 use crate::{
     cli::Arguments,
@@ -25,14 +25,14 @@ pub(crate) enum Prompts {
 
 impl Prompts {
     /// The prompt of the flag, else all of stdin; in a conversation of many nothing is read yet.
-    pub(crate) fn of(arguments: &Arguments) -> Result<Self> {
+    pub(crate) async fn of(arguments: &Arguments) -> Result<Self> {
         let first = arguments.prompt.clone();
         if arguments.multi_turn {
             return Ok(Prompts::Lines { first, stdin: None });
         }
         let text = match first {
             Some(prompt) => prompt,
-            None => all_of_stdin()?,
+            None => all_of_stdin().await?,
         };
         if text.trim().is_empty() { Err(Error::NoPrompt) } else { Ok(Prompts::One(Some(text))) }
     }
@@ -60,11 +60,12 @@ impl Prompts {
     }
 }
 
-fn all_of_stdin() -> Result<String> {
+/// Everything that is written to stdin. A terminal is not read: who gives no prompt there has forgotten it.
+async fn all_of_stdin() -> Result<String> {
     if std::io::stdin().is_terminal() {
         return Ok(String::new());
     }
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::Stdin)?;
+    tokio::io::stdin().read_to_end(&mut bytes).await.map_err(Error::Stdin)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

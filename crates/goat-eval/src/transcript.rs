@@ -43,11 +43,11 @@
 //! `tests/it/replay.rs` does all this, and lets a model that it makes from a transcript lead to the same calls again.
 
 use std::{
-    cell::RefCell,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::fs::OFlags;
@@ -96,7 +96,7 @@ pub enum Event {
         max_cost_usd: Option<f64>,
         /// Seconds for the whole run.
         timeout_s: Option<f64>,
-        /// The tools that the model is offered; [`Event::Tools`] has them in full.
+        /// The tools at the start, those of MCP servers not among them; [`Event::Tools`] has all, in full.
         tools: Vec<String>,
         /// Version of the built-in system prompt; none for a user's own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,8 +279,9 @@ pub enum Event {
         prompt: u32,
         /// Calls of the model that were answered so far.
         turns: u32,
-        /// What the model cost so far, where it is known.
-        cost_usd: f64,
+        /// What the model cost so far in USD, where a price is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd: Option<f64>,
     },
     /// The last line.
     End {
@@ -316,30 +317,63 @@ pub struct Line {
 /// The file that events are written to, if there is one.
 #[derive(Debug, Default)]
 pub struct Transcript {
-    file: RefCell<Option<File>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    file: Option<File>,
     redactor: Redactor,
 }
 
 impl Transcript {
-    /// Starts a new file, and the directories above it. Without `path` nothing is written.
+    /// A transcript in a new file; see [`Transcript::begin`].
     pub fn create(path: Option<&Path>, redactor: Redactor) -> io::Result<Self> {
+        let transcript = Transcript::default();
+        transcript.begin(path, redactor)?;
+        Ok(transcript)
+    }
+
+    /// Starts a new file, and the directories above it. Without `path` nothing is written.
+    pub fn begin(&self, path: Option<&Path>, redactor: Redactor) -> io::Result<()> {
         let file = path.map(|path| {
             if let Some(directory) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
                 fs::create_dir_all(directory)?;
             }
             create_regular(path)
         });
-        Ok(Transcript { file: RefCell::new(file.transpose()?), redactor })
+        *self.lock() = State { file: file.transpose()?, redactor };
+        Ok(())
     }
 
     /// Writes one line. Where that fails (a full disk), nothing more is written, and the error is returned once.
     pub fn write(&self, event: Event) -> io::Result<()> {
-        let mut file = self.file.borrow_mut();
-        let Some(open) = file.as_mut() else { return Ok(()) };
+        self.lock().write(event)
+    }
+
+    /// Writes the last line: whatever comes after it is not written.
+    pub fn end(&self, event: Event) -> io::Result<()> {
+        let mut state = self.lock();
+        let written = state.write(event);
+        state.file = None;
+        written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self, event: Event) -> io::Result<()> {
+        let Some(file) = self.file.as_mut() else { return Ok(()) };
         let line = serde_json::to_string(&Line { time: clock::now(), event })?;
-        let written = open.write_all(format!("{}\n", self.redactor.clean(&line)).as_bytes());
+        let before = file.metadata().map(|it| it.len());
+        let written = file.write_all(format!("{}\n", self.redactor.clean(&line)).as_bytes());
         if written.is_err() {
-            *file = None;
+            // What was begun of the line goes again: a transcript holds whole lines.
+            let _ = before.and_then(|length| file.set_len(length));
+            self.file = None;
         }
         written
     }

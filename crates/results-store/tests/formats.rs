@@ -25,6 +25,7 @@ fn run() -> Run {
         mcp_config: None,
         image: "debian_slim".into(),
         network: "open".into(),
+        allowance: Default::default(),
         agent_sha256: "00".repeat(32),
         total_tasks: 1,
         total_trials: 1,
@@ -55,6 +56,7 @@ fn trial() -> Trial {
         total_s: 2.5,
         turns: Some(1),
         usage: Some(TokenUsage { input: 100, cached: 0, output: 20 }),
+        cost_usd: None,
         attempts: vec![Attempt {
             number: 1,
             sandbox: Some("sb-1".into()),

@@ -4,10 +4,12 @@ use eval_types::TokenUsage;
 use serde_json::Value;
 
 /// Claims of an agent about its work.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Claims {
     pub(crate) turns: Option<u32>,
     pub(crate) usage: Option<TokenUsage>,
+    /// USD.
+    pub(crate) cost_usd: Option<f64>,
     /// Why it stopped, where it says so.
     pub(crate) error: Option<String>,
 }
@@ -23,7 +25,9 @@ impl Claims {
         let usage = usage(summary.get("usage").unwrap_or(&summary));
         let error = summary.get("error").and_then(Value::as_str);
         let error = error.map(|error| error.chars().take(LONGEST).collect());
-        Self { turns, usage, error }
+        let cost = summary.get("cost_usd").and_then(Value::as_f64);
+        let cost_usd = cost.filter(|cost| cost.is_finite() && *cost >= 0.0);
+        Self { turns, usage, cost_usd, error }
     }
 }
 
@@ -57,5 +61,7 @@ mod tests {
         assert_eq!(flat.usage, Some(TokenUsage { input: 5, cached: 0, output: 6 }));
         assert_eq!(Claims::parse(b"\xff{"), Claims::default());
         assert_eq!(Claims::parse(br#"{"turns": -1, "usage": 7}"#).turns, None);
+        assert_eq!(Claims::parse(br#"{"cost_usd": 0.25}"#).cost_usd, Some(0.25));
+        assert_eq!(Claims::parse(br#"{"cost_usd": -1}"#).cost_usd, None);
     }
 }

@@ -62,6 +62,14 @@ pub enum Error {
         /// What the run may reach.
         allowed: crate::Network,
     },
+    /// The file of prices is not JSON by model.
+    #[error("`{path}` is no file of prices, as LiteLLM writes them")]
+    NotPrices {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// Two trials would write the same file.
     #[error("two trials would both be called `{name}`: give the tasks other ids")]
     DuplicateTrial {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use eval_types::{Attempt, Outcome, Trial, Verification};
+use eval_types::{Allowance, Attempt, Outcome, Trial, Verification};
 use jiff::Timestamp;
 
 use crate::{
@@ -39,6 +39,7 @@ mod exit {
     pub(super) const TURNS_USED_UP: i32 = 3;
     pub(super) const MODEL_ERROR: i32 = 4;
     pub(super) const TIMED_OUT: i32 = 5;
+    pub(super) const TOKENS_USED_UP: i32 = 6;
     pub(super) const COST_USED_UP: i32 = 7;
 }
 
@@ -101,6 +102,7 @@ pub(crate) async fn trial(runner: &Runner, planned: &PlannedTrial) -> Trial {
         total_s: began.elapsed().as_secs_f64(),
         turns: work.claims.turns,
         usage: work.claims.usage,
+        cost_usd: work.claims.cost_usd,
         attempts,
     };
     let finished = Event::TrialFinished { trial: Box::new(trial.clone()), files: work.files };
@@ -214,7 +216,7 @@ async fn in_sandbox(
     agent(runner, planned, task, grant, sandbox, work).await?;
     collect(runner, sandbox, grant, work).await;
     let outcome = ended(work);
-    if matches!(outcome, Outcome::Completed | Outcome::TimedOut) || turns_used_up(work) {
+    if matches!(outcome, Outcome::Completed | Outcome::TimedOut) || used_up(work).is_some() {
         let answer = work.stdout.text(None);
         work.verification = verify(sandbox, &task.checks, &answer).await?;
     }
@@ -296,6 +298,7 @@ fn argv(runner: &Runner, planned: &PlannedTrial, task: &Task) -> Result<Vec<Stri
         format!("--transcript={RESULTS}/transcript.jsonl"),
         format!("--summary={RESULTS}/summary.json"),
     ];
+    flags.extend(allowance_flags(&runner.plan.allowance));
     flags.extend(extra_flags(&runner.plan, planned));
     flags.extend(trace_flags(&runner.plan, planned)?);
     let mut argv = if task.prompt.len() > LONGEST_ARGUMENT {
@@ -321,6 +324,13 @@ fn extra_flags(plan: &Plan, planned: &PlannedTrial) -> Vec<String> {
     flags
 }
 
+fn allowance_flags(allowance: &Allowance) -> impl Iterator<Item = String> {
+    let tokens = allowance.max_tokens.map(|tokens| format!("--max-tokens={tokens}"));
+    let cost = allowance.max_cost_usd.map(|cost| format!("--max-cost={cost}"));
+    let price = allowance.price.map(|price| format!("--price={price}"));
+    [tokens, cost, price].into_iter().flatten()
+}
+
 /// One trace for each attempt; all traces of a run are one session.
 fn trace_flags(plan: &Plan, planned: &PlannedTrial) -> Result<Vec<String>> {
     if plan.traces == Traces::Nothing {
@@ -336,7 +346,9 @@ fn trace_flags(plan: &Plan, planned: &PlannedTrial) -> Result<Vec<String>> {
         let PlannedTrial { key, model, .. } = planned;
         flags.push(format!("--trace-session={}", plan.run));
         flags.push(format!("--trace-name={}", key.task));
-        let tags = [format!("variant:{}", key.variant), format!("model:{model}"), "epoch:1".into()];
+        let (variant, epoch) = (key.variant, key.epoch);
+        let tags =
+            [format!("variant:{variant}"), format!("model:{model}"), format!("epoch:{epoch}")];
         flags.extend(tags.map(|tag| format!("--trace-tag={tag}")));
     }
     Ok(flags)
@@ -383,8 +395,15 @@ async fn blame(sandbox: &dyn Sandbox, error: Error, work: &mut Work) -> Result<O
     Ok(Outcome::AgentError)
 }
 
-fn turns_used_up(work: &Work) -> bool {
-    work.exit_code == Some(exit::TURNS_USED_UP)
+/// The limit that the agent reached without an answer, where it did. What it has done by then may be enough: a check
+/// speaks all the same.
+fn used_up(work: &Work) -> Option<&'static str> {
+    match work.exit_code? {
+        exit::TURNS_USED_UP => Some("turns used up"),
+        exit::TOKENS_USED_UP => Some("tokens used up"),
+        exit::COST_USED_UP => Some("money used up"),
+        _ => None,
+    }
 }
 
 /// How the agent ended, before any check has spoken.
@@ -405,8 +424,10 @@ fn for_people(text: String, grant: &Option<ModelGrant>) -> String {
 
 fn reason(outcome: Outcome, work: &Work) -> Option<String> {
     match outcome {
-        Outcome::AgentError if turns_used_up(work) => Some("turns used up".to_owned()),
         Outcome::AgentError | Outcome::ModelError => {
+            if let Some(limit) = used_up(work) {
+                return Some(limit.to_owned());
+            }
             let stderr = work.stderr.text(None);
             let last = stderr.lines().last().map(str::to_owned);
             let said = work.claims.error.clone().or(last).unwrap_or_default();

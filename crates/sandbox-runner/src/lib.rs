@@ -26,6 +26,7 @@ mod lease;
 mod network;
 mod plan;
 mod preflight;
+pub mod price;
 pub mod relay;
 mod secret;
 mod stop;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use eval_types::{ModelSource, Outcome, RunId, Trial, TrialKey, Variant};
+use eval_types::{Allowance, ModelSource, Outcome, RunId, Trial, TrialKey, Variant};
 use jiff::Timestamp;
 
 use crate::{
@@ -68,6 +68,7 @@ impl PlannedTrial {
             total_s: 0.0,
             turns: None,
             usage: None,
+            cost_usd: None,
             attempts: Vec::new(),
         }
     }
@@ -90,6 +91,8 @@ pub struct Plan {
     pub extras: Extras,
     /// What calls of the model carry for traces.
     pub traces: Traces,
+    /// What each agent may use up besides turns and time.
+    pub allowance: Allowance,
 }
 
 impl Plan {
@@ -125,6 +128,7 @@ impl Plan {
             grace: GRACE,
             extras: Extras::default(),
             traces: Traces::default(),
+            allowance: Allowance::default(),
         })
     }
 }

@@ -4,30 +4,31 @@
 //! Hand [`client_config`] to
 //! `reqwest::ClientBuilder::tls_backend_preconfigured`.
 
-use std::sync::{Arc, OnceLock};
+mod verifier;
 
-use rustls::RootCertStore;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
 
 /// A client configuration that trusts Mozilla's roots (crate `webpki-roots`) and the machine's, and speaks
 /// TLS 1.2 and 1.3.
 ///
 /// The machine's roots are read once a process, from `SSL_CERT_FILE` and `SSL_CERT_DIR` where those are set,
-/// as OpenSSL does. What cannot be read is left out: the bundled roots always count.
+/// as OpenSSL does, and only when a server shows a certificate that the bundled ones do not vouch for: there are
+/// hundreds of files, and most programs never need them. What cannot be read is left out.
 pub fn client_config() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring supports TLS 1.2 and 1.3")
-        .with_root_certificates(roots())
+    let verifier = verifier::bundled_then_machines(&provider);
+    builder(provider)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth()
 }
 
-fn roots() -> Arc<RootCertStore> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let read = || {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(roots)
-    };
-    Arc::clone(ROOTS.get_or_init(read))
+fn builder(
+    provider: Arc<CryptoProvider>,
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports TLS 1.2 and 1.3")
 }

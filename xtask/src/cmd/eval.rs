@@ -13,6 +13,7 @@ use sandbox_runner::{
 };
 
 use crate::{
+    allowance::AllowanceArgs,
     backend::{self, Connected, SandboxArgs},
     context::Context,
     eval_report,
@@ -61,6 +62,8 @@ pub(crate) struct Args {
     /// Seconds for tasks that say none
     #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_000))]
     pub(crate) timeout: u32,
+    #[command(flatten)]
+    pub(crate) allowance: AllowanceArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
@@ -146,6 +149,7 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
         mcp_config: args.extras.mcp_config.as_ref().map(|path| path.display().to_string()),
         image: args.sandbox.image_name().to_owned(),
         network: args.sandbox.network.to_string(),
+        allowance: plan.allowance,
         agent_sha256: agent.sha256,
         total_tasks: tasks.len(),
         total_trials: plan.trials.len(),
@@ -167,7 +171,8 @@ fn plan(args: &Args, tasks: &[Task], model: &Model, extras: &Extras) -> anyhow::
     };
     let (run, parallel) = (RunId::new(Timestamp::now()), usize::from(args.parallel));
     let plan = Plan::new(run, tasks, &[extras.variant()], &defaults, parallel)?;
-    Ok(Plan { extras: extras.clone(), traces: model.traces, ..plan })
+    let allowance = args.allowance.read(&args.model.model)?;
+    Ok(Plan { extras: extras.clone(), traces: model.traces, allowance, ..plan })
 }
 
 /// The word of summaries for a run of one variant.

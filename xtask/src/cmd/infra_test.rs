@@ -195,6 +195,7 @@ async fn evaluation(args: &Args, context: &Context) -> anyhow::Result<String> {
         parallel: 1,
         max_turns: 1,
         timeout: 120,
+        allowance: Default::default(),
         model: args.model.clone(),
         sandbox: args.sandbox.clone(),
         extras: Default::default(),

@@ -14,15 +14,19 @@ use crate::{
 /// Calls that only read which run at once. More would mostly wait for the same disk.
 const AT_ONCE: usize = 8;
 
+/// Calls of one message that are run. A model that makes more has lost its way; OpenAI's API allows as many tools.
+const MOST_CALLS: usize = 128;
+
 impl Session<'_> {
     /// Runs the calls and adds their results to the conversation, in the order of the calls.
     ///
     /// A call that changes something runs alone, after everything before it and before everything after it, so the
     /// results are those of running the calls one by one.
     pub(super) async fn run_tools(&mut self, calls: &[Call]) {
-        let turn = self.tally.turns;
+        let turn = self.tally().turns;
+        let (calls, surplus) = calls.split_at(calls.len().min(MOST_CALLS));
         for group in groups(calls, |call| self.parts.tools.is_read_only(&call.name)) {
-            self.tally.tool_calls += u32::try_from(group.len()).unwrap_or(u32::MAX);
+            self.parts.ledger.add_calls(group.len());
             let outputs = match group {
                 [call] if self.forks(call).is_some() => vec![self.run_fork(turn, call).await],
                 group => {
@@ -33,6 +37,17 @@ impl Session<'_> {
                 self.messages.push(Message::Tool { tool_call_id: call.id.clone(), content });
             }
         }
+        for call in surplus {
+            let content = self.refuse(turn, call);
+            self.messages.push(Message::Tool { tool_call_id: call.id.clone(), content });
+        }
+    }
+
+    /// Every call needs a result, also one that is not run.
+    fn refuse(&self, turn: u32, call: &Call) -> String {
+        self.note_call(turn, call);
+        let told = format!("Error: not run: only the first {MOST_CALLS} calls of a message are");
+        self.take_result(turn, call, ToolOutput::error(told), false, Instant::now())
     }
 
     /// Runs a call and returns what the model is told.
@@ -40,7 +55,9 @@ impl Session<'_> {
         self.note_call(turn, call);
         let start = Instant::now();
         let output = self.parts.tools.call(&call.name, &call.arguments).await;
-        self.take_result(turn, call, output, start)
+        // The text of a skill comes from the one who gives the task: it is meant to instruct.
+        let is_users = call.name == SKILL && !output.is_error;
+        self.take_result(turn, call, output, is_users, start)
     }
 
     pub(super) fn note_call(&self, turn: u32, call: &Call) {
@@ -56,12 +73,13 @@ impl Session<'_> {
         });
     }
 
-    /// Puts a result into the form in which the model is told, and writes it down.
+    /// Puts a result into the form in which the model is told, and writes it down. What is not the user's is marked.
     pub(super) fn take_result(
         &self,
         turn: u32,
         call: &Call,
         output: ToolOutput,
+        is_users: bool,
         start: Instant,
     ) -> String {
         if output.is_error {
@@ -70,8 +88,7 @@ impl Session<'_> {
             self.parts.progress.line(&failure);
         }
         let content = cut_middle(&output.text, self.context.longest_result());
-        // The text of a skill comes from the one who gives the task: it is meant to instruct.
-        let content = if call.name == SKILL { content } else { marked::as_data(&content) };
+        let content = if is_users { content } else { marked::as_data(&content) };
         let ToolOutput { text, is_error, full } = output;
         let full = full.unwrap_or_else(|| marked::Full::of(text.as_bytes()));
         self.note(Event::ToolResult {

@@ -32,7 +32,8 @@ impl Session<'_> {
             },
             None => ToolOutput::error("Error: the skill is gone"),
         };
-        self.take_result(turn, call, output, start)
+        // The answer is a model's, made of whatever it has read.
+        self.take_result(turn, call, output, false, start)
     }
 
     async fn converse_apart(
@@ -44,13 +45,12 @@ impl Session<'_> {
     ) -> ToolOutput {
         self.note(Event::Fork { turn, id: call.id.clone(), skill: skill.name.clone() });
         let tools = self.parts.tools.subset(|name| name != SKILL && skill.allows(name));
-        let left = self.turn_limit.saturating_sub(self.tally.turns);
+        let left = self.turn_limit.saturating_sub(self.tally().turns);
         let parts = Parts { tools: &tools, skills: None, mcp: None, ..self.parts };
-        let mut apart = Session::with_tally(parts, self.instructions().to_owned(), self.tally);
+        let mut apart = Session::new(parts, self.instructions().to_owned());
         // Boxed: a conversation inside a conversation.
         let ended = Box::pin(apart.work(text, left)).await;
         let answer = apart.answer().to_owned();
-        self.tally = apart.tally;
         output(ended, answer, &skill.name)
     }
 }

@@ -7,11 +7,13 @@ mod dispatch;
 mod fork;
 mod limits;
 mod room;
+mod tally;
 
 use std::{collections::HashSet, time::Instant};
 
 pub use compact::Shortened;
 pub use limits::Limits;
+pub use tally::{Ledger, Tally};
 
 use calls::Call;
 use context::Context;
@@ -19,7 +21,7 @@ use context::Context;
 use crate::{
     mcp::Servers,
     model::{
-        ChatRequest, Completion, Message, ModelClient, ModelError, Notice, ToolDefinition, Usage,
+        ChatRequest, Completion, Message, ModelClient, ModelError, Notice, ToolDefinition,
         profile::Profile,
     },
     progress::{Progress, shorten},
@@ -31,6 +33,10 @@ use crate::{
 
 /// Said to a model that answered with nothing at all. Small models do that after a tool's result.
 const NUDGE: &str = "Your last message was empty. Go on with the task, or give your final answer.";
+
+/// Said to a model whose server says that it calls a tool, without any call: it got lost on the way.
+const LOST_CALL: &str = "Your last message ended as if it called a tool, but no call came with it. Call the tool \
+    again, or give your final answer.";
 
 /// Characters of a message of the model that stay in the conversation. More is a model that repeats itself.
 const LONGEST_MESSAGE: usize = 200_000;
@@ -52,6 +58,8 @@ pub struct Parts<'a> {
     pub trace: &'a Trace,
     /// What it may use up.
     pub limits: Limits,
+    /// What it has used up.
+    pub ledger: &'a Ledger,
     /// Where everything is written down.
     pub transcript: &'a Transcript,
     /// Where a person can watch.
@@ -71,17 +79,6 @@ pub enum Ending {
     CostUsedUp,
 }
 
-/// Counts of a session so far; they stay right when its work is dropped in the middle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Requests that were answered, those for a summary not counted.
-    pub turns: u32,
-    /// Calls of tools that were started.
-    pub tool_calls: u32,
-    /// Tokens.
-    pub usage: Usage,
-}
-
 /// One conversation. Prompts can be put to it one after the other.
 pub struct Session<'a> {
     parts: Parts<'a>,
@@ -92,33 +89,31 @@ pub struct Session<'a> {
     context: Context,
     /// Ids of calls so far; some servers give the same one twice.
     ids: HashSet<String>,
-    tally: Tally,
     /// The count of turns at which the work on the present prompt ends.
     turn_limit: u32,
     answer: String,
+    /// Whether the last message of the model should have held a call and holds none.
+    lost_call: bool,
 }
 
 impl<'a> Session<'a> {
     /// A conversation that begins with instructions.
     pub fn new(parts: Parts<'a>, instructions: String) -> Self {
-        Session::with_tally(parts, instructions, Tally::default())
-    }
-
-    fn with_tally(parts: Parts<'a>, instructions: String, tally: Tally) -> Self {
         let definitions = parts.tools.definitions(parts.profile.brief);
         let context = Context::new(parts.profile, &definitions);
         let mut session = Session {
             parts,
             definitions,
             messages: Vec::new(),
-            tally,
             turn_limit: 0,
             prompt: 0,
             context,
             ids: HashSet::new(),
             answer: String::new(),
+            lost_call: false,
         };
-        session.note(Event::Tools { turn: tally.turns, tools: session.definitions.clone() });
+        session
+            .note(Event::Tools { turn: session.tally().turns, tools: session.definitions.clone() });
         session.note_message("system", &instructions);
         session.messages.push(Message::System { content: instructions });
         session
@@ -134,7 +129,7 @@ impl<'a> Session<'a> {
 
     /// Counts so far.
     pub fn tally(&self) -> Tally {
-        self.tally
+        self.parts.ledger.tally()
     }
 
     /// The text of the model's last message that had any.
@@ -152,9 +147,9 @@ impl<'a> Session<'a> {
         self.prompt = self.messages.len();
         self.say(prompt);
         self.answer.clear();
-        self.turn_limit = self.tally.turns.saturating_add(max_turns);
+        self.turn_limit = self.tally().turns.saturating_add(max_turns);
         let mut nudged = false;
-        while self.tally.turns < self.turn_limit {
+        while self.tally().turns < self.turn_limit {
             let calls = match self.turn().await? {
                 Ok(calls) => calls,
                 Err(ending) => return Ok(ending),
@@ -162,16 +157,21 @@ impl<'a> Session<'a> {
             if !calls.is_empty() {
                 self.run_tools(&calls).await;
                 nudged = false;
-            } else if !self.last_was_empty() {
-                return Ok(Ending::Answered);
-            } else if nudged {
-                return Err(ModelError::Empty { model: self.parts.profile.model.clone() });
-            } else {
-                // An empty message has no place in a conversation: some servers refuse it.
-                self.messages.pop();
-                self.say(NUDGE);
-                nudged = true;
+                continue;
             }
+            match (self.last_was_empty(), nudged) {
+                (false, _) if nudged || !self.lost_call => return Ok(Ending::Answered),
+                (false, _) => self.say(LOST_CALL),
+                (true, true) => {
+                    return Err(ModelError::Empty { model: self.parts.profile.model.clone() });
+                }
+                (true, false) => {
+                    // An empty message has no place in a conversation: some servers refuse it.
+                    self.messages.pop();
+                    self.say(NUDGE);
+                }
+            }
+            nudged = true;
         }
         Ok(Ending::TurnsUsedUp)
     }
@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
     /// Takes in what is new about MCP servers, so that the next request offers the tools that there are.
     async fn refresh(&mut self) {
         let Some(mcp) = self.parts.mcp else { return };
-        let turn = self.tally.turns;
+        let turn = self.tally().turns;
         for news in mcp.refresh(self.parts.tools).await {
             self.parts.progress.line(&news.to_string());
             self.note(Event::Mcp { turn, news });
@@ -200,11 +200,11 @@ impl<'a> Session<'a> {
     async fn turn(&mut self) -> Result<Result<Vec<Call>, Ending>, ModelError> {
         self.refresh().await;
         self.make_room().await?;
-        let turn = self.tally.turns + 1;
+        let turn = self.tally().turns + 1;
         let start = Instant::now();
         let completion = loop {
             let prompt = self.context.prompt(&self.messages);
-            let room = match self.parts.limits.room(&self.tally, prompt) {
+            let room = match self.parts.limits.room(&self.tally(), prompt) {
                 Ok(room) => room.min(self.context.answer_room(prompt)),
                 Err(ending) => return Ok(Err(ending)),
             };
@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
                 result => break result?,
             }
         };
-        self.tally.turns = turn;
+        self.parts.ledger.set_turns(turn);
         Ok(Ok(self.take_in(turn, completion, millis(start.elapsed()))))
     }
 
@@ -252,7 +252,7 @@ impl<'a> Session<'a> {
         if !usage.estimated {
             self.context.counted(&self.messages, usage);
         }
-        self.tally.usage += usage;
+        self.parts.ledger.add_usage(usage);
         self.note(Event::Usage { turn, usage });
     }
 
@@ -263,6 +263,9 @@ impl<'a> Session<'a> {
         let Completion { text, reasoning, tool_calls, finish_reason, calls_from_text, .. } =
             completion;
         let calls = self.understood(turn, tool_calls, is_cut);
+        let calls_a_tool =
+            matches!(finish_reason.as_deref(), Some("tool_calls" | "tool_use" | "function_call"));
+        self.lost_call = calls_a_tool && calls.is_empty();
         self.note(Event::Message {
             turn,
             role: "assistant".into(),
@@ -298,13 +301,13 @@ impl<'a> Session<'a> {
     }
 
     /// Writes down that one of several prompts has been worked on.
-    pub fn note_prompt_end(&self, prompt: u32, cost_usd: f64) {
-        self.note(Event::PromptEnd { prompt, turns: self.tally.turns, cost_usd });
+    pub fn note_prompt_end(&self, prompt: u32, cost_usd: Option<f64>) {
+        self.note(Event::PromptEnd { prompt, turns: self.tally().turns, cost_usd });
     }
 
     fn note_message(&self, role: &str, content: &str) {
         self.note(Event::Message {
-            turn: self.tally.turns,
+            turn: self.tally().turns,
             role: role.to_owned(),
             content: content.to_owned(),
             written: None,

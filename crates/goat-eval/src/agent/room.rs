@@ -8,6 +8,7 @@ use super::{
 use crate::{
     model::{Message, ModelError, TooLong},
     progress::shorten,
+    tool::marked,
     transcript::Event,
 };
 
@@ -102,7 +103,8 @@ impl Session<'_> {
         let Message::User { content } = &self.messages[task] else { return Ok(()) };
         // One message for both: some templates refuse two of the user in a row.
         let prompt = content.split(HEADING).next().unwrap_or_default().trim_end();
-        let replacement = format!("{prompt}\n\n{HEADING}\n{}", summary.trim());
+        // A summary is made of what tools have returned, so it is no more the user's than that.
+        let replacement = format!("{prompt}\n\n{HEADING}\n{}", marked::as_data(summary.trim()));
         let replaced = start - 1;
         self.messages.splice(1..start, [Message::User { content: replacement.clone() }]);
         self.prompt = 1;
@@ -114,10 +116,10 @@ impl Session<'_> {
     /// Asks the model, with the same beginning as every request, so that the server's cache helps. `None` where it
     /// can't or won't.
     async fn summary(&mut self) -> Option<String> {
-        let turn = self.tally.turns + 1;
+        let turn = self.tally().turns + 1;
         self.messages.push(Message::User { content: SUMMARISE.to_owned() });
         let prompt = self.context.prompt(&self.messages);
-        let result = match self.parts.limits.room(&self.tally, prompt) {
+        let result = match self.parts.limits.room(&self.tally(), prompt) {
             Ok(room) if prompt.saturating_add(LONGEST_SUMMARY / 4) < self.context.window() => {
                 let most = room.min(LONGEST_SUMMARY).min(self.context.answer_room(prompt));
                 let request = self.request().without_calls().with_max_output(most);
@@ -137,7 +139,7 @@ impl Session<'_> {
         };
         let usage =
             completion.usage.unwrap_or_else(|| self.context.guess(&self.messages, &completion));
-        self.tally.usage += usage;
+        self.parts.ledger.add_usage(usage);
         self.note(Event::Usage { turn, usage });
         completion.understand(&[]);
         Some(completion.text).filter(|text| !text.trim().is_empty())
@@ -160,7 +162,7 @@ impl Session<'_> {
         self.parts.progress.line(&line);
         let (replaced, summary) = replaced.unzip();
         self.note(Event::Compaction {
-            turn: self.tally.turns + 1,
+            turn: self.tally().turns + 1,
             reason: match reason {
                 Reason::Near => "near the limit".to_owned(),
                 Reason::Refused => "refused by the server".to_owned(),

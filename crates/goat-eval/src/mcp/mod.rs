@@ -21,6 +21,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::server::CLOSE;
 use self::{
     config::ServerConfig,
     names::Names,
@@ -29,7 +30,7 @@ use self::{
 };
 use crate::{
     secret::Redactor,
-    tool::{Registry, Tool, bash::Processes, text::cut_middle},
+    tool::{Registry, Tool, bash::Processes, marked, text::cut_middle},
 };
 
 /// Characters of a server's instructions at most.
@@ -160,13 +161,14 @@ impl Servers {
         news
     }
 
-    /// What servers say about themselves, for the system prompt.
+    /// What servers say about themselves, for the system prompt; marked, since it is not the user's.
     pub fn instructions(&self) -> String {
         let said = self.reached.iter().filter_map(|server| {
             let text = server.peer.peer_info()?.instructions.clone()?;
             let text = cut_middle(text.trim(), LONGEST_INSTRUCTIONS);
+            let marked = marked::as_data(&text);
             (!text.is_empty())
-                .then(|| format!("\n# What the MCP server {} says\n{text}\n", server.name))
+                .then(|| format!("\n# What the MCP server {} says\n{marked}\n", server.name))
         });
         said.collect()
     }

@@ -44,7 +44,7 @@ const CONNECT: Duration = Duration::from_secs(60);
 /// Time for a list of tools or resources.
 pub(super) const LIST: Duration = Duration::from_secs(30);
 /// Time to say goodbye.
-const CLOSE: Duration = Duration::from_millis(300);
+pub(crate) const CLOSE: Duration = Duration::from_millis(300);
 /// Tools of a server at most: OpenAI's API takes 128 of all.
 pub(super) const MOST_TOOLS: usize = 128;
 

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{Completion, ToolCall, Usage};
+use super::{Completion, ToolCall, Usage, sse::LineTooLong};
 
 /// Bytes of one answer at most, frames of its chunks included; a server that sends more is not answering.
 pub(crate) const LARGEST: usize = 64 << 20;
@@ -18,6 +18,18 @@ pub(crate) enum AssembleError {
     /// The stream is over, the answer is not.
     #[error("the stream ended before the answer did")]
     Incomplete,
+    /// Nothing of an answer came; what came instead.
+    #[error("the server answered with something else than an answer of a model: {0}")]
+    NoAnswer(String),
+    /// Packed in a way that was not asked for.
+    #[error("the server packs its answer as `{0}`, which was not asked for")]
+    Packed(String),
+    /// Packed, and broken.
+    #[error("the server's answer can't be unpacked")]
+    Unpackable(#[source] std::io::Error),
+    /// A line without end.
+    #[error(transparent)]
+    LineTooLong(#[from] LineTooLong),
     /// Not a chunk of an answer.
     #[error("not a chunk of a chat completion")]
     NotAChunk(#[source] serde_json::Error),
@@ -37,18 +49,31 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    /// Takes the data of one event.
+    /// Takes the data of one event: a chunk; several, where a server leaves out what ends an event; or the end mark.
+    /// What follows an answer and is none of it is let go.
     pub(crate) fn push(&mut self, data: &str) -> Result<(), AssembleError> {
-        if data.trim() == "[DONE]" {
-            self.done = true;
-            return Ok(());
-        }
         self.size += data.len();
         if self.size > LARGEST {
             return Err(AssembleError::TooLarge);
         }
-        let chunk: Value = serde_json::from_str(data).map_err(AssembleError::NotAChunk)?;
-        if let Some(error) = error_in(&chunk) {
+        let mut chunks = serde_json::Deserializer::from_str(data).into_iter::<Value>();
+        loop {
+            let start = chunks.byte_offset();
+            match chunks.next() {
+                None => return Ok(()),
+                Some(Ok(chunk)) => self.take_chunk(&chunk)?,
+                Some(Err(_)) if data[start..].trim_start().starts_with("[DONE]") => {
+                    self.done = true;
+                    return Ok(());
+                }
+                Some(Err(_)) if self.is_answered() => return Ok(()),
+                Some(Err(error)) => return Err(AssembleError::NotAChunk(error)),
+            }
+        }
+    }
+
+    fn take_chunk(&mut self, chunk: &Value) -> Result<(), AssembleError> {
+        if let Some(error) = error_in(chunk) {
             return Err(reported(error));
         }
         let choices = chunk["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -61,6 +86,11 @@ impl Assembler {
         Ok(())
     }
 
+    /// Whether the server has said why the model stopped: what may still come are figures.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.completion.finish_reason.is_some()
+    }
+
     /// Whether `[DONE]` has been seen: nothing more will come, even if the connection stays open.
     pub(crate) fn is_done(&self) -> bool {
         self.done
@@ -68,7 +98,7 @@ impl Assembler {
 
     /// The whole answer, if it has arrived.
     pub(crate) fn finish(mut self) -> Result<Completion, AssembleError> {
-        if !self.done && self.completion.finish_reason.is_none() {
+        if !self.done && !self.is_answered() {
             return Err(AssembleError::Incomplete);
         }
         self.completion.tool_calls.retain(|call| !call.function.name.is_empty());
@@ -78,7 +108,9 @@ impl Assembler {
     /// Takes a piece; `delta` in a stream, `message` where the server answers in one piece.
     fn take(&mut self, choice: &Value) {
         let delta = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
-        self.completion.text.push_str(&plain_text(&delta["content"]));
+        let (said, thought) = parts(&delta["content"]);
+        self.completion.text.push_str(&said);
+        self.completion.reasoning.push_str(&thought);
         // vLLM says `reasoning`, before 0.12 `reasoning_content`, as DeepSeek does; some gateways say both.
         let reasoning = ["reasoning_content", "reasoning"];
         let thought =
@@ -96,7 +128,9 @@ impl Assembler {
         if delta["function_call"].is_object() {
             self.take_function(None, None, &delta["function_call"]);
         }
-        if let Some(reason) = choice["finish_reason"].as_str() {
+        // Some servers say `""` or `"null"` for as long as there is none.
+        let reason = choice["finish_reason"].as_str();
+        if let Some(reason) = reason.filter(|it| !matches!(*it, "" | "null")) {
             self.completion.finish_reason = Some(reason.to_owned());
         }
     }
@@ -167,6 +201,20 @@ impl Assembler {
 
 fn is_object(text: &str) -> bool {
     text.trim_end().ends_with('}') && serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok()
+}
+
+/// What is said and what is thought in a content. Mistral puts thoughts between the parts, as
+/// `{"type": "thinking", "thinking": [{"type": "text", …}]}`.
+fn parts(content: &Value) -> (String, String) {
+    let Value::Array(parts) = content else { return (plain_text(content), String::new()) };
+    let is_thought =
+        |part: &&Value| matches!(part["type"].as_str(), Some("thinking" | "reasoning"));
+    let (thoughts, said): (Vec<&Value>, Vec<&Value>) = parts.iter().partition(is_thought);
+    let inside = |part: &Value| match &part["thinking"] {
+        Value::Null => plain_text(part),
+        thinking => plain_text(thinking),
+    };
+    (said.into_iter().map(plain_text).collect(), thoughts.into_iter().map(inside).collect())
 }
 
 /// Text, whether it comes as a string, as parts, or as one part.
@@ -362,6 +410,39 @@ mod tests {
             assert_eq!(message, "no");
         }
         assert!(matches!(Assembler::default().push("<html>"), Err(AssembleError::NotAChunk(_))));
+    }
+
+    #[test]
+    fn chunks_need_nothing_between_them_and_what_follows_the_end_is_let_go() {
+        let mut assembler = Assembler::default();
+        let both = format!("{}\n{}", delta(json!({"content": "a"})), stop("stop"));
+        assembler.push(&both).unwrap();
+        assert!(assembler.is_answered() && !assembler.is_done());
+        assembler.push("<!-- served by a proxy -->").unwrap();
+        assembler.push("{} [DONE] {").unwrap();
+        assert!(assembler.is_done());
+        assert_eq!(assembler.finish().unwrap().text, "a");
+    }
+
+    #[test]
+    fn a_reason_that_is_none_ends_nothing() {
+        for reason in ["", "null"] {
+            let half =
+                json!({"choices": [{"delta": {"content": "half"}, "finish_reason": reason}]});
+            assert!(matches!(assembled(&[half]), Err(AssembleError::Incomplete)));
+        }
+    }
+
+    #[test]
+    fn thoughts_among_the_parts_are_no_text() {
+        let content = json!([
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+            {"type": "reasoning", "text": "…"},
+            {"type": "text", "text": "hi"},
+            null, 5
+        ]);
+        let completion = assembled(&[delta(json!({"content": content})), stop("stop")]).unwrap();
+        assert_eq!((completion.text.as_str(), completion.reasoning.as_str()), ("hi", "hm…"));
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use reqwest::{
     Response, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+        RETRY_AFTER,
+    },
     redirect,
 };
 use serde_json::{Map, Value};
@@ -16,13 +19,14 @@ use sha2::{Digest, Sha256};
 
 use super::{
     ChatRequest, Completion, ModelError,
-    assemble::{AssembleError, Assembler, LARGEST},
+    assemble::AssembleError,
     dialect::Dialect,
     error::{Cause, refusal as refusal_error, server_message},
     hosts::Hosts,
+    receive::Receiver,
     refusal::Refusal,
     retry::{self, ATTEMPTS},
-    sse::EventReader,
+    unpack::Unpacker,
 };
 use crate::{error::one_line, secret::Redactor, settings::Endpoint, trace::Trace};
 
@@ -35,6 +39,9 @@ const SILENCE: Duration = Duration::from_secs(900);
 
 /// Bytes of an error's body that are read.
 const ERROR_BODY: usize = 64 << 10;
+
+/// Time for an error's body.
+const ERROR_TIME: Duration = Duration::from_secs(30);
 
 /// A connection to one model endpoint.
 #[derive(Debug)]
@@ -76,6 +83,11 @@ pub enum Notice {
     },
 }
 
+/// A stream with nothing but comments in it.
+#[derive(Debug, thiserror::Error)]
+#[error("no part of an answer came for half an hour")]
+struct Stalled;
+
 /// One failed attempt.
 struct Failure {
     error: ModelError,
@@ -108,7 +120,7 @@ impl ModelClient {
             .user_agent(concat!("goat-eval/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE)
-            .redirect(same_host_only())
+            .redirect(same_origin_only())
             .build()
             .map_err(|_| ModelError::CannotAsk { reason: "the HTTP client cannot be set up" })?;
         let dialect = Mutex::default();
@@ -246,45 +258,26 @@ impl ModelClient {
         Failure { error, transient, retry_after: None, refusal }
     }
 
-    /// Reads a stream, or an answer in one piece from a server that does not stream.
+    /// Reads the answer. What breaks after the model's last word breaks nothing of it.
     async fn read(
         &self,
         mut response: Response,
         model: &str,
         attempts: u32,
     ) -> Result<Completion, Failure> {
-        let kind = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let streams = !kind.starts_with("application/json");
-        let mut whole = Vec::new();
-        let (mut events, mut assembler) = (EventReader::default(), Assembler::default());
         let broken = |error| self.broken(error, model, attempts);
-        while !assembler.is_done() {
-            let Some(bytes) =
-                response.chunk().await.map_err(|error| self.cut_off(error, attempts))?
-            else {
-                break;
-            };
-            if !streams {
-                whole.extend_from_slice(&bytes);
-                if whole.len() > LARGEST {
-                    return Err(broken(AssembleError::TooLarge));
-                }
-                continue;
-            }
-            for data in events.feed(&bytes).map_err(|error| self.broke_off(error, attempts))? {
-                assembler.push(&data).map_err(broken)?;
+        let mut receiver = Receiver::new(packing(&response), Instant::now()).map_err(broken)?;
+        while !receiver.is_done() {
+            let next = tokio::time::timeout_at(receiver.deadline().into(), response.chunk());
+            match next.await {
+                Ok(Ok(Some(bytes))) => receiver.feed(&bytes, Instant::now()).map_err(broken)?,
+                Ok(Ok(None)) => break,
+                _ if receiver.is_answered() => break,
+                Ok(Err(error)) => return Err(self.cut_off(error, attempts)),
+                Err(_) => return Err(self.broke_off(Stalled, attempts)),
             }
         }
-        if !streams {
-            assembler.push(&String::from_utf8_lossy(&whole)).map_err(broken)?;
-        } else if let Some(data) = events.finish() {
-            assembler.push(&data).map_err(broken)?;
-        }
-        assembler.finish().map_err(broken)
+        receiver.finish().map_err(broken)
     }
 
     fn cut_off(&self, error: reqwest::Error, attempts: u32) -> Failure {
@@ -311,7 +304,7 @@ impl ModelClient {
             {
                 self.failure(400, &message, model, attempts)
             }
-            AssembleError::TooLarge => {
+            AssembleError::TooLarge | AssembleError::Packed(_) => {
                 Failure { transient: false, ..self.broke_off(error, attempts) }
             }
             error => self.broke_off(error, attempts),
@@ -320,7 +313,10 @@ impl ModelClient {
 }
 
 fn headers(bearer: HeaderValue, trace: &Trace) -> HeaderMap {
-    let mut headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
+    let mut headers = HeaderMap::from_iter([
+        (AUTHORIZATION, bearer),
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+    ]);
     let parent = trace.parent.as_deref().and_then(|parent| HeaderValue::from_str(parent).ok());
     if let Some(parent) = parent {
         headers.insert("traceparent", parent);
@@ -350,21 +346,17 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-/// Modal answers a long request with redirects to the same host; to another one the prompt must not go.
-fn same_host_only() -> redirect::Policy {
+/// Modal answers a long request with redirects to the same address; to another host, port or scheme the prompt and the
+/// key must not go.
+fn same_origin_only() -> redirect::Policy {
     redirect::Policy::custom(|attempt| {
-        let first = attempt
-            .previous()
-            .first()
-            .map(|url| (url.host_str().map(str::to_owned), url.scheme().to_owned()));
-        let here =
-            Some((attempt.url().host_str().map(str::to_owned), attempt.url().scheme().to_owned()));
+        let first = attempt.previous().first().map(Url::origin);
         if attempt.previous().len() > 20 {
             attempt.error("too many redirects")
-        } else if first == here {
+        } else if first.as_ref() == Some(&attempt.url().origin()) {
             attempt.follow()
         } else {
-            attempt.error("redirected to another host")
+            attempt.error("redirected to another server, which is not followed")
         }
     })
 }
@@ -373,14 +365,28 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// How the body is packed.
+fn packing(response: &Response) -> &str {
+    let header = response.headers().get(CONTENT_ENCODING);
+    header.and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// The beginning of an error's body, as far as it comes in time.
 async fn error_body(mut response: Response) -> String {
     let mut body = Vec::new();
-    while let Ok(Some(bytes)) = response.chunk().await {
-        body.extend_from_slice(&bytes);
-        if body.len() > ERROR_BODY {
-            break;
+    let Ok(mut unpacker) = Unpacker::of(packing(&response)) else { return String::new() };
+    let reading = async {
+        while let Ok(Some(bytes)) = response.chunk().await {
+            let unpacked = unpacker.unpack(&bytes, |plain| {
+                body.extend_from_slice(plain);
+                Ok(())
+            });
+            if unpacked.is_err() || body.len() > ERROR_BODY {
+                break;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(ERROR_TIME, reading).await;
     String::from_utf8_lossy(&body).into_owned()
 }
 

@@ -1,7 +1,7 @@
 //! The model: OpenAI-compatible chat completions, streamed.
 //!
 //! [`ModelClient::complete`] asks once and answers with a whole [`Completion`]; retries happen inside. What is
-//! sent is `request`, what comes back is read by `sse` and put together by `assemble`.
+//! sent is `request`, what comes back is read by `receive` and `sse` and put together by `assemble`.
 
 mod assemble;
 mod client;
@@ -12,6 +12,7 @@ mod lenient;
 mod message;
 pub mod price;
 pub mod profile;
+mod receive;
 mod refusal;
 pub mod repair;
 mod request;
@@ -20,6 +21,7 @@ mod shape;
 pub mod sizes;
 mod sse;
 mod text_calls;
+mod unpack;
 mod wording;
 
 pub use client::{ModelClient, Notice};

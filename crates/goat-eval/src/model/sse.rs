@@ -8,10 +8,13 @@ const LONGEST_LINE: usize = 16 << 20;
 #[error("a line of the stream is longer than {LONGEST_LINE} bytes")]
 pub(crate) struct LineTooLong;
 
-/// Collects the `data` of events; all other fields do not matter here.
+/// Collects the `data` of events; all other fields do not matter here. Lines end as the standard has it: with CR, LF or
+/// both (WHATWG HTML, section 9.2.6).
 #[derive(Debug, Default)]
 pub(crate) struct EventReader {
     line: Vec<u8>,
+    /// Whether the last byte was a CR: an LF after it ends no further line.
+    after_cr: bool,
     data: Option<String>,
 }
 
@@ -19,14 +22,22 @@ impl EventReader {
     /// Takes the next bytes and returns the data of the events that they complete.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<String>, LineTooLong> {
         let mut complete = Vec::new();
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.line);
-                complete.extend(self.end_line(&line));
-            } else if self.line.len() > LONGEST_LINE {
+        let mut rest = bytes;
+        while let Some(first) = rest.first() {
+            if std::mem::take(&mut self.after_cr) && *first == b'\n' {
+                rest = &rest[1..];
+                continue;
+            }
+            let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            self.line.extend_from_slice(&rest[..end.unwrap_or(rest.len())]);
+            if self.line.len() > LONGEST_LINE {
                 return Err(LineTooLong);
             }
+            let Some(end) = end else { break };
+            self.after_cr = rest[end] == b'\r';
+            rest = &rest[end + 1..];
+            let line = std::mem::take(&mut self.line);
+            complete.extend(self.end_line(&line));
         }
         Ok(complete)
     }
@@ -43,7 +54,6 @@ impl EventReader {
 
     fn end_line(&mut self, line: &[u8]) -> Option<String> {
         let text = String::from_utf8_lossy(line);
-        let text = text.trim_end_matches(['\n', '\r']);
         if text.is_empty() {
             return self.data.take();
         }
@@ -74,6 +84,19 @@ mod tests {
             let mut reader = EventReader::default();
             let mut events = Vec::new();
             for piece in STREAM.as_bytes().chunks(size) {
+                events.extend(reader.feed(piece).unwrap());
+            }
+            assert_eq!(events, ["{\"ä\":1}", "two\nlines", "[DONE]"], "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn lines_may_end_with_cr_alone() {
+        let stream = STREAM.replace("\r\n", "\n").replace('\n', "\r");
+        for size in 1..stream.len() {
+            let mut reader = EventReader::default();
+            let mut events = Vec::new();
+            for piece in stream.as_bytes().chunks(size) {
                 events.extend(reader.feed(piece).unwrap());
             }
             assert_eq!(events, ["{\"ä\":1}", "two\nlines", "[DONE]"], "pieces of {size}");

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io, path::Path};
 use sha2::{Digest, Sha256};
 
 /// Counts the versions of this directory's files: one more with every change of their text.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Instructions for a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_changed_text_has_a_new_version() {
         let hashes = [SYSTEM.sha256(), BRIEF.sha256()].map(|hash| hash[..16].to_owned());
-        let known = (3, ["8e673cb0e3b997da", "3132d5eae3957bc0"].map(String::from));
+        let known = (4, ["a038f2c3c485d341", "3132d5eae3957bc0"].map(String::from));
         assert_eq!((VERSION, hashes), known, "count VERSION up when a text changes");
     }
 }

@@ -1,11 +1,8 @@
 //! How runs end besides an answer or a broken model, and that nothing is left behind.
 
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::support::{Agent, Model, Reply, wait_for};
+use crate::support::{Agent, Model, Reply};
 
 fn bash(command: &str) -> (&'static str, String) {
     ("Bash", json!({"command": command}).to_string())
@@ -40,42 +37,6 @@ async fn the_time_limit_ends_a_run() {
     let end = run.events().pop().unwrap();
     assert_eq!((&end["event"], &end["outcome"]), (&json!("end"), &json!("timed_out")));
     assert_eq!(run.summary()["error"], "no answer within 0.3 seconds");
-}
-
-#[tokio::test]
-async fn signals_end_a_run_in_good_order() {
-    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let model =
-            Model::start([Reply::Calls("", vec![bash("echo $$ > shell; exec sleep 1000")])]).await;
-        let mut agent = Agent::new(&model).prompt("go");
-        let child = agent.spawn();
-        let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-        let shell = wait_for(&agent.path("shell")).await;
-        let start = Instant::now();
-        kill_process(pid, signal).unwrap();
-        let run = agent.finished(child.wait_with_output().await.unwrap());
-        assert_eq!(run.code, Some(code), "{}", run.stderr);
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "two seconds are promised, on an idle machine"
-        );
-        assert_eq!(run.summary()["outcome"], "cancelled");
-        assert_eq!(run.events().pop().unwrap()["exit_code"], code);
-        assert!(!runs(&shell), "the command goes on");
-    }
-}
-
-#[tokio::test]
-async fn a_signal_ends_the_wait_for_a_silent_model() {
-    let model = Model::start([Reply::Hangs]).await;
-    let mut agent = Agent::new(&model).prompt("go");
-    let child = agent.spawn();
-    model.asked(1).await;
-    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
-    let run = agent.finished(child.wait_with_output().await.unwrap());
-    assert_eq!((run.code, run.stderr.as_str()), (Some(143), "goat-eval: ended by SIGTERM\n"));
-    assert_eq!(run.summary()["turns"], 0);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ mod multi_turn;
 mod quirks;
 mod replay;
 mod secrets;
+mod signals;
 mod skills;
 mod support;
 mod tools;
+mod wire;

@@ -11,7 +11,10 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Agent, KEY, Model, Reply};
+use crate::{
+    replay::rebuilt,
+    support::{Agent, Finished, KEY, Model, Reply},
+};
 
 /// Conversations of one test.
 const CASES: usize = 48;
@@ -163,9 +166,31 @@ async fn converse(replies: Vec<Reply>) {
     assert_eq!(run.summary()["exit_code"], run.code.unwrap(), "{shown}");
     assert!(!run.everything().contains(KEY), "{shown}");
     assert_eq!(run.leftovers(), Vec::<String>::new(), "{shown}");
+    assert_replayable(&run, &model, &shown);
     // Whatever was sent was sound: the server of the tests complains otherwise.
     assert!(!run.everything().contains("test server: arguments"), "{}\n{shown}", run.stderr);
     assert!(!run.everything().contains("test server: a result"), "{}\n{shown}", run.stderr);
+}
+
+/// The transcript alone gives every request again, byte for byte, unless the server has asked for another form of
+/// messages.
+fn assert_replayable(run: &Finished, model: &Model, shown: &str) {
+    let events = run.events();
+    let reshaped = ["message of its own", "system message", "first user message", "empty text"];
+    let is_reshaped = |it: &Value| {
+        reshaped.iter().any(|words| it["change"].as_str().unwrap_or_default().contains(words))
+    };
+    if events.iter().any(is_reshaped) {
+        return;
+    }
+    let mut sent: Vec<Value> = model.requests().into_iter().map(|it| it.body).collect();
+    // A request that is made again after a failure is the same one.
+    sent.dedup();
+    let mut rebuilt = rebuilt(&events);
+    rebuilt.dedup();
+    // What was about to be sent when the time was over never arrived.
+    rebuilt.truncate(sent.len().max(rebuilt.len() - 1));
+    assert_eq!(rebuilt, sent, "{shown}");
 }
 
 #[tokio::test]

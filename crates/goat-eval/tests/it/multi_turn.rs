@@ -24,7 +24,8 @@ async fn each_line_is_a_prompt_and_each_answer_comes_at_once() {
     let run = agent.finished(child.wait_with_output().await.unwrap());
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let meta: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with('{')).collect();
-    assert_eq!(meta, [r#"{"turn":1,"cost_usd":0.000000}"#, r#"{"turn":2,"cost_usd":0.000000}"#]);
+    assert_eq!(meta, [r#"{"turn":1,"cost_usd":null}"#, r#"{"turn":2,"cost_usd":null}"#]);
+    assert!(run.events_of("prompt_end").iter().all(|it| it.get("cost_usd").is_none()));
     let messages = model.requests()[1].body["messages"].as_array().unwrap().clone();
     let texts: Vec<_> = messages[1..].iter().map(|it| it["content"].as_str().unwrap()).collect();
     assert_eq!(texts, ["first prompt", "One.", "zweiter Prömpt"]);
@@ -48,6 +49,22 @@ async fn the_flag_may_hold_the_first_prompt_and_turns_count_for_each() {
     child.stdin.take().unwrap().write_all(b"b").await.unwrap();
     let run = agent.finished(child.wait_with_output().await.unwrap());
     assert_eq!((run.code, run.stdout.as_str()), (Some(3), "One.\nBusy.\n"), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn the_line_after_an_answer_tells_the_cost_where_a_price_is_known() {
+    let model = Model::start([Reply::Text("One."), Reply::Text("Two.")]).await;
+    let agent = Agent::new(&model).prompt("a").args(&["--multi-turn", "--price", "10,20,1"]);
+    let mut agent = agent;
+    agent.command().stdin(Stdio::piped());
+    let mut child = agent.spawn();
+    child.stdin.take().unwrap().write_all(b"b\n").await.unwrap();
+    let run = agent.finished(child.wait_with_output().await.unwrap());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let meta: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with('{')).collect();
+    // 50 tokens at 10, 50 cached at 1, 10 at 20 USD a million.
+    assert_eq!(meta, [r#"{"turn":1,"cost_usd":0.000750}"#, r#"{"turn":2,"cost_usd":0.001500}"#]);
+    assert_eq!(run.events_of("prompt_end")[1]["cost_usd"], 0.0015);
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn recorded() -> Finished {
 }
 
 /// Every request of a run, from its transcript, checked against the hashes in it.
-fn rebuilt(events: &[Value]) -> Vec<Value> {
+pub(crate) fn rebuilt(events: &[Value]) -> Vec<Value> {
     let mut messages: Vec<Value> = Vec::new();
     let (mut tools, mut extra) = (Value::Null, None);
     let mut requests = Vec::new();

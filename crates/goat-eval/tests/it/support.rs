@@ -18,6 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use futures::StreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -43,6 +44,10 @@ pub(crate) enum Reply {
     Breaks(&'static str),
     /// Answers with these bytes: status, type, body.
     Raw(u16, &'static str, Vec<u8>),
+    /// Fails, with this `Retry-After`.
+    Later(u16, &'static str),
+    /// Streams the beginning of a text, then nothing more.
+    Stalls(&'static str),
     /// Never answers.
     Hangs,
 }
@@ -182,6 +187,16 @@ async fn answer(
             .into_response()
         }
         Some(Reply::Status(status, body, retry)) => failure(status, body, retry),
+        Some(Reply::Later(status, when)) => {
+            (StatusCode::from_u16(status).unwrap(), [(header::RETRY_AFTER, when)], "later")
+                .into_response()
+        }
+        Some(Reply::Stalls(text)) => {
+            let first = &text_chunks(text, &[], "stop")[0];
+            let first = Ok::<_, std::io::Error>(Bytes::from(format!("data: {first}\n\n")));
+            let body = futures::stream::iter([first]).chain(futures::stream::pending());
+            ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response()
+        }
         Some(Reply::Hangs) => std::future::pending().await,
         None => {
             failure(400, json!({"error": {"message": "test server: the script is over"}}), false)
@@ -431,7 +446,14 @@ fn stable_text(text: &str, workspace: &Path) -> String {
     // The id of a mark is made from the text, which holds the directory.
     let mut parts = text.split("tool_output ");
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| text + "tool_output [id]" + part.get(12..).unwrap_or_default())
+    let is_id = |id: &&str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    parts.fold(first, |text, part| {
+        text + "tool_output "
+            + &match part.get(..12).filter(is_id) {
+                Some(_) => format!("[id]{}", &part[12..]),
+                None => part.to_owned(),
+            }
+    })
 }
 
 /// The content of a file, as soon as it ends with a line break.

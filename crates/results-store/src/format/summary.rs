@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eval_types::{ModelSource, Outcome, Run, Trial};
+use eval_types::{Allowance, ModelSource, Outcome, Run, Trial};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -83,6 +83,9 @@ pub struct SummaryFile {
     /// Network of the sandboxes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// What the agent of each trial could use up besides turns and time.
+    #[serde(default, skip_serializing_if = "Allowance::is_empty")]
+    pub allowance: Allowance,
     /// SHA-256 of the agent's binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_sha256: Option<String>,
@@ -139,6 +142,7 @@ impl SummaryFile {
             benchmark: run.benchmark.clone(),
             image: Some(run.image.clone()),
             network: Some(run.network.clone()),
+            allowance: run.allowance,
             agent_sha256: Some(run.agent_sha256.clone()),
             substitutions: run.substitutions.clone(),
             started_at: Some(run.started_at.to_string()),

@@ -74,6 +74,9 @@ pub struct TrialFile {
     /// Tokens used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
+    /// USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
     /// Every attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
@@ -129,6 +132,7 @@ impl TrialFile {
             total_s: self.total_s?,
             turns: self.turns,
             usage: self.usage,
+            cost_usd: self.cost_usd,
             attempts: self.attempts.clone(),
         })
     }
@@ -163,6 +167,7 @@ impl From<&Trial> for TrialFile {
             total_s: Some(hundredths(trial.total_s)),
             turns: trial.turns,
             usage: trial.usage,
+            cost_usd: trial.cost_usd,
             attempts: trial.attempts.clone(),
             other: Map::new(),
         }

@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::process::Child;
 
 pub(crate) use background::{BashOutput, KillShell};
+pub(crate) use processes::LONGEST_STOP;
 pub use processes::Processes;
 
 use super::{Arguments, Tool, ToolError, ToolOutput, ToolSpec, Workspace};

@@ -24,7 +24,7 @@ use crate::tool::ToolError;
 /// Time that processes get to end by themselves.
 const GRACE: Duration = Duration::from_millis(300);
 /// Time after which processes that can't be ended (stuck in the kernel) are given up.
-const LONGEST_STOP: Duration = Duration::from_millis(1_000);
+pub(crate) const LONGEST_STOP: Duration = Duration::from_millis(1_000);
 
 /// Keeps programs from asking, from paging, and from waiting for a password.
 const QUIET: [(&str, &str); 4] =
@@ -245,10 +245,19 @@ impl Processes {
     /// Ends everything that tools have started, and removes the files of background commands. At most about a
     /// second; to be called once, when no tool runs any more.
     pub fn stop_all(&self) {
+        self.end_all(GRACE, LONGEST_STOP);
+    }
+
+    /// The same without asking first, and in less time: for a run that hangs and has to end.
+    pub fn kill_all(&self) {
+        self.end_all(Duration::ZERO, GRACE);
+    }
+
+    fn end_all(&self, grace: Duration, longest: Duration) {
         let own = std::process::id();
         let start = Instant::now();
         let groups: Vec<u32> = self.lock().waited.iter().copied().collect();
-        let mut signal = Signal::TERM;
+        let mut signal = if grace.is_zero() { Signal::KILL } else { Signal::TERM };
         loop {
             for group in &groups {
                 descendants::signal(*group, &[], signal);
@@ -256,14 +265,14 @@ impl Processes {
             while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
             let left: Vec<_> =
                 descendants::of(own).into_iter().filter(|it| !it.is_zombie).collect();
-            if left.is_empty() || start.elapsed() > LONGEST_STOP {
+            if left.is_empty() || start.elapsed() > longest {
                 break;
             }
             let pids: Vec<u32> = left.iter().map(|it| it.pid).collect();
             if signal == Signal::KILL || start.elapsed() < Duration::from_millis(5) {
                 descendants::signal(0, &pids, signal);
             }
-            if start.elapsed() > GRACE {
+            if start.elapsed() > grace {
                 signal = Signal::KILL;
             }
             std::thread::sleep(Duration::from_millis(5));
