@@ -28,7 +28,8 @@
 //!    calls, that goes first: it has no place in a conversation.
 //! 2. A `message` of `assistant` is appended with its text (null where it is blank; beyond 200,000 characters without
 //!    its middle) and its calls. A call's name and arguments are those of the `tool_call` with its id, or `{}` where
-//!    these are no JSON object.
+//!    these are no JSON object. In the name stands `_` for whatever is no ASCII letter, digit or `-`; it is cut after 64
+//!    characters, and `unnamed` where there is none.
 //! 3. A `tool_result` is appended as a message of `tool`; those of one message in the order of its calls, whichever was
 //!    ready first.
 //! 4. A `compaction` changes the content of the messages in `shortened`, and puts one of `user` with `summary` in the
@@ -39,6 +40,8 @@
 //! `tools` after `model`. `body_sha256` is the hash of that body, so a reader can prove that it has understood. After
 //! an `adapted` that changes the form of messages (one call a message, tools in the instructions, no system role), the
 //! conversation is the same, and only its form in the body another one.
+//!
+//! Where a secret was masked, a line differs from what was sent, and the hashes tell so.
 //!
 //! `tests/it/replay.rs` does all this, and lets a model that it makes from a transcript lead to the same calls again.
 

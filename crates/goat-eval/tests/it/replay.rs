@@ -83,16 +83,15 @@ pub(crate) fn rebuilt(events: &[Value]) -> Vec<Value> {
 
 /// Results of calls that ran at once come in the order in which they were ready; the conversation has that of the calls.
 fn add_result(messages: &mut Vec<Value>, result: &Value) {
-    messages
-        .push(json!({"role": "tool", "tool_call_id": result["id"], "content": result["output"]}));
     let asked = messages.iter().rposition(|it| it["role"] == "assistant").unwrap();
-    let ids: Vec<Value> = messages[asked]["tool_calls"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| it["id"].clone())
-        .collect();
-    messages[asked + 1..].sort_by_key(|it| ids.iter().position(|id| *id == it["tool_call_id"]));
+    let calls = messages[asked]["tool_calls"].as_array().unwrap();
+    let place = |id: &Value| calls.iter().position(|call| call["id"] == *id).unwrap();
+    let own = place(&result["id"]);
+    let later = |it: &&Value| place(&it["tool_call_id"]) > own;
+    let surplus = messages[asked + 1..].iter().rev().take_while(later).count();
+    let message =
+        json!({"role": "tool", "tool_call_id": result["id"], "content": result["output"]});
+    messages.insert(messages.len() - surplus, message);
 }
 
 fn wire(tool: &Value) -> Value {
@@ -128,7 +127,7 @@ fn assistant(message: &Value, rest: &[Value]) -> Value {
             let is_object = serde_json::from_str::<Map<String, Value>>(arguments).is_ok();
             let arguments = if is_object { arguments } else { "{}" };
             json!({"id": call["id"], "type": "function",
-                   "function": {"name": understood["name"], "arguments": arguments}})
+                   "function": {"name": sent_name(&understood["name"]), "arguments": arguments}})
         })
         .collect();
     let mut sent = json!({"role": "assistant", "content": content});
@@ -136,6 +135,13 @@ fn assistant(message: &Value, rest: &[Value]) -> Value {
         sent["tool_calls"] = calls.into();
     }
     sent
+}
+
+/// Servers refuse names with other characters, longer ones, and none.
+fn sent_name(name: &Value) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let name: String = name.as_str().unwrap().chars().take(64).map(plain).collect();
+    if name.is_empty() { "unnamed".to_owned() } else { name }
 }
 
 fn compact(messages: &mut Vec<Value>, event: &Value) {

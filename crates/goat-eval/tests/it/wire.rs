@@ -305,7 +305,7 @@ async fn what_breaks_is_asked_again() {
         ("no HTTP", "", vec![Step::Send(b"+OK POP3 ready\r\n".to_vec())]),
         (
             "broken gzip",
-            "can't be unpacked",
+            "invalid gzip header",
             vec![Step::Send(
                 [head("200 OK", &[("content-encoding", "gzip")]), b"not packed".to_vec()].concat(),
             )],
@@ -446,7 +446,7 @@ async fn calls_are_told_apart_whatever_is_missing_or_twice() {
 #[tokio::test]
 async fn thousands_of_calls_are_cut_off_and_every_one_has_its_result() {
     let mut calls = String::new();
-    for index in 0..2_000 {
+    for index in 0..1_000 {
         let name = if index % 2 == 0 { "no_such_tool" } else { "Glob" };
         let function = json!({"name": name, "arguments": "{\"pattern\": \"*.none\"}"});
         calls += &delta(
@@ -456,9 +456,9 @@ async fn thousands_of_calls_are_cut_off_and_every_one_has_its_result() {
     let first = vec![Step::Send(events(calls + &stop("tool_calls") + DONE))];
     let run = gives("thousands", "ok", vec![first, ok()]).await;
     let results = run.events_of("tool_result");
-    assert_eq!((results.len(), run.summary()["tool_calls"].as_u64()), (2_000, Some(128)));
+    assert_eq!((results.len(), run.summary()["tool_calls"].as_u64()), (1_000, Some(128)));
     assert!(results[127]["output"].as_str().unwrap().contains("No files match"));
-    assert!(results[1_999]["output"].as_str().unwrap().contains("only the first 128 calls"));
+    assert!(results[999]["output"].as_str().unwrap().contains("only the first 128 calls"));
 }
 
 #[tokio::test]
