@@ -109,7 +109,6 @@ impl ServerCertVerifier for BundledThenMachines {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
 mod tests {
     use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
     use rustls::crypto::ring::default_provider;
