@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modal-proto", &[]),
     ("results-store", &["eval-types"]),
     ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
-    ("service-supervisor", &["langfuse-client"]),
+    ("service-supervisor", &["eval-types", "goat-keys", "langfuse-client"]),
     ("test-postgres", &[]),
     ("tls-config", &[]),
     (

@@ -107,6 +107,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A door's keys for tasks can't be used.
+    #[error("door `{door}` can't check tokens of tasks")]
+    TaskKeys {
+        /// Which door.
+        door: String,
+        /// What is wrong with them.
+        source: Box<goat_keys::Error>,
+    },
     /// A spool has no usable address or keys of Langfuse.
     #[error("spool `{spool}` can't hand traces on")]
     SpoolTarget {

@@ -88,6 +88,8 @@ fn code(error: &Error) -> u8 {
         | Error::ParsePlan { .. }
         | Error::Plan(_)
         | Error::MissingVariable { .. }
+        | Error::TaskKeys { .. }
+        | Error::SpoolTarget { .. }
         | Error::NoUser { .. } => 2,
         Error::Killed { .. } => 4,
         _ => 3,

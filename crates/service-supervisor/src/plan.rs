@@ -140,9 +140,23 @@ pub struct DoorSpec {
     /// Variables that hold keys of administrators, which open what users' keys open, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admin_keys: Vec<String>,
+    /// Keys that a task's tokens are signed with; such a token opens what users' keys open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_keys: Option<TaskKeys>,
     /// What is too much.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// How tokens of tasks are checked (crate `goat-keys`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskKeys {
+    /// The variable that holds the signing keys.
+    pub signing_keys: String,
+    /// The file of revoked runs, read again whenever it changes. With it, the door answers `POST
+    /// /goat/keys/revoke` (`{"run": …}`) to administrators by itself.
+    pub revoked: PathBuf,
 }
 
 /// Traces on their way to Langfuse.

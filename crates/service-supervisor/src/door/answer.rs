@@ -32,9 +32,15 @@ pub(crate) fn refuse(status: StatusCode, why: &str) -> Answer {
     let error = serde_json::json!({
         "error": { "message": why, "type": "door_error", "code": status.as_str() }
     });
-    let text = Bytes::from(error.to_string());
-    let mut answer = Response::new(Full::new(text).map_err(|never| match never {}).boxed_unsync());
+    let mut answer = done(&error);
     *answer.status_mut() = status;
+    answer
+}
+
+/// What the door itself was asked for.
+pub(crate) fn done(value: &serde_json::Value) -> Answer {
+    let text = Bytes::from(value.to_string());
+    let mut answer = Response::new(Full::new(text).map_err(|never| match never {}).boxed_unsync());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }

@@ -5,6 +5,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::answer::Refusal;
 use super::credentials::Credentials;
+use super::tasks::TaskTokens;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::plan::{Access, DoorSpec};
@@ -13,6 +14,12 @@ use crate::secret::SecretString;
 const NO_KEY: Refusal = Refusal { status: StatusCode::UNAUTHORIZED, why: "no key was sent" };
 const WRONG_KEY: Refusal =
     Refusal { status: StatusCode::UNAUTHORIZED, why: "the key is not valid" };
+const EXPIRED: Refusal = Refusal {
+    status: StatusCode::UNAUTHORIZED,
+    why: "the key has expired: its task's time is over",
+};
+const REVOKED: Refusal =
+    Refusal { status: StatusCode::UNAUTHORIZED, why: "the keys of this run were revoked" };
 const NOT_ADMIN: Refusal =
     Refusal { status: StatusCode::FORBIDDEN, why: "this key does not open this route" };
 
@@ -20,6 +27,7 @@ const NOT_ADMIN: Refusal =
 pub(crate) struct Keys {
     users: Vec<SecretString>,
     admins: Vec<SecretString>,
+    tasks: Option<TaskTokens>,
 }
 
 impl Keys {
@@ -31,7 +39,10 @@ impl Keys {
                 .map(|name| environment.need(name, &wanted_by).cloned())
                 .collect::<Result<_>>()
         };
-        Ok(Self { users: read(&spec.user_keys)?, admins: read(&spec.admin_keys)? })
+        let tasks = spec.task_keys.as_ref();
+        let tasks = tasks.map(|tasks| TaskTokens::read(tasks, environment, &spec.name));
+        let (users, admins) = (read(&spec.user_keys)?, read(&spec.admin_keys)?);
+        Ok(Self { users, admins, tasks: tasks.transpose()? })
     }
 
     /// Whether what a request shows is enough.
@@ -41,6 +52,10 @@ impl Keys {
             (_, Credentials::None) => Err(NO_KEY),
             (Access::Credentials, _) => Ok(()),
             (Access::User | Access::Admin, Credentials::Other) => Err(WRONG_KEY),
+            (Access::User, Credentials::Key(key)) if TaskTokens::is_token(key) => self.token(key),
+            (Access::Admin, Credentials::Key(key)) if TaskTokens::is_token(key) => {
+                self.token(key).and(Err(NOT_ADMIN))
+            }
             (Access::User, Credentials::Key(key)) => {
                 let known = is_one_of(key, &self.users) | is_one_of(key, &self.admins);
                 if known.into() { Ok(()) } else { Err(WRONG_KEY) }
@@ -57,6 +72,23 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// What checks tokens of tasks, where the door takes them.
+    pub(crate) fn tasks(&self) -> Option<&TaskTokens> {
+        self.tasks.as_ref()
+    }
+
+    fn token(&self, key: &[u8]) -> Result<(), Refusal> {
+        let tasks = self.tasks.as_ref().ok_or(WRONG_KEY)?;
+        match tasks.verify(key) {
+            Ok(_claims) => Ok(()),
+            Err(goat_keys::Error::Expired { .. }) => Err(EXPIRED),
+            Err(goat_keys::Error::Revoked { .. }) => Err(REVOKED),
+            Err(_) => Err(WRONG_KEY),
+        }
+    }
+}
+
 /// Compares with all of them, so that the time tells neither which one it is nor how much of it is right.
 fn is_one_of(key: &[u8], known: &[SecretString]) -> Choice {
     let equal = |found: Choice, known: &SecretString| found | known.expose().as_bytes().ct_eq(key);
@@ -68,7 +100,11 @@ mod tests {
     use super::*;
 
     fn status(access: Access, shown: Credentials<'_>) -> u16 {
-        let keys = Keys { users: vec!["user".into()], admins: vec!["admin".into(), "old".into()] };
+        let keys = Keys {
+            users: vec!["user".into()],
+            admins: vec!["admin".into(), "old".into()],
+            tasks: None,
+        };
         keys.allow(access, shown).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
     }
 

@@ -9,8 +9,10 @@ mod body;
 mod credentials;
 mod forward;
 mod keys;
+mod own;
 pub(crate) mod path;
 mod routes;
+mod tasks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -154,6 +156,9 @@ impl Shared {
                 "the path is not one that passes",
             );
         };
+        if own::is_own(&path) && self.keys.tasks().is_some() {
+            return self.own(request).await;
+        }
         let passage = match self.routes.passage(request.method(), &path) {
             Ok(passage) => passage,
             Err(refusal) => return refusal.answer(),

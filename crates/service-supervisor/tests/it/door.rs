@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
+use goat_keys::{Claims, GRACE, SigningKeys};
+use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::harness::{Supervisor, idle};
 
-const KEYS: [(&str, &str); 2] = [("USER_KEY", "sk-user"), ("ADMIN_KEY", "sk-admin")];
+/// 32 bytes in hexadecimal.
+const SIGNING: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const KEYS: [(&str, &str); 3] =
+    [("USER_KEY", "sk-user"), ("ADMIN_KEY", "sk-admin"), ("SIGNING_KEY", SIGNING)];
 
 /// A service whose streamed answer the test writes.
 struct Upstream {
@@ -77,6 +83,7 @@ fn plan(upstream: SocketAddr, limits: &Value) -> Value {
             ],
             "user_keys": ["USER_KEY"],
             "admin_keys": ["ADMIN_KEY"],
+            "task_keys": { "signing_keys": "SIGNING_KEY", "revoked": "revoked-runs" },
             "limits": limits,
         }],
     })
@@ -240,4 +247,48 @@ async fn a_service_that_is_not_there_is_a_bad_gateway() {
     let door = supervisor.door().await;
     assert_eq!(status(door, "GET /health", "").await, 502);
     supervisor.line("web: GET /health: the service can't be reached: Connection refused").await;
+}
+
+/// A token as a header.
+fn token(run: &str, lives: Duration) -> String {
+    let now = Timestamp::now().checked_sub(GRACE).unwrap();
+    let claims = Claims::for_trial(run.parse().unwrap(), "task".parse().unwrap(), lives, now);
+    let token = SigningKeys::parse(SIGNING).unwrap().issue(&claims).unwrap();
+    format!("Authorization: Bearer {}\r\n", token.expose())
+}
+
+#[tokio::test]
+async fn a_task_s_token_opens_users_routes_until_it_expires_or_is_revoked() {
+    let (_upstream, mut supervisor, door) = start(json!({})).await;
+    let (first, second) =
+        (token("run-1", Duration::from_secs(600)), token("run-2", Duration::from_secs(600)));
+    let forged = first.replace("sk-goat1.", "sk-goat1.x");
+    assert_eq!(status(door, "GET /echo", &first).await, 200);
+    assert_eq!(status(door, "GET /admin/x", &first).await, 403);
+    assert_eq!(status(door, "GET /echo", &forged).await, 401);
+    assert_eq!(status(door, "GET /echo", &token("run-1", Duration::ZERO)).await, 401);
+
+    let revoke = |keys: &str, body: &str| {
+        let length = body.len();
+        let text = format!(
+            "POST /goat/keys/revoke HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{keys}\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        async move { raw(door, &text).await.split(' ').nth(1).unwrap_or_default().to_owned() }
+    };
+    let run = r#"{"run":"run-1"}"#;
+    assert_eq!(revoke("", run).await, "401");
+    assert_eq!(revoke(USER, run).await, "403");
+    assert_eq!(revoke(&first, run).await, "403");
+    assert_eq!(revoke(ADMIN, "{}").await, "400");
+    assert_eq!(revoke(ADMIN, run).await, "200");
+    assert_eq!(status(door, "GET /echo", &first).await, 401);
+    assert_eq!(status(door, "GET /echo", &second).await, 200);
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.end().await, 0);
+    assert!(!supervisor.text().contains("sk-goat1"), "{}", supervisor.text());
+
+    // Another process reads what this one wrote.
+    let kept = std::fs::read_to_string(supervisor.directory.path().join("revoked-runs")).unwrap();
+    assert!(kept.starts_with("run-1 "), "{kept}");
 }

@@ -47,6 +47,7 @@ impl Supervisor {
             .arg("run")
             .arg(&path)
             .env("DIR", directory.path())
+            .current_dir(directory.path())
             .envs(env.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
