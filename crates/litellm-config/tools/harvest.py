@@ -1,7 +1,7 @@
 """What a LiteLLM release knows, read out of the installed package: names of keys, providers, priced models.
 
-Run by the interpreter of each version set; writes one JSON object to standard output. `tools/harvest.sh`
-joins those of all sets into the files of `data/`.
+Run by the interpreter of each version set; writes one JSON object to standard output. `tools/join.py`
+joins those of all sets into the files of `data/known/`.
 """
 
 import ast
@@ -58,6 +58,12 @@ def text(node):
     return None
 
 
+def is_setting(name):
+    """Whether the module's attribute is no function, class or module."""
+    value = getattr(litellm, name, None)
+    return name[0].islower() and not (inspect.ismodule(value) or inspect.isclass(value) or callable(value))
+
+
 class Lookups(ast.NodeVisitor):
     """Collects the strings that are looked up in variables that hold a block."""
 
@@ -65,12 +71,24 @@ class Lookups(ast.NodeVisitor):
         self.found = found
 
     def add(self, block, key):
-        if block and key:
+        # Elsewhere a variable called `config` is something else.
+        if block and key and (block != "top" or self.is_proxy):
             self.found[block].add(key)
 
     def visit_Call(self, node):
         if isinstance(node.func, ast.Attribute) and node.func.attr in {"get", "pop", "setdefault"} and node.args:
             self.add(holder(node.func.value), text(node.args[0]))
+        if isinstance(node.func, ast.Name) and node.func.id in {"getattr", "hasattr", "setattr"} and len(node.args) > 1:
+            is_module = isinstance(node.args[0], ast.Name) and node.args[0].id == "litellm"
+            name = text(node.args[1])
+            if is_module and name and is_setting(name):
+                self.found["litellm_settings"].add(name)
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node):
+        """`litellm.drop_params`: settings are attributes of the module."""
+        if isinstance(node.value, ast.Name) and node.value.id == "litellm" and is_setting(node.attr):
+            self.found["litellm_settings"].add(node.attr)
         self.generic_visit(node)
 
     def visit_Subscript(self, node):
@@ -90,6 +108,7 @@ class Lookups(ast.NodeVisitor):
             self.add("litellm_settings", key)
 
     in_load_config = False
+    is_proxy = False
 
 
 def harvest_source(found):
@@ -100,6 +119,7 @@ def harvest_source(found):
             continue
         visitor = Lookups(found)
         visitor.in_load_config = path.name == "proxy_server.py"
+        visitor.is_proxy = path.name in {"proxy_server.py", "proxy_cli.py"}
         visitor.visit(tree)
         if "llms" in path.parts:
             provider_attributes(tree, found)
@@ -136,7 +156,7 @@ def callables(found):
     found["litellm_params"].update(getattr(litellm.constants, "OPENAI_CHAT_COMPLETION_PARAMS", []))
     found["router_settings"].update(inspect.signature(Router.__init__).parameters)
     found["general_settings"] |= fields(proxy_types.ConfigGeneralSettings)
-    found["top"] |= fields(proxy_types.ConfigYAML)
+    found["top"] |= fields(proxy_types.ConfigYAML) | {"include"}
     # Each key of litellm_settings that has no branch of its own becomes an attribute of the module.
     found["litellm_settings"].update(
         name for name in vars(litellm)
@@ -196,6 +216,7 @@ def main():
     found["callbacks"] = set(callbacks())
     found["priced"] = set(price_names())
     found["modes"] = {value["mode"] for value in litellm.model_cost.values() if "mode" in value}
+    found["modes"] = {mode for mode in found["modes"] if NAME.match(mode)}
     json.dump({name: sorted(map(str, values)) for name, values in found.items()}, sys.stdout)
 
 
