@@ -34,6 +34,15 @@ pub struct OwnModel {
     pub tools: bool,
 }
 
+/// One server that answers for every model of the catalogue, as a replay of recorded conversations does.
+#[derive(Clone, Debug)]
+pub struct StandIn {
+    /// Its address, with `/v1`.
+    pub api_base: String,
+    /// The variable with its key.
+    pub key_variable: String,
+}
+
 /// What the proxy is to serve, and how.
 #[derive(Clone, Debug)]
 pub struct Wanted<'c> {
@@ -43,6 +52,8 @@ pub struct Wanted<'c> {
     pub offers: Vec<Offer<'c>>,
     /// Models of one's own.
     pub own: Vec<OwnModel>,
+    /// Answers for every model of `offers` in its provider's place. Prices stay.
+    pub stand_in: Option<StandIn>,
     /// Whether calls become traces in Langfuse.
     pub traces: bool,
     /// Whether the hook checks keys. Without it the master key is the only one.
@@ -56,13 +67,13 @@ impl<'c> Wanted<'c> {
         catalogue: &'c Catalogue,
         is_set: impl Fn(&str) -> bool,
     ) -> Self {
-        Self {
-            set,
-            offers: catalogue.offers(is_set),
-            own: Vec::new(),
-            traces: true,
-            checks_keys: true,
-        }
+        let offers = catalogue.offers(is_set);
+        Self { set, offers, own: Vec::new(), stand_in: None, traces: true, checks_keys: true }
+    }
+
+    /// Every model of a catalogue, answered by one server: no provider is needed.
+    pub fn with_stand_in(set: &'c VersionSet, catalogue: &'c Catalogue, stand_in: StandIn) -> Self {
+        Self { stand_in: Some(stand_in), ..Self::new(set, catalogue, |_| true) }
     }
 }
 
@@ -76,7 +87,11 @@ pub fn generate(wanted: &Wanted<'_>) -> ProxyConfig {
     let mut config = ProxyConfig::new();
     for offer in &wanted.offers {
         let comment = format!("{}: {}", offer.model.name, offer.model.summary);
-        config.push(&cloud_entry(offer), Some(&comment));
+        let mut entry = cloud_entry(offer);
+        if let Some(stand_in) = &wanted.stand_in {
+            replace(&mut entry, stand_in);
+        }
+        config.push(&entry, Some(&comment));
     }
     for own in &wanted.own {
         let comment =
@@ -113,6 +128,13 @@ fn cloud_entry(offer: &Offer<'_>) -> ModelEntry {
     entry.max_output_tokens = model.max_output;
     entry.supports_function_calling = Some(model.tools);
     entry
+}
+
+fn replace(entry: &mut ModelEntry, stand_in: &StandIn) {
+    entry.model = format!("hosted_vllm/{}", entry.name);
+    entry.api_base = Some(Value::literal(&*stand_in.api_base));
+    entry.api_key = Some(Value::variable(&*stand_in.key_variable));
+    entry.api_version = None;
 }
 
 /// From the price of a million: in twelve decimals, so that 0.05 is 0.00000005 and not a digit more.
@@ -259,6 +281,18 @@ mod tests {
         let config = generate(&wanted);
         assert!(config.models().is_empty());
         assert!(config.is_on("general_settings", "custom_auth_run_common_checks"));
+    }
+
+    #[test]
+    fn a_stand_in_answers_for_every_model_at_the_same_prices() {
+        let catalogue = Catalogue::builtin().unwrap();
+        let api_base = "http://127.0.0.1:9/v1".to_owned();
+        let stand_in = StandIn { api_base, key_variable: "REPLAY_KEY".to_owned() };
+        let wanted = Wanted::with_stand_in(VersionSet::default_set(), &catalogue, stand_in);
+        let models = generate(&wanted).models();
+        assert_eq!(models.len(), catalogue.models.len());
+        assert_eq!(models[0].model, "hosted_vllm/gpt-5-nano");
+        assert_eq!(models[0].input_cost_per_token, Some(5e-8));
     }
 
     #[test]
