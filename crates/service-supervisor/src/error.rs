@@ -51,6 +51,9 @@ pub enum Error {
         /// The user.
         user: String,
     },
+    /// The supervisor can't find its own program, which starts all others.
+    #[error("can't find this program's own file")]
+    Itself(#[source] io::Error),
     /// A program can't be started.
     #[error("service `{service}`: can't start `{program}`")]
     Start {

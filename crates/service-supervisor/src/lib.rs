@@ -5,6 +5,9 @@
 //! starts what the plan names, forwards what it writes with the service's name before each line, and ends
 //! all of it, last started first, as soon as it is told to stop or one service ends by itself.
 //!
+//! Programs are started through this program's own command `launch` ([`launch`]), so that whoever calls
+//! [`run`] must have that command.
+//!
 //! Between LiteLLM's callback and Langfuse, a spool keeps traces on disk until Langfuse has them.
 //!
 //! It knows nothing of Modal, LiteLLM or vLLM: what they need is in the plan. The plan holds no secret:
@@ -26,5 +29,6 @@ pub use self::environment::Environment;
 pub use self::error::{Error, Result, StoreError};
 pub use self::log::Log;
 pub use self::plan::Plan;
+pub use self::process::launch;
 pub use self::secret::SecretString;
 pub use self::supervisor::run;

@@ -1,10 +1,11 @@
 //! `service-supervisor`: runs the services that a plan names, and the door in front of them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use service_supervisor::{Environment, Error, Log, Plan};
+use service_supervisor::{Environment, Error, Log, Plan, launch};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,15 @@ enum Command {
         /// The plan, as JSON
         plan: PathBuf,
     },
+    /// Becomes another program, which ends with its parent
+    #[command(hide = true)]
+    Launch {
+        /// The process that it must not outlive
+        parent: u32,
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Says whether a plan can be used, and starts nothing
     Check {
         /// The plan, as JSON
@@ -38,26 +48,18 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let log = Log::new(std::io::stderr());
     // A mistake in the plan is told here; what happens later, by the supervisor when it happens.
-    let plan = match Plan::read(arguments.command.plan()) {
-        Ok(plan) => plan,
-        Err(error) => {
-            log.say(error.chain());
-            return ExitCode::from(code(&error));
-        }
-    };
+    let read = |path: &Path| Plan::read(path).inspect_err(|error| log.say(error.chain()));
     let done = match arguments.command {
-        Command::Check { .. } => Ok(()),
-        Command::Run { .. } => run(&plan, &log),
+        Command::Check { plan } => read(&plan).map(drop),
+        Command::Run { plan } => read(&plan).and_then(|plan| run(&plan, &log)),
+        Command::Launch { parent, command } => {
+            return match command.split_first() {
+                Some((program, arguments)) => launch(parent, program, arguments).into(),
+                None => ExitCode::from(2),
+            };
+        }
     };
     done.map_or_else(|error| ExitCode::from(code(&error)), |()| ExitCode::SUCCESS)
-}
-
-impl Command {
-    fn plan(&self) -> &Path {
-        match self {
-            Self::Run { plan } | Self::Check { plan } => plan,
-        }
-    }
 }
 
 fn run(plan: &Plan, log: &Log) -> service_supervisor::Result<()> {
@@ -85,6 +87,7 @@ fn code(error: &Error) -> u8 {
     match error {
         Error::Died { .. } | Error::Wait { .. } => 1,
         Error::ReadPlan { .. }
+        | Error::Itself(_)
         | Error::ParsePlan { .. }
         | Error::Plan(_)
         | Error::MissingVariable { .. }

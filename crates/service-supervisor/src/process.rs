@@ -1,6 +1,9 @@
 //! One program that the supervisor started.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -15,6 +18,33 @@ use crate::plan::{Stop, StopSignal};
 use crate::secret::SecretString;
 use crate::user::User;
 
+/// The command of this program that starts another in its place: `launch PARENT -- PROGRAM ARGUMENT…`.
+pub(crate) const LAUNCH: &str = "launch";
+/// What it ends with where it can't, as shells do.
+const NOT_FOUND: u8 = 127;
+const NOT_STARTED: u8 = 126;
+
+/// Becomes `program`, which the system kills as soon as the process `parent` ends. Answers only if it can't.
+pub fn launch(parent: u32, program: &OsStr, arguments: &[OsString]) -> u8 {
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+        eprint(format_args!("can't be bound to its supervisor: {error}"));
+        return NOT_STARTED;
+    }
+    // It may have ended before we were bound to it.
+    let alive = rustix::process::getppid().map(|id| id.as_raw_nonzero().get().unsigned_abs());
+    if alive != Some(parent) {
+        return NOT_STARTED;
+    }
+    let error = std::process::Command::new(program).args(arguments).exec();
+    eprint(format_args!("can't start `{}`: {error}", program.display()));
+    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED }
+}
+
+fn eprint(words: std::fmt::Arguments<'_>) {
+    // Nobody is left to be told that there is no standard error.
+    let _ = writeln!(io::stderr(), "{words}");
+}
+
 /// How a service's programs are started: all of them alike.
 #[derive(Clone)]
 pub(crate) struct Launch {
@@ -23,6 +53,8 @@ pub(crate) struct Launch {
     pub(crate) directory: Option<PathBuf>,
     pub(crate) user: Option<User>,
     pub(crate) log: Log,
+    /// The program that [`launch`](crate::launch)es the others.
+    pub(crate) launcher: PathBuf,
 }
 
 /// A running program, the leader of its own process group.
@@ -48,7 +80,9 @@ impl Launch {
         let (program, arguments) = command.split_first().ok_or_else(|| {
             Error::Plan(format!("service `{}` has an empty command", self.service))
         })?;
-        let mut spawned = Command::new(program);
+        // By way of this program itself, which sees to it that nothing outlives a supervisor that is killed.
+        let mut spawned = Command::new(&self.launcher);
+        spawned.arg(LAUNCH).arg(std::process::id().to_string()).arg("--").arg(program);
         spawned.args(arguments).env_clear().stdin(Stdio::null()).process_group(0);
         spawned.stdout(output()).stderr(output()).kill_on_drop(true);
         spawned.envs(self.env.iter().map(|(name, value)| (name, value.expose())));

@@ -82,7 +82,8 @@ fn launch(spec: &ServiceSpec, environment: &Environment, log: &Log) -> Result<La
         ),
     };
     let (service, directory) = (spec.name.clone(), spec.directory.clone());
-    Ok(Launch { service, env, directory, user, log: log.clone() })
+    let launcher = std::env::current_exe().map_err(Error::Itself)?;
+    Ok(Launch { service, env, directory, user, log: log.clone(), launcher })
 }
 
 /// Starts everything and watches it. Services are left running in `services`.

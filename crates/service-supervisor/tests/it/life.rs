@@ -99,10 +99,23 @@ async fn what_is_missing_is_told_before_anything_starts() {
 
     first["command"] = json!(["/nonexistent/program"]);
     let mut supervisor = Supervisor::start(&plan(&[first]), &[]);
-    assert_eq!(supervisor.end().await, 3);
-    assert!(supervisor.text().ends_with(
-        "service `store`: can't start `/nonexistent/program`: No such file or directory (os error 2)"
-    ));
+    assert_eq!(supervisor.end().await, 1);
+    let text = supervisor.text();
+    let why = "[store] can't start `/nonexistent/program`: No such file or directory (os error 2)";
+    assert!(text.contains(why), "{text}");
+    assert!(text.contains("`store` ended by itself with exit status: 127"), "{text}");
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_supervisor_that_is_killed() {
+    let mut supervisor =
+        Supervisor::start(&plan(&[script("web", "echo I am $$; exec sleep 1000")]), &[]);
+    let web = supervisor.line("I am").await.rsplit(' ').next().unwrap().to_owned();
+    assert!(is_alive(&web));
+    supervisor.signal(Signal::KILL);
+    while is_alive(&web) {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
