@@ -4,11 +4,14 @@
 //! signatures, the fields of its types, and every key that its source looks up in a block of the configuration. A
 //! name that one of them knows counts as known.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use crate::version::{Sends, Version};
 
 /// A list of names.
 pub(crate) struct Known {
-    names: LazyLock<BTreeSet<&'static str>>,
+    /// Each with the one version set that knows it, where not all do.
+    names: LazyLock<BTreeMap<&'static str, Option<&'static str>>>,
 }
 
 macro_rules! known {
@@ -35,17 +38,30 @@ known!(CALLBACKS, "callbacks", "Names of callbacks.");
 known!(STRATEGIES, "routing_strategies", "Routing strategies.");
 known!(MODES, "modes", "Modes of a model.");
 
-fn names(file: &'static str) -> BTreeSet<&'static str> {
-    file.lines().filter_map(|line| line.split('\t').next()).collect()
+fn names(file: &'static str) -> BTreeMap<&'static str, Option<&'static str>> {
+    let lines = file.lines().map(|line| match line.split_once('\t') {
+        Some((name, set)) => (name, Some(set)),
+        None => (line, None),
+    });
+    lines.collect()
 }
 
 impl Known {
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.names.contains(name)
+        self.names.contains_key(name)
+    }
+
+    /// Whether the release knows it: what the set of its generation knows.
+    pub(crate) fn has_in(&self, name: &str, litellm: Version) -> bool {
+        let generation = match litellm.sends() {
+            Sends::Ingestion => "langfuse-2",
+            Sends::Otlp => "langfuse-3",
+        };
+        self.names.get(name).is_some_and(|only| only.is_none_or(|set| set == generation))
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &'static str> {
-        self.names.iter().copied()
+        self.names.keys().copied()
     }
 
     /// The known name that was probably meant: one or two letters away, and no other as near.

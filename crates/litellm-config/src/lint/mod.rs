@@ -107,3 +107,171 @@ pub fn fix(text: &str, report: &Report) -> (String, usize) {
 fn touches(one: &Edit, other: &Edit) -> bool {
     one.range.start <= other.range.end && other.range.start <= one.range.end
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::VersionSet;
+
+    const MANY: &str = r#"# Everything in it can be mended.
+model_list:
+  - model_name: m   # stays
+    litellm_params:
+      model: azre/gpt-4o-mini
+      api_base: os.environ/BASE
+      api_key: ${KEY}
+      api_version: 2024-06-01
+      temprature: 0.5
+  - model_name: qwen-local
+    litellm_params:
+      model: hosted_vllm/qwen
+      api_base: https://x.sleeps.example
+      api_key: os.environ/KEY
+      num_retries: 0
+      max_budget: 5
+      budget_duration: 1 month
+    model_info: {mode: chatt, base_modl: gpt-4o}
+litelm_settings:
+  drop_params: "yes"
+litellm_settings:
+  drop_params: "yes"
+  success_callback: [langfus]
+  num_retry: 2
+general_settings:
+  master_key: os.environ/LITELLM_MASTER_KEY
+router_settings: {routing_strategy: least_busy}
+"#;
+
+    fn context() -> Context {
+        let mut context = Context::new(VersionSet::named("langfuse-3").unwrap());
+        context.sleeping_hosts = vec![".sleeps.example".to_owned()];
+        context
+    }
+
+    fn told(report: &Report) -> String {
+        let lines = report.findings.iter().map(|it| {
+            let fix = if it.fix.is_empty() { "" } else { " (fix)" };
+            let (line, level, rule) = (it.place.line, it.level.name(), it.rule.name);
+            format!("{line}: {level}[{rule}] {}: {}{fix}", it.path, it.message)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn many_mistakes_are_told_and_mended() {
+        let report = lint(MANY, &context());
+        insta::assert_snapshot!("many", told(&report));
+        let mut text = MANY.to_owned();
+        for _ in 0..4 {
+            text = fix(&text, &lint(&text, &context())).0;
+        }
+        insta::assert_snapshot!("mended", text);
+        let left = lint(&text, &context());
+        assert!(left.findings.iter().all(|finding| finding.fix.is_empty()), "{}", told(&left));
+    }
+
+    #[test]
+    fn what_is_meant_is_allowed_where_it_stands() {
+        let text = |comment: &str, right: &str| {
+            format!(
+                "{comment}\nmodel_list: []{right}\ngeneral_settings: {{master_key: os.environ/K}}\n"
+            )
+        };
+        let count = |text: &str| lint(text, &context()).findings.len();
+        assert_eq!(count(&text("", "")), 1);
+        assert_eq!(count(&text("# filled later, litellm-lint: allow model-list", "")), 0);
+        assert_eq!(count(&text("", " # litellm-lint: allow master-key, model-list")), 0);
+        assert_eq!(count(&text("# litellm-lint: allow another-rule", "")), 1);
+    }
+
+    #[test]
+    fn a_release_that_wakes_models_and_has_no_switch_is_refused() {
+        let mut context = context();
+        let text = MANY.replace(
+            "general_settings:\n",
+            "general_settings:\n  disable_model_info_refresh: true\n",
+        );
+        let wakes = |context: &Context, text: &str| {
+            let report = lint(text, context);
+            report
+                .findings
+                .iter()
+                .find(|it| it.rule.name == "wakes-sleeping-models")
+                .map(|it| it.message.clone())
+        };
+        assert_eq!(wakes(&context, &text), None);
+        assert!(wakes(&context, MANY).unwrap().contains("wakes 1 sleeping model"));
+        context.litellm = "1.103.5".parse().unwrap();
+        assert!(wakes(&context, &text).unwrap().contains("has no switch"));
+        context.litellm = "1.102.4".parse().unwrap();
+        assert_eq!(wakes(&context, MANY), None);
+    }
+
+    #[test]
+    fn no_key_is_ever_shown() {
+        let key = "sk-proj-8Jq2Lr5Zt9Xw3Vb7";
+        let text = format!(
+            "model_list:\n  - model_name: m\n    litellm_params: {{model: openai/x, api_key: {key}}}\n\
+             general_settings: {{master_key: {key}}}\nenvironment_variables: {{A_KEY: {key}}}\n"
+        );
+        let report = lint(&text, &context());
+        let literal =
+            report.findings.iter().filter(|finding| finding.rule.name == "literal-key").count();
+        assert_eq!(literal, 3);
+        assert!(!format!("{report:?}").contains(key));
+        let digits = text.replace(key, "1234567890123");
+        assert!(
+            !format!(
+                "{:?}",
+                lint(&digits, &context()).findings.iter().map(|it| &it.message).collect::<Vec<_>>()
+            )
+            .contains("1234567890123")
+        );
+    }
+
+    #[test]
+    fn whatever_the_file_no_rule_panics() {
+        let pieces = [
+            "model_list",
+            "litellm_params",
+            "model_info",
+            "fallbacks",
+            "litellm_settings",
+            "router_settings",
+            "general_settings",
+            "retry_policy",
+            "callbacks",
+            "environment_variables",
+            "custom_auth",
+            "include",
+        ];
+        let values = [
+            "null",
+            "[]",
+            "{}",
+            "[1, {a: b}, [c]]",
+            "text",
+            "7",
+            "2024-01-01",
+            "{a: {b: [c]}}",
+            "&a [*a]",
+            "-",
+            "? [x]\n: y",
+            "!!str 5",
+            "{<<: [1]}",
+        ];
+        for piece in pieces {
+            for value in values {
+                for text in [
+                    format!("{piece}: {value}\n"),
+                    format!("litellm_settings:\n  {piece}: {value}\n"),
+                    format!("router_settings: {{{piece}: {value}}}\n"),
+                    format!("model_list:\n  - {piece}: {value}\n  - model_name: {value}\n"),
+                ] {
+                    let report = lint(&text, &context());
+                    let _fixed = fix(&text, &report);
+                }
+            }
+        }
+    }
+}

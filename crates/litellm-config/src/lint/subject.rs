@@ -9,6 +9,28 @@ use crate::{
 /// The prefix of a value that LiteLLM takes from its environment.
 pub(crate) const ENV: &str = "os.environ/";
 
+/// Prefixes that name no provider: prompts that are kept elsewhere, and routers, which choose one.
+const ROUTERS: &[&str] = &[
+    "arize_phoenix",
+    "auto_router",
+    "bitbucket",
+    "dotprompt",
+    "gitlab",
+    "humanloop",
+    "langfuse",
+    "promptlayer",
+];
+
+/// LiteLLM takes any name of Anthropic's present families without its provider.
+fn is_claude(model: &str) -> bool {
+    let families = ["claude-opus-", "claude-sonnet-", "claude-haiku-"];
+    families.iter().any(|family| {
+        model
+            .strip_prefix(family)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
 /// A configuration under the linter.
 pub(crate) struct Subject<'a> {
     pub(crate) document: &'a Document,
@@ -151,12 +173,16 @@ impl<'a> Model<'a> {
         if model.starts_with(ENV) || model == "*" {
             return Provider::Open;
         }
-        if known::OPENAI_MODELS.has(model) || model.starts_with("ft:") {
+        let litellm = self.environment.litellm;
+        if known::OPENAI_MODELS.has_in(model, litellm) || model.starts_with("ft:") {
             return Provider::Known("openai");
         }
         match model.split_once('/') {
-            Some((prefix, _)) if known::PROVIDERS.has(prefix) => Provider::Known(prefix),
-            _ if known::MODELS.has(model) => Provider::ByName,
+            Some((prefix, _)) if known::PROVIDERS.has_in(prefix, litellm) => {
+                Provider::Known(prefix)
+            }
+            Some((prefix, _)) if ROUTERS.contains(&prefix) => Provider::Open,
+            _ if known::MODELS.has_in(model, litellm) || is_claude(model) => Provider::ByName,
             _ => Provider::Unknown,
         }
     }

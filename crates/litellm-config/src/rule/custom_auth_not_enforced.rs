@@ -4,6 +4,7 @@
 //! some routes of the administration answer.
 
 use crate::{
+    hook,
     lint::{Findings, Level, Subject},
     rule::Rule,
 };
@@ -35,10 +36,10 @@ fn check(subject: &Subject<'_>, findings: &mut Findings) {
         .map(|(block, key)| format!("{block}.{key}"))
         .collect();
     if !missing.is_empty() {
-        findings.at(
-            node,
-            "general_settings.custom_auth",
-            format!("{} not on", missing.join(" and ")),
-        );
+        let message = format!("{} not on", missing.join(" and "));
+        // A hook of somebody else's may keep to its limits itself.
+        let is_ours = node.text() == Some(hook::CUSTOM_AUTH);
+        let level = if is_ours { Level::Error } else { Level::Warning };
+        findings.at(node, "general_settings.custom_auth", message).level(level);
     }
 }

@@ -49,10 +49,10 @@ fn check(subject: &Subject<'_>, findings: &mut Findings) {
             continue;
         }
         // Where the environment is not known, the variable may be set there.
-        let level = if environment.is_complete() || provider != "azure" {
-            Level::Error
-        } else {
-            Level::Note
+        let level = match (environment.is_complete(), provider) {
+            (true, _) | (_, "hosted_vllm") => Level::Error,
+            (_, "openai") => Level::Warning,
+            _ => Level::Note,
         };
         let node = model.param("model").unwrap_or(model.node);
         let message =

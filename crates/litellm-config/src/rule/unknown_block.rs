@@ -29,7 +29,11 @@ fn check(subject: &Subject<'_>, findings: &mut Findings) {
         match known::TOP.meant(key) {
             Some(meant) => {
                 let text = format!("{message}; is `{meant}` meant?");
-                findings.at(node, key, text).fix(node.place.range(), meant);
+                let finding = findings.at(node, key, text);
+                // A second block of that name would only take the place of the first.
+                if root.get(meant).is_none() {
+                    finding.fix(node.place.range(), meant);
+                }
             }
             None => {
                 let is_setting = home(key);

@@ -31,9 +31,11 @@ fn check(subject: &Subject<'_>, findings: &mut Findings) {
             }
             if let Some(meant) = known::MODEL_INFO.meant(key) {
                 let path = model.path(&format!("model_info.{key}"));
-                findings
-                    .at(node, path, format!("`{key}` is without effect; is `{meant}` meant?"))
-                    .fix(node.place.range(), meant);
+                let message = format!("`{key}` is without effect; is `{meant}` meant?");
+                let finding = findings.at(node, path, message);
+                if model.info_of(meant).is_none() {
+                    finding.fix(node.place.range(), meant);
+                }
             }
         }
     }

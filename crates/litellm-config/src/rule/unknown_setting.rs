@@ -61,9 +61,10 @@ fn keys(block: &Map, name: &str, known: &known::Known, findings: &mut Findings) 
         if let Some(home) = elsewhere(key, name) {
             findings.at(node, path, format!("{message}; it belongs in `{home}`"));
         } else if let Some(meant) = known.meant(key) {
-            findings
-                .at(node, path, format!("{message}; is `{meant}` meant?"))
-                .fix(node.place.range(), meant);
+            let finding = findings.at(node, path, format!("{message}; is `{meant}` meant?"));
+            if block.get(meant).is_none() {
+                finding.fix(node.place.range(), meant);
+            }
         } else {
             findings.at(node, path, message);
         }

@@ -293,7 +293,12 @@ impl<'t> Reader<'t> {
 
     fn right_comment(&mut self, node: &mut Node) {
         // Inside of a collection it belongs to what stands on that line.
-        if node.right.is_none() && matches!(node.kind, Kind::Scalar(_)) || node.alias.is_some() {
+        let is_one_line = match &node.kind {
+            Kind::Scalar(_) => true,
+            Kind::List(list) => list.is_flow,
+            Kind::Map(map) => map.is_flow,
+        };
+        if node.right.is_none() && (is_one_line || node.alias.is_some()) {
             node.right = self.take_right();
         }
     }

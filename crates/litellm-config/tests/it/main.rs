@@ -6,6 +6,7 @@
     reason = "a test that panics has failed; its figures are read"
 )]
 
+mod examples;
 mod generated;
 mod keys;
 mod proof;

@@ -371,3 +371,22 @@ fn a_bare_scalar_is_what_pyyaml_takes_it_for() {
     });
     tested.unwrap();
 }
+
+#[test]
+fn what_litellm_ships_means_the_same_after_it_was_read_and_written() {
+    let python = PyYaml::start();
+    let files = ["langfuse-2", "langfuse-3"].iter().flat_map(|set| crate::examples::shipped(set));
+    let mut count = 0;
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let document = Document::parse(&text).unwrap();
+        let mut python = python.lock().unwrap();
+        let meant = python.read(&text);
+        assert!(meant.is_some(), "{}", path.display());
+        assert_eq!(document.root.as_ref().and_then(told), meant, "{}", path.display());
+        let written = document.render();
+        assert_eq!(python.read(&written), meant, "{}:\n{written}", path.display());
+        count += 1;
+    }
+    assert!(count > 30, "only {count} files");
+}
