@@ -130,9 +130,11 @@ impl Parts {
         Ok(started)
     }
 
-    /// Whether no container runs: nothing can have a volume or the files of a mount open.
+    /// Whether no container runs, builds' included: nothing can have a volume or a mount's files open.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.sandboxes.running() == 0 && self.functions.running() == 0
+        self.sandboxes.running() == 0
+            && self.functions.running() == 0
+            && self.images.building() == 0
     }
 
     /// The runtime, if something needed it. It may have died since.

@@ -1,10 +1,12 @@
 //! Garbage: what no record names any more.
 //!
 //! Contents go when neither a mount nor a blob names them and nobody has asked for them for hours:
-//! an upload may be between its blocks and its files. What a sandbox may have mounted (deleted
-//! volumes, directories of mounts) goes only while no sandbox runs.
+//! an upload may be between its blocks and its files. What a container may have mounted (deleted
+//! volumes, directories of mounts) goes only while none runs. Layers that a container runs on are
+//! leased ([`crate::image::Lease`]); what functions name stays as long as their app
+//! ([`References`]), however old it is.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,6 +20,8 @@ use crate::blocking;
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::function::calls::Input;
+use crate::function::references::References;
 use crate::ids::{SecretId, VolumeId};
 use crate::logs::Retention;
 use crate::state::collections;
@@ -27,7 +31,7 @@ const CONTENT_AGE: Duration = Duration::from_secs(6 * 3_600);
 /// Directories that no record names (yet) are kept for this long: one may be in the making.
 const ORPHAN_AGE: Duration = Duration::from_secs(3_600);
 /// Blobs are kept for this long; what needs one longer has copied it.
-const BLOB_AGE: f64 = 7.0 * 86_400.0;
+const BLOB_AGE: Duration = Duration::from_secs(7 * 86_400);
 /// What a stopped app owned is kept for this long.
 const OWNED_AGE: f64 = 3_600.0;
 
@@ -71,15 +75,16 @@ impl Thoroughness {
 pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Collected> {
     let _no_new_trees = ctx.mounts.pause().await;
     let is_quiet = ctx.is_quiet();
+    let functions = References::of_functions(&ctx.db).await?;
     let mut collected = Collected::default();
+    collected.objects += ctx.images.forget_deleted(&functions.images).await?;
     if thoroughness == Thoroughness::CachedLayers {
         collected.layers += ctx.images.collect_garbage().await? as u64;
     }
     if is_quiet {
-        collected.objects += end_expired(ctx).await?;
+        collected.objects += end_expired(ctx, &functions).await?;
     }
     collected.objects += collections::end_expired(&ctx.db).await?;
-    collected.objects += ctx.images.forget_expired().await?;
     collected.objects += ctx.dicts.forget_unused().await?;
     collected.objects += ctx.queues.forget_expired().await?;
     collected.contents += forget_blobs(ctx).await?;
@@ -90,12 +95,7 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
     let mounts = names(ctx, "SELECT checksum FROM mounts").await?;
     let volumes = names(ctx, "SELECT volume_id FROM volumes").await?;
     let secrets = names(ctx, "SELECT secret_id || '.json' FROM secrets").await?;
-    let contents = names(
-        ctx,
-        "SELECT sha256_hex FROM mount_files
-         UNION SELECT sha256_hex FROM blobs WHERE sha256_hex IS NOT NULL",
-    )
-    .await?;
+    let contents = contents_in_use(ctx).await?;
     let (dir, cas) = (ctx.dir.clone(), ctx.cas.root().to_owned());
     let swept = blocking::run(move || {
         let mut swept = Collected::default();
@@ -106,6 +106,7 @@ pub(crate) async fn collect(ctx: &Ctx, thoroughness: Thoroughness) -> Result<Col
             sweep_orphans(&dir.mounts(), &mounts, &mut swept)?;
         }
         sweep_contents(&cas, &contents, CONTENT_AGE, &mut swept)?;
+        sweep_old(&dir.parts(), BLOB_AGE, &mut swept)?;
         Ok(swept)
     })
     .await?;
@@ -134,53 +135,85 @@ async fn names(ctx: &Ctx, query: &'static str) -> Result<HashSet<String>> {
     Ok(names.into_iter().collect())
 }
 
-/// Deletes objects without a name that have expired or whose app has been stopped for a while.
-async fn end_expired(ctx: &Ctx) -> Result<u64> {
-    let failed = || Error::database("collect garbage");
-    let (now, stopped_before) = (clock::now(), clock::now() - OWNED_AGE);
-    let secrets: Vec<String> = sqlx::query_scalar(
-        "SELECT secret_id FROM secrets WHERE expires_at < ?1 OR app_id IN
-         (SELECT app_id FROM apps WHERE stopped_at < ?2)",
+/// The hashes of contents that something names: files of mounts, blobs, parts of blobs under way,
+/// and files of builds that are to be begun anew.
+async fn contents_in_use(ctx: &Ctx) -> Result<HashSet<String>> {
+    let mut contents = names(
+        ctx,
+        "SELECT sha256_hex FROM mount_files
+         UNION SELECT sha256_hex FROM blobs WHERE sha256_hex IS NOT NULL",
     )
-    .bind(now)
-    .bind(stopped_before)
-    .fetch_all(&ctx.db)
-    .await
-    .map_err(failed())?;
-    let volumes: Vec<String> = sqlx::query_scalar(
-        "SELECT volume_id FROM volumes WHERE expires_at < ?1 OR app_id IN
-         (SELECT app_id FROM apps WHERE stopped_at < ?2)",
-    )
-    .bind(now)
-    .bind(stopped_before)
-    .fetch_all(&ctx.db)
-    .await
-    .map_err(failed())?;
-    for id in &secrets {
-        ctx.secrets.delete(&SecretId::parse(id)?).await?;
-    }
-    for id in &volumes {
-        ctx.volumes.delete(&VolumeId::parse(id)?).await?;
-    }
-    let mounts = sqlx::query(
-        "DELETE FROM mounts WHERE expires_at < ?1 OR app_id IN
-         (SELECT app_id FROM apps WHERE stopped_at < ?2)",
-    )
-    .bind(now)
-    .bind(stopped_before)
-    .execute(&ctx.db)
-    .await
-    .map_err(failed())?;
-    Ok(secrets.len() as u64 + volumes.len() as u64 + mounts.rows_affected())
+    .await?;
+    contents.extend(ctx.images.context_of_builds().await?);
+    contents.extend(ctx.blobs.parts_under_way().await?);
+    Ok(contents)
 }
 
-async fn forget_blobs(ctx: &Ctx) -> Result<u64> {
-    let done = sqlx::query("DELETE FROM blobs WHERE created_at < ?")
-        .bind(clock::now() - BLOB_AGE)
-        .execute(&ctx.db)
+/// Deletes objects without a name that have expired or whose app has been stopped for a while, but
+/// none that a function names.
+async fn end_expired(ctx: &Ctx, functions: &References) -> Result<u64> {
+    let mut ended = 0;
+    for id in expired(ctx, "SELECT secret_id FROM secrets", &functions.secrets).await? {
+        ctx.secrets.delete(&SecretId::parse(&id)?).await?;
+        ended += 1;
+    }
+    for id in expired(ctx, "SELECT volume_id FROM volumes", &functions.volumes).await? {
+        ctx.volumes.delete(&VolumeId::parse(&id)?).await?;
+        ended += 1;
+    }
+    for id in expired(ctx, "SELECT mount_id FROM mounts", &functions.mounts).await? {
+        sqlx::query("DELETE FROM mounts WHERE mount_id = ?")
+            .bind(id)
+            .execute(&ctx.db)
+            .await
+            .map_err(Error::database("collect garbage"))?;
+        ended += 1;
+    }
+    Ok(ended)
+}
+
+/// The ids of those that have expired, or whose app has been stopped for a while.
+async fn expired(
+    ctx: &Ctx,
+    select: &'static str,
+    named: &BTreeSet<String>,
+) -> Result<Vec<String>> {
+    let query = format!(
+        "{select} WHERE expires_at < ?1 OR app_id IN
+         (SELECT app_id FROM apps WHERE stopped_at < ?2)"
+    );
+    let mut ids: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+        .bind(clock::now())
+        .bind(clock::now() - OWNED_AGE)
+        .fetch_all(&ctx.db)
         .await
         .map_err(Error::database("collect garbage"))?;
-    Ok(done.rows_affected())
+    ids.retain(|id| !named.contains(id));
+    Ok(ids)
+}
+
+/// Forgets old blobs, but for those that inputs without an end came in.
+async fn forget_blobs(ctx: &Ctx) -> Result<u64> {
+    let failed = || Error::database("collect garbage");
+    let mut old: Vec<String> = sqlx::query_scalar("SELECT blob_id FROM blobs WHERE created_at < ?")
+        .bind(clock::now() - BLOB_AGE.as_secs_f64())
+        .fetch_all(&ctx.db)
+        .await
+        .map_err(failed())?;
+    if !old.is_empty() {
+        let inputs = ctx.functions.calls.pending().await?;
+        let waiting: HashSet<&str> =
+            inputs.iter().filter_map(Input::blob).collect();
+        old.retain(|id| !waiting.contains(id.as_str()));
+    }
+    for id in &old {
+        sqlx::query("DELETE FROM blobs WHERE blob_id = ?")
+            .bind(id)
+            .execute(&ctx.db)
+            .await
+            .map_err(failed())?;
+    }
+    Ok(old.len() as u64)
 }
 
 /// What was deleted. Volumes only while no sandbox can have them mounted.
@@ -223,6 +256,15 @@ fn sweep_contents(
                 swept.contents += 1;
             }
         }
+    }
+    Ok(())
+}
+
+/// Files that nobody has changed for so long.
+fn sweep_old(root: &Path, age: Duration, swept: &mut Collected) -> Result<()> {
+    for path in entries(root)?.iter().filter(|path| is_older(path, age)) {
+        swept.bytes += remove_any(path)?;
+        swept.directories += 1;
     }
     Ok(())
 }

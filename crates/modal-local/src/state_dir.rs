@@ -80,6 +80,11 @@ impl StateDir {
         self.root.join("trash")
     }
 
+    /// Which parts of blobs have come, until the blobs are complete.
+    pub(crate) fn parts(&self) -> PathBuf {
+        self.root.join("parts")
+    }
+
     /// Files under way. Emptied when a server starts.
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
@@ -110,6 +115,7 @@ impl StateDir {
             self.mounts(),
             self.trash(),
             self.tmp(),
+            self.parts(),
             self.images(),
             self.sandboxes(),
             self.runtime(),

@@ -131,7 +131,7 @@ where
 }
 
 fn is_idle(ctx: &Ctx, limit: Duration) -> bool {
-    let works = !ctx.is_quiet() || ctx.functions.keep_server() || ctx.images.building() > 0;
+    let works = !ctx.is_quiet() || ctx.functions.keep_server();
     !works && ctx.activity.idle_for() >= limit
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use modal_proto::client::function_input::ArgsOneof;
 use modal_proto::client::generic_result::GenericStatus;
 use modal_proto::client::{
     DataChunk, FunctionCallInvocationType, FunctionCallType, FunctionGetOutputsItem, FunctionInput,
@@ -445,6 +446,16 @@ impl Calls {
 
     fn watched(&self) -> MutexGuard<'_, HashMap<CallId, watch::Sender<u64>>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Input {
+    /// The blob that holds its arguments, if they did not fit a message.
+    pub(crate) fn blob(&self) -> Option<&str> {
+        match &self.input.args_oneof {
+            Some(ArgsOneof::ArgsBlobId(id)) => Some(id),
+            _ => None,
+        }
     }
 }
 

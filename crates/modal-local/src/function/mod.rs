@@ -24,6 +24,7 @@ pub(crate) mod outcome;
 pub(crate) mod package;
 pub(crate) mod pool;
 pub(crate) mod records;
+pub(crate) mod references;
 pub(crate) mod scaling;
 pub(crate) mod schedule;
 pub(crate) mod task;

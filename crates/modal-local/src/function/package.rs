@@ -17,8 +17,8 @@ use walkdir::WalkDir;
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::ids::{ImageId, MountId};
-use crate::image::Progress;
+use crate::ids::MountId;
+use crate::image::{ImageRoot, Lease, Progress};
 use crate::state::creation::Creation;
 use crate::state::mounts::MountFile;
 
@@ -63,7 +63,7 @@ pub(crate) async fn provide_mount(ctx: &Ctx, request: &MountGetOrCreateRequest) 
         Err(error) if error.is_not_found() => {}
         found => return found.map(drop),
     }
-    let layer = installed(ctx, &client_commands(version)).await?;
+    let (layer, _kept) = installed(ctx, &client_commands(version)).await?;
     let cas = ctx.cas.clone();
     let files = blocking::run(move || {
         let root = layer.join(CLIENT_DIR);
@@ -102,27 +102,28 @@ fn collect(
 }
 
 /// A directory with what Modal's package imports, for the Python of a function's image: a layer that
-/// has `/__modal/deps`, and a `sitecustomize` that puts it last among the places for modules.
+/// has `/__modal/deps`, and a `sitecustomize` that puts it last among the places for modules. It is
+/// there for as long as the lease lives.
 pub(crate) async fn dependencies(
     ctx: &Ctx,
     function: &Function,
-    image: &ImageId,
-) -> Result<PathBuf> {
+    image: &ImageRoot,
+) -> Result<(PathBuf, Lease)> {
     let version = client_version(ctx, function).await?;
-    let metadata = ctx.images.get(ctx, image).await?.metadata;
-    let python = metadata.python_version_info.unwrap_or_default();
+    let python = image.python.as_deref().unwrap_or_default();
     let series: Vec<&str> = python.split(['.', ' ']).take(2).collect();
     let [major, minor] = series[..] else {
+        let id = &function.image_id;
         return Err(Error::Precondition(format!(
-            "nothing is known of the Python of image {image}, so that Modal's package cannot be given \
-             what it imports: build the image on `debian_slim` or `python`"
+            "nothing is known of the Python of image {id}, so that Modal's package cannot be given what \
+             it imports: build the image on `debian_slim` or `python`"
         )));
     };
-    let builder = metadata.image_builder_version.unwrap_or_default();
-    if !is_plain(&builder) {
+    let builder = image.base.builder_version();
+    if !is_plain(builder) {
         return Err(Error::invalid(format!("`{builder:.40}` is no image builder version")));
     }
-    installed(ctx, &dependency_commands(&version, &builder, &format!("{major}.{minor}"))).await
+    installed(ctx, &dependency_commands(&version, builder, &format!("{major}.{minor}"))).await
 }
 
 /// The version of Modal's package among the function's mounts.
@@ -193,8 +194,9 @@ fn dependency_commands(version: &str, builder: &str, python: &str) -> Vec<String
     ]
 }
 
-/// Builds an image of these commands, if there is none; answers the directory of its last step.
-async fn installed(ctx: &Ctx, commands: &[String]) -> Result<PathBuf> {
+/// Builds an image of these commands, if there is none; answers the directory of its last step, which
+/// is there for as long as the lease lives.
+async fn installed(ctx: &Ctx, commands: &[String]) -> Result<(PathBuf, Lease)> {
     let image = Image { dockerfile_commands: commands.to_vec(), ..Image::default() };
     let request = ImageGetOrCreateRequest {
         image: Some(image),
@@ -217,7 +219,9 @@ async fn installed(ctx: &Ctx, commands: &[String]) -> Result<PathBuf> {
         }
     }
     let mut root = ctx.images.resolve(&id).await?;
-    root.layers.pop().ok_or_else(|| Error::Precondition("an image has no layers".to_owned()))
+    let last = root.layers.pop();
+    let last = last.ok_or_else(|| Error::Precondition("an image has no layers".to_owned()))?;
+    Ok((last, root.lease))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod copy_tree;
 mod definition;
 mod digest;
 mod gpu;
+mod in_use;
 mod layer;
 mod log;
 mod recipe;
@@ -42,13 +43,15 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 pub use self::base::BasePolicy;
 use self::base::Bases;
 use self::definition::Definition;
+use self::in_use::InUse;
+pub(crate) use self::in_use::Lease;
 use self::layer::{LayerId, LayerStore};
 pub(crate) use self::log::{BuildLog, Entry};
 use self::recipe::Instruction;
 pub(crate) use self::record::Progress;
 use self::record::{Built, ImageRecord, ImageRecords};
 use self::settings::{Machine, PackageSettings};
-pub(crate) use self::snapshot::SnapshotSource;
+pub(crate) use self::snapshot::{SnapshotBase, SnapshotSource};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, ImageId, MountId, SecretId};
@@ -59,10 +62,15 @@ use crate::state::State;
 const PARALLEL_BUILDS: usize = 4;
 
 /// An image as a container needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageRoot {
     /// Directories, lowest first.
     pub(crate) layers: Vec<PathBuf>,
+    /// To be kept for as long as the container lives: it keeps the directories.
+    pub(crate) lease: Lease,
+    /// What a snapshot of the container goes on.
+    pub(crate) base: Arc<SnapshotBase>,
+    /// What it says of its Python.
+    pub(crate) python: Option<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) workdir: Option<String>,
     pub(crate) entrypoint: Vec<String>,
@@ -94,6 +102,7 @@ struct Shared {
     /// Held between looking at an image and beginning its build.
     starting: tokio::sync::Mutex<()>,
     layer_locks: Mutex<HashMap<LayerId, Weak<tokio::sync::Mutex<()>>>>,
+    in_use: InUse,
     turns: Semaphore,
 }
 
@@ -121,6 +130,7 @@ impl Images {
             live: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             layer_locks: Mutex::default(),
+            in_use: InUse::default(),
             turns: Semaphore::new(PARALLEL_BUILDS),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -153,15 +163,21 @@ impl Images {
         Ok(self.view(record))
     }
 
-    /// What a container of this image needs.
+    /// What a new container of this image needs.
     pub(crate) async fn resolve(&self, id: &ImageId) -> Result<ImageRoot> {
-        let built = match self.record(id).await?.progress {
-            Progress::Built(built) if self.is_complete(&built) => built,
-            Progress::Built(_) => {
-                return Err(Error::Precondition(format!(
-                    "the layers of image {id} were removed; build it again"
-                )));
-            }
+        self.root(self.record(id).await?)
+    }
+
+    /// What a container of a function needs: a function goes on with its image after that was deleted
+    /// or has expired, until its app is stopped.
+    pub(crate) async fn resolve_deployed(&self, id: &ImageId) -> Result<ImageRoot> {
+        self.root(self.record_even_deleted(id).await?)
+    }
+
+    fn root(&self, record: ImageRecord) -> Result<ImageRoot> {
+        let id = &record.id;
+        let built = match record.progress {
+            Progress::Built(built) => built,
             Progress::Building => {
                 return Err(Error::Precondition(format!("image {id} is still being built")));
             }
@@ -169,9 +185,21 @@ impl Images {
                 return Err(Error::Precondition(format!("image {id} could not be built")));
             }
         };
-        let config = built.config;
+        // In this order: a layer that is there after the lease stays.
+        let lease = self.shared.in_use.lease(&built.layers);
+        if !self.is_complete(&built) {
+            return Err(Error::Precondition(format!(
+                "the layers of image {id} were removed; build it again"
+            )));
+        }
+        let layers = built.layers.iter().map(|layer| self.shared.store.path(layer)).collect();
+        let config = built.config.clone();
+        let builder_version = record.definition.builder_version;
         Ok(ImageRoot {
-            layers: built.layers.iter().map(|layer| self.shared.store.path(layer)).collect(),
+            layers,
+            lease,
+            base: Arc::new(SnapshotBase { built: *built, builder_version }),
+            python: config.python,
             env: config.env,
             workdir: config.workdir,
             entrypoint: config.entrypoint,
@@ -207,7 +235,8 @@ impl Images {
         Ok(built.into_iter().flat_map(|built| built.substitutions).collect())
     }
 
-    /// Forgets an image. Its layers stay as long as others, or sandboxes that run, need them.
+    /// Deletes an image: from now on nothing new can use it. Its layers stay as long as something
+    /// needs them.
     pub(crate) async fn delete(&self, id: &ImageId) -> Result<()> {
         if self.live(id).is_some() {
             return Err(Error::Precondition(format!("image {id} is being built")));
@@ -215,14 +244,24 @@ impl Images {
         if self.shared.records.delete(id).await? { Ok(()) } else { Err(unknown_image(id.as_str())) }
     }
 
-    /// Forgets the snapshots whose time is over; answers how many. Their layers go with the next
-    /// collection of layers.
-    pub(crate) async fn forget_expired(&self) -> Result<u64> {
-        self.shared.records.delete_expired().await
+    /// Deletes the snapshots whose time is over, and forgets deleted images but for those that are
+    /// `kept`; answers how many. Their layers go with the next collection of layers.
+    pub(crate) async fn forget_deleted(&self, kept: &BTreeSet<String>) -> Result<u64> {
+        self.shared.records.delete_expired().await?;
+        let _nothing_begins = self.shared.starting.lock().await;
+        // A build may be about to begin on one that was there when it was asked for.
+        if self.building() > 0 { Ok(0) } else { self.shared.records.forget_deleted(kept).await }
     }
 
-    /// Discards the layers that no built image consists of, unless a build is under way; answers how
-    /// many. They are only a cache of steps.
+    /// Hashes of contents that builds to be begun anew need: their clients may be gone.
+    pub(crate) async fn context_of_builds(&self) -> Result<Vec<String>> {
+        let building = self.shared.records.building().await?;
+        let files = building.into_iter().flat_map(|definition| definition.context_files);
+        Ok(files.map(|(_, hash)| hash).collect())
+    }
+
+    /// Discards the layers that no image consists of and nobody needs, unless a build is under way;
+    /// answers how many. They are only a cache of steps.
     pub(crate) async fn collect_garbage(&self) -> Result<usize> {
         let _nothing_begins = self.shared.starting.lock().await;
         if self.building() > 0 {
@@ -233,27 +272,35 @@ impl Images {
             .into_iter()
             .flat_map(|built| built.layers.into_iter().chain([built.tip]))
             .collect();
+        let Shared { store, trash, in_use, .. } = &*self.shared;
         let mut discarded = 0;
-        for layer in self.shared.store.all()? {
-            if !needed.contains(&layer) {
-                self.shared.store.discard(&layer, &self.shared.trash)?;
-                discarded += 1;
-            }
+        for layer in store.all()?.into_iter().filter(|layer| !needed.contains(layer)) {
+            let gone = in_use.unless_leased(&layer, || store.discard(&layer, trash))?;
+            discarded += usize::from(gone);
         }
         Ok(discarded)
     }
 
     /// Waits until no build of the image is under way.
     pub(crate) async fn wait(&self, ctx: &Ctx, id: &ImageId) -> Result<Progress> {
-        let view = self.get(ctx, id).await?;
-        let Some(live) = self.live(id) else { return Ok(view.progress) };
+        // What was there when somebody began to build on it is, also if it was deleted meanwhile.
+        let progress = self.record_even_deleted(id).await?.progress;
+        if progress == Progress::Building {
+            self.get(ctx, id).await?;
+        }
+        let Some(live) = self.live(id) else { return Ok(progress) };
         // An error means that the build's task is gone, and the record says how it ended.
         let _ = live.ended.subscribe().wait_for(|ended| *ended).await;
-        Ok(self.record(id).await?.progress)
+        Ok(self.record_even_deleted(id).await?.progress)
     }
 
     async fn record(&self, id: &ImageId) -> Result<ImageRecord> {
         self.shared.records.get(id).await?.ok_or_else(|| unknown_image(id.as_str()))
+    }
+
+    async fn record_even_deleted(&self, id: &ImageId) -> Result<ImageRecord> {
+        let record = self.shared.records.get_even_deleted(id).await?;
+        record.ok_or_else(|| unknown_image(id.as_str()))
     }
 
     fn view(&self, record: ImageRecord) -> ImageView {

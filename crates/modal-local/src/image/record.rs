@@ -1,5 +1,7 @@
 //! The rows of images.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{Row as _, SqlitePool};
 
@@ -54,7 +56,16 @@ impl ImageRecords {
     }
 
     pub(crate) async fn get(&self, id: &ImageId) -> Result<Option<ImageRecord>> {
-        let query = format!("SELECT {COLUMNS} FROM images WHERE image_id = ?");
+        self.find(&format!("{COLUMNS} FROM images WHERE image_id = ? AND deleted_at IS NULL"), id).await
+    }
+
+    /// One that was deleted and is still needed, too.
+    pub(crate) async fn get_even_deleted(&self, id: &ImageId) -> Result<Option<ImageRecord>> {
+        self.find(&format!("{COLUMNS} FROM images WHERE image_id = ?"), id).await
+    }
+
+    async fn find(&self, what: &str, id: &ImageId) -> Result<Option<ImageRecord>> {
+        let query = format!("SELECT {what}");
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(id.as_str())
             .fetch_optional(&self.db)
@@ -65,7 +76,8 @@ impl ImageRecords {
     /// The newest image of a definition.
     pub(crate) async fn newest(&self, definition_hash: &str) -> Result<Option<ImageRecord>> {
         let query = format!(
-            "SELECT {COLUMNS} FROM images WHERE definition_hash = ? ORDER BY created_at DESC LIMIT 1"
+            "SELECT {COLUMNS} FROM images WHERE definition_hash = ? AND deleted_at IS NULL \
+             ORDER BY created_at DESC LIMIT 1"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(definition_hash)
@@ -85,7 +97,7 @@ impl ImageRecords {
             "INSERT INTO images (image_id, definition_hash, definition, status, created_at) \
              VALUES (?, ?, ?, 'building', ?) ON CONFLICT (image_id) DO UPDATE SET \
              definition = excluded.definition, status = 'building', exception = NULL, \
-             built = NULL, finished_at = NULL",
+             built = NULL, finished_at = NULL, deleted_at = NULL, expires_at = NULL",
         )
         .bind(id.as_str())
         .bind(definition_hash)
@@ -145,9 +157,10 @@ impl ImageRecords {
         .map_err(Error::database("record an image"))
     }
 
-    /// Forgets an image; whether there was one.
+    /// Deletes an image; whether there was one.
     pub(crate) async fn delete(&self, id: &ImageId) -> Result<bool> {
-        sqlx::query("DELETE FROM images WHERE image_id = ?")
+        sqlx::query("UPDATE images SET deleted_at = ? WHERE image_id = ? AND deleted_at IS NULL")
+            .bind(crate::clock::now())
             .bind(id.as_str())
             .execute(&self.db)
             .await
@@ -155,14 +168,44 @@ impl ImageRecords {
             .map_err(Error::database("delete an image"))
     }
 
-    /// Forgets the snapshots whose time is over; answers how many.
-    pub(crate) async fn delete_expired(&self) -> Result<u64> {
-        sqlx::query("DELETE FROM images WHERE expires_at < ?")
+    /// Deletes the snapshots whose time is over.
+    pub(crate) async fn delete_expired(&self) -> Result<()> {
+        sqlx::query("UPDATE images SET deleted_at = ?1 WHERE expires_at < ?1 AND deleted_at IS NULL")
             .bind(crate::clock::now())
             .execute(&self.db)
             .await
-            .map(|done| done.rows_affected())
+            .map(drop)
             .map_err(Error::database("collect garbage"))
+    }
+
+    /// Forgets the deleted images that are not `kept`; answers how many.
+    pub(crate) async fn forget_deleted(&self, kept: &BTreeSet<String>) -> Result<u64> {
+        let failed = || Error::database("collect garbage");
+        let deleted: Vec<String> =
+            sqlx::query_scalar("SELECT image_id FROM images WHERE deleted_at IS NOT NULL")
+                .fetch_all(&self.db)
+                .await
+                .map_err(failed())?;
+        let mut forgotten = 0;
+        for id in deleted.iter().filter(|id| !kept.contains(*id)) {
+            // Unless its definition was built again meanwhile.
+            sqlx::query("DELETE FROM images WHERE image_id = ? AND deleted_at IS NOT NULL")
+                .bind(id)
+                .execute(&self.db)
+                .await
+                .map_err(failed())?;
+            forgotten += 1;
+        }
+        Ok(forgotten)
+    }
+
+    /// What the builds are made of that have no end yet.
+    pub(crate) async fn building(&self) -> Result<Vec<Definition>> {
+        let rows = sqlx::query("SELECT definition FROM images WHERE status = 'building'")
+            .fetch_all(&self.db)
+            .await
+            .map_err(Error::database("list images"))?;
+        rows.iter().map(|row| from_json(&text(row, "definition")?)).collect()
     }
 
     /// The layers that built images consist of.

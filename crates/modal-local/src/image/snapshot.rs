@@ -1,21 +1,35 @@
 //! Images that no recipe makes: the file system of a sandbox as it is at one moment.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::build::MAX_LAYERS;
 use super::definition::Definition;
 use super::digest::Hasher;
 use super::layer::{LayerId, LayerStore, remove_traces};
-use super::record::{Built, Progress};
+use super::record::Built;
 use super::{Images, copy_tree, squash, step};
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::ids::ImageId;
 
+/// The image below a snapshot, as it was when its container was made: it may be deleted meanwhile.
+pub(crate) struct SnapshotBase {
+    pub(super) built: Built,
+    pub(super) builder_version: String,
+}
+
+impl SnapshotBase {
+    /// The builder version that the image was asked for with.
+    pub(crate) fn builder_version(&self) -> &str {
+        &self.builder_version
+    }
+}
+
 /// What a snapshot is made of.
 pub(crate) struct SnapshotSource {
     /// The image that the sandbox runs.
-    pub(crate) base: ImageId,
+    pub(crate) base: Arc<SnapshotBase>,
     /// Layers above those of the image, lowest first.
     pub(crate) overlaid: Vec<PathBuf>,
     /// The sandbox's changes.
@@ -40,11 +54,13 @@ impl Images {
         if let Some(taken) = self.shared.records.newest(&hash).await? {
             return Ok(taken.id);
         }
-        let record = self.record(&source.base).await?;
-        let Progress::Built(mut built) = record.progress else {
-            let base = &source.base;
-            return Err(Error::Precondition(format!("the layers of image {base} were removed")));
-        };
+        let SnapshotBase { built, builder_version } = &*source.base;
+        let (mut built, builder_version) = (built.clone(), builder_version.clone());
+        // The sandbox may end, and give up its own, while this goes on.
+        let _lease = self.shared.in_use.lease(&built.layers);
+        if !self.is_complete(&built) {
+            return Err(Error::Precondition("the layers of the sandbox's image were removed".into()));
+        }
         let store = self.store().clone();
         let below = built.layers.clone();
         let made = layer.clone();
@@ -61,11 +77,8 @@ impl Images {
         .await?;
         built.layers.truncate(replaces);
         built.layers.push(made.clone());
-        let built = Built { tip: made, ..*built };
-        let definition = Definition {
-            builder_version: record.definition.builder_version,
-            ..Definition::default()
-        };
+        let built = Built { tip: made, ..built };
+        let definition = Definition { builder_version, ..Definition::default() };
         let id = ImageId::random();
         self.shared.records.insert_built(&id, &hash, &definition, &built, expires_at).await?;
         Ok(id)

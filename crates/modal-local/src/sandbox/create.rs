@@ -110,7 +110,7 @@ async fn start(
     let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
     let layers = layers(image.layers.clone(), trees, &scratch).await?;
     let root = RootRecord {
-        image: spec.image.clone(),
+        image: Arc::clone(&image.base),
         overlaid: layers[image.layers.len()..].to_vec(),
         upper: scratch.upper_dir(),
         mount_points: spec.volumes.iter().map(|volume| volume.target.clone()).collect(),
@@ -148,7 +148,7 @@ async fn start(
         network: network.control(),
         spill_dir: scratch.spill_dir(),
     });
-    supervise::spawn(ctx, sandbox, spec, Parts { network, tunnels, scratch, disk });
+    supervise::spawn(ctx, sandbox, spec, Parts { network, tunnels, scratch, disk, image: image.lease });
     ctx.sandboxes.records.set_started(&sandbox.id).await
 }
 

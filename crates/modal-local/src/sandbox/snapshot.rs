@@ -13,7 +13,7 @@ use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::ids::ImageId;
-use crate::image::SnapshotSource;
+use crate::image::{SnapshotBase, SnapshotSource};
 
 /// How long a snapshot stays unless its maker says otherwise. Source: the SDKs' documentation of
 /// `snapshot_filesystem` ("30 days"), read 2026-11-26.
@@ -23,7 +23,7 @@ const NEVER: i64 = -1;
 
 /// What a sandbox's root file system is made of, besides what runs.
 pub(crate) struct RootRecord {
-    pub(crate) image: ImageId,
+    pub(crate) image: Arc<SnapshotBase>,
     /// Layers of mounts above those of the image.
     pub(crate) overlaid: Vec<PathBuf>,
     /// The changes.
@@ -35,7 +35,7 @@ pub(crate) struct RootRecord {
 impl RootRecord {
     fn source(&self, is_final: bool) -> SnapshotSource {
         SnapshotSource {
-            base: self.image.clone(),
+            base: Arc::clone(&self.image),
             overlaid: self.overlaid.clone(),
             upper: self.upper.clone(),
             mount_points: self.mount_points.clone(),

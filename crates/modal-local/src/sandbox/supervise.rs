@@ -18,6 +18,7 @@ use super::tunnels::Tunnels;
 use super::usage::DiskLimit;
 use super::{output, probe, snapshot, usage};
 use crate::ctx::Ctx;
+use crate::image::Lease;
 
 /// How long processes in uninterruptible sleep may hold up the news of the end.
 const TERMINATE_LIMIT: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ pub(super) struct Parts {
     pub(super) tunnels: Tunnels,
     pub(super) scratch: Scratch,
     pub(super) disk: DiskLimit,
+    /// Keeps the layers of its image.
+    pub(super) image: Lease,
 }
 
 /// Watches over a sandbox that has just started.
@@ -69,7 +72,7 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
     tracing::info!(sandbox = %sandbox.id, status, exit_code = ending.exit_code, "sandbox ended");
     ctx.sandboxes.registry.retire(&sandbox);
     sandbox.set_ended(ending);
-    drop(parts.scratch);
+    drop((parts.scratch, parts.image));
     logs.detach_all();
 }
 

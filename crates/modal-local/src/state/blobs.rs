@@ -1,5 +1,6 @@
 //! Blobs: uploads too large for a message, given out as ids.
 
+use std::fs;
 use std::path::PathBuf;
 
 use md5::{Digest as _, Md5};
@@ -198,6 +199,22 @@ impl Blobs {
 
     /// Remembers which content a part has, until the blob is complete.
     fn part_note(&self, blob: &BlobRecord, number: u32) -> PathBuf {
-        self.dir.tmp().join(format!("{}-{number}.part", blob.blob_id))
+        self.dir.parts().join(format!("{}-{number}", blob.blob_id))
+    }
+
+    /// The hashes of the parts of blobs that are not complete.
+    pub(crate) async fn parts_under_way(&self) -> Result<Vec<String>> {
+        let directory = self.dir.parts();
+        crate::blocking::run(move || {
+            let entries = fs::read_dir(&directory).map_err(Error::file("read", &directory))?;
+            let mut hashes = Vec::new();
+            for entry in entries {
+                let path = entry.map_err(Error::file("read", &directory))?.path();
+                // One that is gone meanwhile belongs to a blob that is complete.
+                hashes.extend(fs::read_to_string(&path).ok());
+            }
+            Ok(hashes)
+        })
+        .await
     }
 }

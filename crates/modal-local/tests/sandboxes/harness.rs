@@ -11,6 +11,8 @@ use modal_proto::client::modal_client_client::ModalClientClient;
 use modal_proto::client::*;
 use modal_proto::task_command_router::task_command_router_client::TaskCommandRouterClient;
 use modal_proto::task_command_router::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -45,13 +47,26 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// A server whose only object is the test image.
+    /// A server whose only object is the test image, whose layers all tests share.
     pub(crate) async fn start() -> Self {
+        Self::over(|prepared, own| symlink(prepared, own).unwrap()).await
+    }
+
+    /// One that may change its layers: it has its own names for their files.
+    pub(crate) async fn start_apart() -> Self {
+        Self::over(|prepared, own| {
+            let mut copy = std::process::Command::new("cp");
+            assert!(copy.arg("-al").args([prepared, own]).status().unwrap().success());
+        })
+        .await
+    }
+
+    async fn over(give_images: impl FnOnce(&Path, &Path)) -> Self {
         let prepared = prepare().await;
         let scratch = env!("CARGO_TARGET_TMPDIR");
         let directory = tempfile::Builder::new().prefix("sandboxes-").tempdir_in(scratch).unwrap();
         fs::copy(prepared.join("records.sqlite"), directory.path().join("records.sqlite")).unwrap();
-        symlink(prepared.join("images"), directory.path().join("images")).unwrap();
+        give_images(&prepared.join("images"), &directory.path().join("images"));
         let config = config(directory.path());
         let server = Server::start(config.clone()).await.unwrap();
         let mut client = client(&server).await;
@@ -130,6 +145,51 @@ impl Local {
         };
         let answer = self.client.clone().app_count_logs(request).await.unwrap().into_inner();
         answer.buckets.iter().map(|bucket| bucket.stdout_logs).sum()
+    }
+
+    /// A call to the server's administration that succeeds; its answer.
+    pub(crate) async fn administer(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> serde_json::Value {
+        let token = self.server.token();
+        let address = self.server.url().strip_prefix("http://").unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nx-modal-token-id: {}\r\n\
+             x-modal-token-secret: {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            token.id,
+            token.secret.expose(),
+            body.len(),
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 2"), "{answer}");
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// Builds a further image.
+    pub(crate) async fn build(&self, commands: &[&str]) -> String {
+        built(&mut self.client.clone(), &self.app, commands).await
+    }
+
+    /// Waits until the build of an image has ended.
+    pub(crate) async fn joined(&self, image: &str) {
+        join(&mut self.client.clone(), image).await;
+    }
+
+    /// The names of what lies in a directory of the state directory, in order.
+    pub(crate) fn names(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path().join(directory)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// Bytes of a file of the state directory; 0 if there is none.
@@ -359,10 +419,13 @@ async fn app(client: &mut Client, name: &str) -> String {
 }
 
 async fn image(client: &mut Client, app: &str) -> String {
-    let commands = ["FROM debian:12-slim", r#"CMD ["sleep", "172800"]"#];
+    built(client, app, &["FROM debian:12-slim", r#"CMD ["sleep", "172800"]"#]).await
+}
+
+async fn built(client: &mut Client, app: &str, commands: &[&str]) -> String {
     let request = ImageGetOrCreateRequest {
         image: Some(Image {
-            dockerfile_commands: commands.map(str::to_owned).to_vec(),
+            dockerfile_commands: commands.iter().map(|line| (*line).to_owned()).collect(),
             ..Default::default()
         }),
         app_id: app.to_owned(),
@@ -371,13 +434,18 @@ async fn image(client: &mut Client, app: &str) -> String {
     };
     let image = client.image_get_or_create(request).await.unwrap().into_inner();
     if image.result.is_none() {
-        let request = ImageJoinStreamingRequest {
-            image_id: image.image_id.clone(),
-            timeout: 55.0,
-            ..Default::default()
-        };
-        let mut messages = client.image_join_streaming(request).await.unwrap().into_inner();
-        while messages.message().await.unwrap().is_some() {}
+        join(client, &image.image_id).await;
     }
     image.image_id
+}
+
+/// Waits until the build of an image has ended.
+async fn join(client: &mut Client, image: &str) {
+    let request = ImageJoinStreamingRequest {
+        image_id: image.to_owned(),
+        timeout: 55.0,
+        ..Default::default()
+    };
+    let mut messages = client.image_join_streaming(request).await.unwrap().into_inner();
+    while messages.message().await.unwrap().is_some() {}
 }

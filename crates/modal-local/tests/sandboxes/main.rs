@@ -7,6 +7,7 @@ mod harness;
 mod commands;
 mod connect;
 mod faults;
+mod garbage;
 mod input;
 mod life;
 mod names;

@@ -55,24 +55,8 @@ async fn a_blocked_sandbox_has_its_loopback_and_nothing_else() {
 
 /// Registers a relay to a port of this machine; the host to call it by.
 async fn relay(local: &Local, target: std::net::SocketAddr) -> String {
-    let token = local.server.token();
-    let address = local.server.url().strip_prefix("http://").unwrap();
     let body = format!(r#"{{"target":"{target}"}}"#);
-    let request = format!(
-        "POST /_local/relays HTTP/1.1\r\nhost: {address}\r\nx-modal-token-id: {}\r\n\
-         x-modal-token-secret: {}\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        token.id,
-        token.secret.expose(),
-        body.len(),
-    );
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 2"), "{answer}");
-    let relay: serde_json::Value = serde_json::from_str(body).unwrap();
+    let relay = local.administer("POST", "/_local/relays", &body).await;
     relay["host"].as_str().unwrap().to_owned()
 }
 

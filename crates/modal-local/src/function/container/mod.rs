@@ -130,7 +130,7 @@ fn exited(status: container_runtime::Result<ExitStatus>) -> Ended {
 }
 
 async fn clear(ctx: &Ctx, task: &Task, prepared: Prepared, mut logs: JoinSet<()>, ended: &Ended) {
-    let Prepared { container, network, plane, scratch, tun, process } = prepared;
+    let Prepared { container, network, plane, scratch, tun, process, leases } = prepared;
     terminate(task, container).await;
     drop((plane, process, tun));
     network.stop().await;
@@ -145,7 +145,7 @@ async fn clear(ctx: &Ctx, task: &Task, prepared: Prepared, mut logs: JoinSet<()>
     {
         output::say(ctx, task, &ended.text()).await;
     }
-    drop(scratch);
+    drop((scratch, leases));
 }
 
 async fn terminate(task: &Task, container: Container) {

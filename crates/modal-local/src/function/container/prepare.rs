@@ -19,7 +19,7 @@ use crate::function::package;
 use crate::function::pool::Pool;
 use crate::function::task::Task;
 use crate::ids::{ImageId, MountId, VolumeId};
-use crate::image::ImageRoot;
+use crate::image::{ImageRoot, Lease};
 use crate::sandbox::{
     Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount, host_files,
     inside_listener, mount_target,
@@ -41,6 +41,8 @@ pub(super) struct Prepared {
     pub(super) scratch: Scratch,
     /// The device of a container without a network; it lives as long as this is open.
     pub(super) tun: Option<OwnedFd>,
+    /// Keep the layers of the image, and of what Modal's package imports.
+    pub(super) leases: Vec<Lease>,
 }
 
 /// Makes the container and starts its entrypoint.
@@ -49,12 +51,12 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let image_id = ImageId::parse(&function.image_id)?;
     let scratch = Scratch::create_for(&ctx.dir, task.id.as_str()).await?;
     let environment_id = ctx.apps.get(&spec.app).await?.environment_id;
-    let (environment, image, secrets, mounts, trees) = tokio::try_join!(
+    let image = ctx.images.resolve_deployed(&image_id).await?;
+    let (environment, secrets, mounts, (trees, package)) = tokio::try_join!(
         ctx.environments.name_of(&environment_id),
-        ctx.images.resolve(&image_id),
         secrets(ctx, function),
         volumes(ctx, function),
-        trees(ctx, function, &image_id),
+        trees(ctx, function, &image),
     )?;
     let arguments = arguments::encode(ctx, task, &environment).await?;
     let mut env = Environment::with_defaults();
@@ -84,7 +86,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let network = Network::start(&container, plan).await?;
     let plane = plane.relay(ctx, inside_listener(&container, plane::port(ctx)).await);
     let process = start(&container, env, &image).await?;
-    Ok(Prepared { container, process, network, plane, scratch, tun })
+    let leases = package.into_iter().chain([image.lease]).collect();
+    Ok(Prepared { container, process, network, plane, scratch, tun, leases })
 }
 
 async fn start(container: &Container, env: Environment, image: &ImageRoot) -> Result<Process> {
@@ -153,15 +156,21 @@ async fn volumes(ctx: &Ctx, function: &Function) -> Result<Vec<Mount>> {
 }
 
 /// The files of the client, and what Modal's own package needs to be imported.
-async fn trees(ctx: &Ctx, function: &Function, image: &ImageId) -> Result<Vec<PathBuf>> {
-    let mut trees = Vec::new();
+async fn trees(
+    ctx: &Ctx,
+    function: &Function,
+    image: &ImageRoot,
+) -> Result<(Vec<PathBuf>, Option<Lease>)> {
+    let (mut trees, mut package) = (Vec::new(), None);
     if function.mount_client_dependencies {
-        trees.push(package::dependencies(ctx, function, image).await?);
+        let (tree, lease) = package::dependencies(ctx, function, image).await?;
+        trees.push(tree);
+        package = Some(lease);
     }
     for id in &function.mount_ids {
         trees.push(ctx.mounts.tree(&MountId::parse(id)?).await?);
     }
-    Ok(trees)
+    Ok((trees, package))
 }
 
 async fn layers(image: &ImageRoot, trees: Vec<PathBuf>, scratch: &Scratch) -> Result<Vec<PathBuf>> {
