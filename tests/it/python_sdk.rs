@@ -110,3 +110,11 @@ fn web_functions() {
     redeploy without a dropped request ok
     ");
 }
+
+#[test]
+fn garbage_is_nothing_that_a_function_needs() {
+    let output = flow("garbage.py", &[]);
+    let said: Vec<&str> = output.lines().collect();
+    assert_eq!(said[..2], ["in a container that runs", "in a new container"]);
+    assert!(said[2].starts_with("not for anything new:"), "{output}");
+}
