@@ -47,9 +47,18 @@ mod linux {
     impl LocalServer {
         /// The server, started in the background where none runs.
         pub(crate) async fn ensure_running(&self) -> anyhow::Result<RelayServer> {
+            self.ensure_running_with([]).await
+        }
+
+        /// The server; one that has to be started gets these variables too.
+        pub(crate) async fn ensure_running_with(
+            &self,
+            variables: impl IntoIterator<Item = (&str, &str)>,
+        ) -> anyhow::Result<RelayServer> {
             let program = std::env::current_exe().context("can't find this program's own file")?;
             let mut command = Command::new(program);
             command.args(["local", "serve", "--detached"]);
+            command.envs(variables);
             // This shell's settings are its own; the server serves others too.
             command.env("GOAT_STATE_DIR", &self.root);
             if std::env::var_os(crate::LOG_FILTER).is_none() {

@@ -34,7 +34,10 @@ const REMARKS: &[(&str, &str)] = &[
         "ImageGetOrCreate",
         "real builds, layer by layer; bases are those of this machine, see substitutions",
     ),
-    ("ImageDelete", "nothing new can use it; its layers go with the next `gc` after the last sandbox or deployed function that does"),
+    (
+        "ImageDelete",
+        "nothing new can use it; its layers go with the next `gc` after the last sandbox or deployed function that does",
+    ),
     ("ImagePublish", "names of this server; `allow_public` is refused"),
     ("ObjectSuggest", "apps; nothing for functions and servers"),
     ("QueueGet", "a client that goes away while it waits takes nothing"),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tonic::Status;
 
+use crate::room::CURE;
+
 /// A cause of another library, kept for the log.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The result of an operation of this crate.
@@ -120,6 +122,15 @@ impl Error {
         move |source| Self::File { operation, path, source }
     }
 
+    /// Whether the kernel or the database had no room to write.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::File { source, .. } => is_out_of_space(source),
+            Self::Database { source, .. } => database_is_full(source.as_ref()),
+            _ => false,
+        }
+    }
+
     /// Whether the object asked for does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
@@ -150,8 +161,9 @@ impl From<Error> for Status {
                 log_cause(&error);
                 Self::failed_precondition(format!("{message}: {source}"))
             }
-            Error::File { source, .. } if is_out_of_space(source) => {
-                Self::resource_exhausted("the disk of the local server is full")
+            error if error.is_disk_full() => {
+                log_cause(error);
+                Self::resource_exhausted(format!("the disk of the local server is full; {CURE}"))
             }
             _ => {
                 log_cause(&error);
@@ -163,6 +175,14 @@ impl From<Error> for Status {
 
 fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Source: SQLite's list of result codes; SQLITE_FULL is 13, and what follows a failed write of the
+/// write-ahead file are kinds of SQLITE_IOERR, of which those of a full disk are WRITE and SHMSIZE.
+fn database_is_full(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    const FULL: [&str; 3] = ["13", "778", "4874"];
+    let error = error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    error.and_then(|error| error.code()).is_some_and(|code| FULL.contains(&code.as_ref()))
 }
 
 fn log_cause(error: &Error) {

@@ -24,10 +24,9 @@ use crate::function::calls::Input;
 use crate::function::references::References;
 use crate::ids::{SecretId, VolumeId};
 use crate::logs::Retention;
+use crate::state::cas::CONTENT_AGE;
 use crate::state::collections;
 
-/// Contents that nobody names are kept for this long after they were last asked for.
-const CONTENT_AGE: Duration = Duration::from_secs(6 * 3_600);
 /// Directories that no record names (yet) are kept for this long: one may be in the making.
 const ORPHAN_AGE: Duration = Duration::from_secs(3_600);
 /// Blobs are kept for this long; what needs one longer has copied it.
@@ -173,11 +172,7 @@ async fn end_expired(ctx: &Ctx, functions: &References) -> Result<u64> {
 }
 
 /// The ids of those that have expired, or whose app has been stopped for a while.
-async fn expired(
-    ctx: &Ctx,
-    select: &'static str,
-    named: &BTreeSet<String>,
-) -> Result<Vec<String>> {
+async fn expired(ctx: &Ctx, select: &'static str, named: &BTreeSet<String>) -> Result<Vec<String>> {
     let query = format!(
         "{select} WHERE expires_at < ?1 OR app_id IN
          (SELECT app_id FROM apps WHERE stopped_at < ?2)"
@@ -202,8 +197,7 @@ async fn forget_blobs(ctx: &Ctx) -> Result<u64> {
         .map_err(failed())?;
     if !old.is_empty() {
         let inputs = ctx.functions.calls.pending().await?;
-        let waiting: HashSet<&str> =
-            inputs.iter().filter_map(Input::blob).collect();
+        let waiting: HashSet<&str> = inputs.iter().filter_map(Input::blob).collect();
         old.retain(|id| !waiting.contains(id.as_str()));
     }
     for id in &old {

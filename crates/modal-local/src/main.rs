@@ -2,7 +2,7 @@
 //! People use `cargo xtask local`.
 //!
 //! ```text
-//! modal-local serve --state-dir DIR [--port PORT] [--detach] [--idle-exit-secs N]
+//! modal-local serve --state-dir DIR [--port PORT] [--detach] [--idle-exit-secs N] [--disk-reserve BYTES]
 //! ```
 //!
 //! Once it serves, it prints one line: the URL. What happens is told on standard error, as much of
@@ -16,8 +16,8 @@ use std::time::Duration;
 use modal_local::daemon::{ServeOptions, serve};
 use modal_local::{ServerConfig, StateDir};
 
-const USAGE: &str =
-    "usage: modal-local serve --state-dir DIR [--port PORT] [--detach] [--idle-exit-secs N]";
+const USAGE: &str = "usage: modal-local serve --state-dir DIR [--port PORT] [--detach] [--idle-exit-secs N] \
+                     [--disk-reserve BYTES]";
 /// The command line is wrong.
 const EXIT_USAGE: u8 = 2;
 
@@ -59,6 +59,7 @@ fn arguments(
         return Err("the only command is `serve`".to_owned());
     }
     let (mut state_dir, mut port) = (None, 0);
+    let mut reserve = modal_local::DiskReserve::default();
     let mut options = ServeOptions::default();
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("`{flag}` needs a value"));
@@ -68,6 +69,7 @@ fn arguments(
             "--idle-exit-secs" => {
                 options.idle_exit = Some(Duration::from_secs(number(&flag, &value()?)?));
             }
+            "--disk-reserve" => reserve = value()?.parse().map_err(|error| format!("{error}"))?,
             "--detach" => options.detach = true,
             _ => return Err(format!("unknown argument `{flag}`")),
         }
@@ -75,6 +77,7 @@ fn arguments(
     let state_dir = state_dir.ok_or("`--state-dir` is missing")?;
     let mut config = ServerConfig::new(StateDir::new(state_dir));
     config.port = port;
+    config.disk_reserve = reserve;
     Ok((config, options))
 }
 

@@ -19,6 +19,7 @@ pub(crate) use self::gate::is_own_authority;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::image::BasePolicy;
+use crate::room::DiskReserve;
 use crate::secret_string::SecretString;
 use crate::service::ControlPlane;
 use crate::service::router::CommandRouter;
@@ -63,6 +64,8 @@ pub struct ServerConfig {
     /// A request to a web function that is not answered by then gets a redirect to where its answer
     /// will be, as on Modal.
     pub web_redirect: Duration,
+    /// How much of the state directory's disk is left free.
+    pub disk_reserve: DiskReserve,
 }
 
 impl ServerConfig {
@@ -77,6 +80,7 @@ impl ServerConfig {
             image_builder_version: "2025.06".to_owned(),
             bases: BasePolicy::default(),
             web_redirect: Duration::from_secs(150),
+            disk_reserve: DiskReserve::default(),
         }
     }
 }

@@ -15,6 +15,8 @@ mod blobs;
 mod daemon;
 #[path = "control/dicts.rs"]
 mod dicts;
+#[path = "control/disk.rs"]
+mod disk;
 #[path = "control/environments.rs"]
 mod environments;
 #[path = "control/local.rs"]

@@ -27,7 +27,10 @@ impl Args {
 #[derive(clap::Subcommand)]
 enum What {
     /// Start it, where none runs, and say where it listens
-    #[command(after_help = "Example:\n  cargo xtask local serve --foreground --port 8123 -v")]
+    #[command(after_help = "\
+Examples:
+  cargo xtask local serve --foreground --port 8123 -v
+  cargo xtask local serve --disk-reserve 10GiB")]
     Serve(Serve),
     /// Say what it does and what it can do on this machine
     #[command(after_help = "Example:\n  cargo xtask local status --output json | jq -r .url")]
@@ -57,6 +60,10 @@ struct Serve {
     /// Port on loopback, with --foreground; 0 takes a free one
     #[arg(long, default_value_t = 0, requires = "foreground")]
     port: u16,
+    /// What it leaves free of the disk, such as 512MiB; below it nothing new is begun. A twentieth of
+    /// the disk and at most 2 GiB unless given; 0 turns the check off
+    #[arg(long, value_name = "BYTES", env = "GOAT_DISK_RESERVE")]
+    disk_reserve: Option<String>,
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -69,14 +76,19 @@ mod linux {
     use std::time::Duration;
 
     use modal_local::{
-        ServerConfig, StateDir,
+        DiskUsage, ServerConfig, StateDir,
         daemon::{self, ServeOptions, ServerStatus},
     };
     use sandbox_runner::relay::RelayServer;
     use serde_json::json;
 
     use super::{Args, Context, Exit, Serve, What};
-    use crate::{local_server::LocalServer, table::seconds};
+    use crate::{exit::UsageError, local_server::LocalServer, table::seconds};
+
+    /// What tells a background server how much of the disk to leave free.
+    const DISK_RESERVE: &str = "GOAT_DISK_RESERVE";
+    /// Kinds that take less are not worth a word.
+    const SHOWN: u64 = 1 << 20;
 
     /// A background server ends itself after so long without sandboxes, builds and calls.
     const IDLE: Duration = Duration::from_secs(15 * 60);
@@ -84,7 +96,7 @@ mod linux {
     pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         match args.what {
             What::Serve(args) if args.foreground || args.detached => serve(&args, context).await,
-            What::Serve(_) => start(context).await,
+            What::Serve(args) => start(&args, context).await,
             What::Status => status(context).await,
             What::Stop => stop(context).await,
             What::Gc => collect(context).await,
@@ -116,6 +128,10 @@ mod linux {
     async fn serve(args: &Serve, context: &Context) -> anyhow::Result<Exit> {
         let mut config = ServerConfig::new(directory(context));
         config.port = args.port;
+        if let Some(reserve) = &args.disk_reserve {
+            config.disk_reserve =
+                reserve.parse().map_err(|error| UsageError(format!("--disk-reserve: {error}")))?;
+        }
         let idle_exit = args.detached.then_some(IDLE);
         let options = ServeOptions { detach: args.detached, idle_exit };
         let printer = context.printer.clone();
@@ -129,8 +145,10 @@ mod linux {
         Ok(Exit::Ok)
     }
 
-    async fn start(context: &Context) -> anyhow::Result<Exit> {
-        let server = ensure_running(context).await?;
+    async fn start(args: &Serve, context: &Context) -> anyhow::Result<Exit> {
+        let reserve = args.disk_reserve.as_deref();
+        let variables = reserve.map(|reserve| (DISK_RESERVE, reserve));
+        let server = LocalServer::of(context).ensure_running_with(variables).await?;
         context.printer.text(&server.url);
         context.printer.json(&json!({"url": server.url}))?;
         Ok(Exit::Ok)
@@ -138,16 +156,21 @@ mod linux {
 
     async fn status(context: &Context) -> anyhow::Result<Exit> {
         let status = daemon::status(&directory(context)).await?;
+        let disk = match &status {
+            Some(_) => daemon::usage(&directory(context)).await?,
+            None => None,
+        };
         let mut json = serde_json::to_value(&status)?;
         match &mut json {
             serde_json::Value::Object(fields) => {
-                drop(fields.insert("state".into(), "running".into()))
+                fields.insert("state".into(), "running".into());
+                fields.insert("disk".into(), serde_json::to_value(&disk)?);
             }
             none => *none = json!({"state": "stopped"}),
         }
         context.printer.json(&json)?;
         match status {
-            Some(status) => context.printer.text(&status_text(&status)),
+            Some(status) => context.printer.text(&status_text(&status, disk.as_ref())),
             None => {
                 context.printer.text("no local server runs; commands start it when they need it")
             }
@@ -155,7 +178,7 @@ mod linux {
         Ok(Exit::Ok)
     }
 
-    fn status_text(status: &ServerStatus) -> String {
+    fn status_text(status: &ServerStatus, disk: Option<&DiskUsage>) -> String {
         let ServerStatus { url, pid, version, state_dir, sandboxes, builds, .. } = status;
         let uptime = seconds(status.uptime_secs() as f64);
         let containers =
@@ -170,11 +193,37 @@ mod linux {
         if let Some(limits) = &status.limits {
             text.push_str(&format!("\nsandboxes   {limits}, unless they ask for other limits"));
         }
+        if let Some(disk) = disk {
+            text.push_str(&format!("\ndisk        {}", disk_text(disk)));
+        }
         for it in &status.substitutions {
             let instead = it.dockerfile_commands.first().map(String::as_str).unwrap_or_default();
             text.push_str(&format!("\ninstead     {} → {instead} ({})", it.matches, it.reason));
         }
         text
+    }
+
+    fn disk_text(disk: &DiskUsage) -> String {
+        let used = disk.used.named().into_iter().filter(|(_, bytes)| *bytes >= SHOWN);
+        let used: Vec<_> =
+            used.map(|(kind, bytes)| format!("{} of {kind}", amount(bytes))).collect();
+        let used = if used.is_empty() { String::new() } else { format!(": {}", used.join(", ")) };
+        let total = amount(disk.used.total());
+        let (free, reserve) = (amount(disk.free), amount(disk.reserve));
+        let full = if disk.is_full {
+            "; full: nothing new is begun until `cargo xtask local gc` or a deletion makes room"
+        } else {
+            ""
+        };
+        format!("{total} taken{used}; {free} free, {reserve} of it in reserve{full}")
+    }
+
+    fn amount(bytes: u64) -> String {
+        match bytes {
+            0..1_048_576 => format!("{} KiB", bytes >> 10),
+            1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
+            _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+        }
     }
 
     async fn stop(context: &Context) -> anyhow::Result<Exit> {
@@ -225,7 +274,7 @@ mod elsewhere {
 
     pub(crate) async fn run(args: Args, _context: &Context) -> anyhow::Result<Exit> {
         match args.what {
-            What::Serve(Serve { foreground: _, detached: _, port: _ })
+            What::Serve(Serve { foreground: _, detached: _, port: _, disk_reserve: _ })
             | What::Status
             | What::Stop
             | What::Gc

@@ -13,7 +13,7 @@ pub async fn collect(dir: &StateDir) -> Result<Option<Collected>> {
         return Ok(None);
     };
     let failed = |message: String| Error::Daemon { message, log: dir.log() };
-    let answer = probe::request(&record, "POST", "/_local/gc").await;
+    let answer = probe::long_request(&record, "POST", "/_local/gc").await;
     let answer = answer.map_err(|error| failed(format!("garbage was not collected: {error}")))?;
     let collected = serde_json::from_slice(&answer);
     collected.map(Some).map_err(|error| failed(format!("its answer is not understood: {error}")))

@@ -17,5 +17,5 @@ pub use self::collect::collect;
 pub use self::foreground::{ServeOptions, serve};
 pub use self::record::ServerHandle;
 pub use self::start::ensure_running;
-pub use self::status::{ServerStatus, status};
+pub use self::status::{ServerStatus, status, usage};
 pub use self::stop::stop;

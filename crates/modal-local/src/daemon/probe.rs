@@ -11,14 +11,35 @@ use super::record::ServerRecord;
 /// A server that does not answer within this time is not well.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Nor is one that looks at every file of its directory for longer than this.
+const LONG_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
 /// The body of a successful answer.
 pub(super) async fn request(
     record: &ServerRecord,
     method: &str,
     path: &str,
 ) -> io::Result<Vec<u8>> {
+    within(TIMEOUT, record, method, path).await
+}
+
+/// The body of a successful answer that takes its time.
+pub(super) async fn long_request(
+    record: &ServerRecord,
+    method: &str,
+    path: &str,
+) -> io::Result<Vec<u8>> {
+    within(LONG_TIMEOUT, record, method, path).await
+}
+
+async fn within(
+    limit: Duration,
+    record: &ServerRecord,
+    method: &str,
+    path: &str,
+) -> io::Result<Vec<u8>> {
     let exchange = exchange(record, method, path);
-    match tokio::time::timeout(TIMEOUT, exchange).await {
+    match tokio::time::timeout(limit, exchange).await {
         Ok(answer) => answer,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not answer")),
     }

@@ -8,7 +8,8 @@ use super::record::{Lock, ServerRecord, build_id};
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::sandbox::usage;
+use crate::room::DiskUsage;
+use crate::sandbox::usage as sandbox_usage;
 use crate::state_dir::StateDir;
 use crate::substitution::Substitution;
 
@@ -61,7 +62,7 @@ impl ServerStatus {
             functions: ctx.functions.running(),
             builds: ctx.images.building(),
             containers: ctx.started_runtime().map(|it| containers(&it)),
-            limits: ctx.started_runtime().map(|it| usage::describe(&ctx.dir.sandboxes(), &it)),
+            limits: ctx.started_runtime().map(|it| sandbox_usage::describe(&ctx.room, &it)),
             substitutions: ctx.substitutions.list().await?,
             substituted: ctx.images.substitutions().await?.into_iter().collect(),
         })
@@ -83,6 +84,19 @@ fn containers(runtime: &Runtime) -> String {
         return runtime.capabilities().to_string();
     }
     "the container runtime died, and its sandboxes with it; the next one starts another".to_owned()
+}
+
+/// What the directory's server takes of its disk; `None` if none runs. Takes longer than [`status`],
+/// since every file is looked at.
+pub async fn usage(dir: &StateDir) -> Result<Option<DiskUsage>> {
+    let Some(record) = ServerRecord::read(dir).filter(ServerRecord::is_same_process) else {
+        return Ok(None);
+    };
+    let failed = |message: String| Error::Daemon { message, log: dir.log() };
+    let answer = probe::long_request(&record, "GET", "/_local/usage").await;
+    let answer = answer.map_err(|error| failed(format!("its disk is not known: {error}")))?;
+    let usage = serde_json::from_slice(&answer);
+    usage.map(Some).map_err(|error| failed(format!("its answer is not understood: {error}")))
 }
 
 /// The status of the directory's server; `None` if none runs.

@@ -8,16 +8,19 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use crate::blocking;
 use crate::ctx::Ctx;
 use crate::daemon::ServerStatus;
 use crate::error::Result;
 use crate::gc::{self, Collected, Thoroughness};
 use crate::relay::Relay;
+use crate::room::DiskUsage;
 use crate::substitution::Substitution;
 
 pub(super) fn routes() -> Router<Ctx> {
     Router::new()
         .route("/_local/status", get(status))
+        .route("/_local/usage", get(usage))
         .route("/_local/stop", post(stop))
         .route("/_local/gc", post(collect))
         .route("/_local/relays", post(create_relay))
@@ -27,6 +30,11 @@ pub(super) fn routes() -> Router<Ctx> {
 
 async fn status(State(ctx): State<Ctx>) -> Result<Json<ServerStatus>> {
     ServerStatus::of(&ctx).await.map(Json)
+}
+
+async fn usage(State(ctx): State<Ctx>) -> Result<Json<DiskUsage>> {
+    let (room, dir) = (ctx.room.clone(), ctx.dir.clone());
+    blocking::run(move || Ok(Json(room.usage(&dir)))).await
 }
 
 /// Begins to stop; the server is gone when its lock is free.

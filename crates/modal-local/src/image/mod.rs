@@ -375,6 +375,7 @@ impl Images {
         if let Some(record) = known.filter(is_done) {
             return Ok(self.view(record));
         }
+        ctx.room.check()?;
         self.shared.records.begin(id, hash, definition).await?;
         let log = BuildLog::create(&self.log_path(id))?;
         let live = Arc::new(Live { log, ended: watch::Sender::new(false) });

@@ -56,7 +56,8 @@ impl ImageRecords {
     }
 
     pub(crate) async fn get(&self, id: &ImageId) -> Result<Option<ImageRecord>> {
-        self.find(&format!("{COLUMNS} FROM images WHERE image_id = ? AND deleted_at IS NULL"), id).await
+        self.find(&format!("{COLUMNS} FROM images WHERE image_id = ? AND deleted_at IS NULL"), id)
+            .await
     }
 
     /// One that was deleted and is still needed, too.
@@ -170,12 +171,14 @@ impl ImageRecords {
 
     /// Deletes the snapshots whose time is over.
     pub(crate) async fn delete_expired(&self) -> Result<()> {
-        sqlx::query("UPDATE images SET deleted_at = ?1 WHERE expires_at < ?1 AND deleted_at IS NULL")
-            .bind(crate::clock::now())
-            .execute(&self.db)
-            .await
-            .map(drop)
-            .map_err(Error::database("collect garbage"))
+        sqlx::query(
+            "UPDATE images SET deleted_at = ?1 WHERE expires_at < ?1 AND deleted_at IS NULL",
+        )
+        .bind(crate::clock::now())
+        .execute(&self.db)
+        .await
+        .map(drop)
+        .map_err(Error::database("collect garbage"))
     }
 
     /// Forgets the deleted images that are not `kept`; answers how many.

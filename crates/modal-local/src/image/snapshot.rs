@@ -59,7 +59,9 @@ impl Images {
         // The sandbox may end, and give up its own, while this goes on.
         let _lease = self.shared.in_use.lease(&built.layers);
         if !self.is_complete(&built) {
-            return Err(Error::Precondition("the layers of the sandbox's image were removed".into()));
+            return Err(Error::Precondition(
+                "the layers of the sandbox's image were removed".into(),
+            ));
         }
         let store = self.store().clone();
         let below = built.layers.clone();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use container_network::{Gateway, Policy};
 use container_runtime::{
-    Container, ContainerSpec, ExecSpec, GeneratedFile, Mount, NetworkSpec, Output, RootSpec,
-    Runtime, Upper,
+    Container, ContainerSpec, ExecSpec, GeneratedFile, Limits, Mount, NetworkSpec, Output,
+    RootSpec, Runtime, Upper,
 };
 use tokio::io::AsyncReadExt as _;
 
@@ -14,6 +14,9 @@ use super::log::{BuildLog, Stream};
 use super::settings::{INSIDE, SCRATCH};
 use crate::durable;
 use crate::error::Error;
+use crate::room::Room;
+use crate::sandbox::disk_watch::{self, DiskWatch};
+use crate::sandbox::usage::{self, DiskLimit};
 
 /// No step takes longer than this.
 const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
@@ -46,6 +49,8 @@ pub(super) struct StepPlace<'a> {
     /// Shown at [`INSIDE`]; has a directory for each name in `shown`.
     pub(super) settings: &'a Path,
     pub(super) log: &'a BuildLog,
+    /// The disk of the layers.
+    pub(super) room: &'a Room,
 }
 
 /// Why a step has no result.
@@ -55,6 +60,8 @@ pub(super) enum StepError {
     Exit { code: i32, tail: Vec<String> },
     #[error("it was killed because memory ran out")]
     OutOfMemory,
+    #[error("out of disk: {0}")]
+    OutOfDisk(String),
     #[error("it took longer than {} minutes", LIMIT.as_secs() / 60)]
     TimedOut,
     #[error("it could not be run")]
@@ -79,12 +86,20 @@ pub(super) async fn run(place: &StepPlace<'_>, spec: StepSpec) -> Result<PathBuf
     durable::create_dir(&work, 0o755)?;
     let container = place.runtime.create(container_spec(place, &spec, &upper, &work)?).await?;
     let gateway = start_gateway(&container, spec.network, place.log)?;
-    let ended = tokio::time::timeout(LIMIT, execute(&container, spec, place.log)).await;
+    let limit = DiskLimit::new(place.room, None);
+    let watch =
+        DiskWatch { upper: upper.clone(), volumes: Vec::new(), limit, room: place.room.clone() };
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(LIMIT, execute(&container, spec, place.log)) => {
+            ended.unwrap_or(Err(StepError::TimedOut))
+        }
+        excess = disk_watch::exceeds(watch) => Err(StepError::OutOfDisk(excess)),
+    };
     let stopped = container.terminate().await;
     if let Some(gateway) = gateway {
         gateway.stop().await;
     }
-    ended.unwrap_or(Err(StepError::TimedOut))?;
+    ended?;
     stopped?;
     super::layer::remove_traces(&upper, &place.layers, &TRACES)?;
     Ok(upper)
@@ -104,6 +119,8 @@ fn container_spec(
     let mut container = ContainerSpec::new(id, root);
     container.hostname = "build".to_owned();
     container.trusted_build = true;
+    let disk = DiskLimit::new(place.room, None);
+    container.limits = usage::limits(&Limits::default(), disk, place.runtime);
     let mount =
         |source: &Path, target: &str, read_only| Mount { read_only, ..Mount::new(source, target) };
     let scratch = place.settings.join(SCRATCH);

@@ -83,6 +83,8 @@ async fn move_lines(records: &SqlitePool, writer: &mut Writer) -> Result<bool, s
 async fn move_finished(records: &SqlitePool, writer: &mut Writer) -> Result<(), sqlx::Error> {
     let tasks: Vec<String> =
         sqlx::query_scalar("SELECT task_id FROM finished_tasks").fetch_all(records).await?;
-    writer.store(&tasks.into_iter().map(Message::Finish).collect::<Vec<_>>()).await?;
+    // Nobody waits for these.
+    let finish = |task| Message::Finish(task, tokio::sync::oneshot::channel().0);
+    writer.store(&tasks.into_iter().map(finish).collect::<Vec<_>>()).await?;
     sqlx::query("DELETE FROM finished_tasks").execute(records).await.map(drop)
 }

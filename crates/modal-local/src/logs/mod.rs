@@ -110,9 +110,12 @@ impl Logs {
         self.append(Source { app, image, ..Source::default() }, lines).await;
     }
 
-    /// Says that a task appends no more: who follows it comes to an end.
+    /// Says that a task appends no more: who follows it comes to an end. Returns once all of it is
+    /// stored, so that nobody hears of an end whose last line is missing.
     pub(crate) async fn finish_task(&self, task: &TaskId) {
-        self.send(Message::Finish(task.to_string())).await;
+        let (done, waiting) = oneshot::channel();
+        self.send(Message::Finish(task.to_string(), done)).await;
+        let _ = waiting.await;
     }
 
     /// Returns once everything appended before is stored.

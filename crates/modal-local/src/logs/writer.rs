@@ -25,7 +25,8 @@ const KNOWN: usize = 4_096;
 
 pub(super) enum Message {
     Lines(Source, Vec<LogLine>),
-    Finish(String),
+    /// A task appends no more; answered once that, and all before it, is stored.
+    Finish(String, oneshot::Sender<()>),
     Flush(oneshot::Sender<()>),
     Trim(Retention, oneshot::Sender<Result<Trimmed>>),
 }
@@ -77,12 +78,13 @@ impl Writer {
             }
             for message in batch.drain(..) {
                 match message {
-                    Message::Flush(done) => drop(done.send(())),
+                    // Who asked may be gone.
+                    Message::Flush(done) | Message::Finish(_, done) => drop(done.send(())),
                     Message::Trim(keep, done) => {
                         self.known.clear();
                         drop(done.send(trim::trim(&self.db, keep).await));
                     }
-                    Message::Lines(..) | Message::Finish(_) => {}
+                    Message::Lines(..) => {}
                 }
             }
             batches.send_modify(|count| *count += 1);
@@ -98,7 +100,7 @@ impl Writer {
                 Message::Lines(source, lines) => {
                     lines.iter().for_each(|line| packer.push(source, line));
                 }
-                Message::Finish(task) => finished.push(task),
+                Message::Finish(task, _) => finished.push(task),
                 Message::Flush(_) | Message::Trim(..) => {}
             }
         }

@@ -7,6 +7,7 @@ use container_runtime::{Container, ContainerSpec, Mount, RootSpec};
 use futures::future::try_join_all;
 
 use super::disk::Scratch;
+use super::disk_watch::DiskWatch;
 use super::ending::Ending;
 use super::environment::Environment;
 use super::hosts;
@@ -117,7 +118,13 @@ async fn start(
     };
     let files = hosts::files(plan.has_gateway(), plan.local_names());
     let runtime = ctx.runtime().await?;
-    let disk = DiskLimit::new(&ctx.dir.sandboxes(), spec.disk);
+    let disk = DiskLimit::new(&ctx.room, spec.disk);
+    let watch = DiskWatch {
+        upper: scratch.upper_dir(),
+        volumes: writable(&mounts),
+        limit: disk,
+        room: ctx.room.clone(),
+    };
     let container_spec = ContainerSpec {
         hostname: hosts::HOSTNAME.to_owned(),
         mounts: std::mem::take(&mut mounts),
@@ -148,7 +155,12 @@ async fn start(
         network: network.control(),
         spill_dir: scratch.spill_dir(),
     });
-    supervise::spawn(ctx, sandbox, spec, Parts { network, tunnels, scratch, disk, image: image.lease });
+    supervise::spawn(
+        ctx,
+        sandbox,
+        spec,
+        Parts { network, tunnels, scratch, disk: watch, image: image.lease },
+    );
     ctx.sandboxes.records.set_started(&sandbox.id).await
 }
 
@@ -171,6 +183,12 @@ async fn volumes(ctx: &Ctx, spec: &SandboxSpec) -> Result<Vec<Mount>> {
         Ok::<_, Error>(Mount { sub_path, read_only, ..Mount::new(source, &volume.target) })
     });
     try_join_all(mounts).await
+}
+
+/// Where mounts can be written to on this machine.
+pub(crate) fn writable(mounts: &[Mount]) -> Vec<PathBuf> {
+    let writable = mounts.iter().filter(|mount| !mount.read_only);
+    writable.map(|mount| mount.source.join(&mount.sub_path)).collect()
 }
 
 /// The image's layers and on top of them, in order, the files of the mounts.

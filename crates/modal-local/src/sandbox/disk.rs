@@ -59,7 +59,7 @@ impl Scratch {
         self.root.join("run")
     }
 
-    pub(super) fn upper_dir(&self) -> PathBuf {
+    pub(crate) fn upper_dir(&self) -> PathBuf {
         self.root.join("upper")
     }
 

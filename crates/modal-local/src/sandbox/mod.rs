@@ -10,6 +10,7 @@
 mod activity;
 mod create;
 mod disk;
+pub(crate) mod disk_watch;
 mod ending;
 mod environment;
 mod execs;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
+pub(crate) use self::create::writable;
 pub(crate) use self::disk::Scratch;
 pub(crate) use self::ending::Ending;
 pub(crate) use self::environment::Environment;

@@ -9,19 +9,21 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::disk::Scratch;
+use super::disk_watch::DiskWatch;
 use super::ending::Ending;
 use super::live::LiveSandbox;
 use super::network::Network;
 use super::process::RunningProcess;
 use super::spec::SandboxSpec;
 use super::tunnels::Tunnels;
-use super::usage::DiskLimit;
-use super::{output, probe, snapshot, usage};
+use super::{disk_watch, output, probe, snapshot};
 use crate::ctx::Ctx;
 use crate::image::Lease;
 
 /// How long processes in uninterruptible sleep may hold up the news of the end.
 const TERMINATE_LIMIT: Duration = Duration::from_secs(10);
+/// After how long an end that could not be recorded is recorded again.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 /// How long the last output may take to reach the app's log.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -30,7 +32,7 @@ pub(super) struct Parts {
     pub(super) network: Network,
     pub(super) tunnels: Tunnels,
     pub(super) scratch: Scratch,
-    pub(super) disk: DiskLimit,
+    pub(super) disk: DiskWatch,
     /// Keeps the layers of its image.
     pub(super) image: Lease,
 }
@@ -63,17 +65,34 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
     if timeout(OUTPUT_LIMIT, flushed).await.is_err() {
         tracing::warn!(sandbox = %sandbox.id, "the last output is late for the log");
     }
-    if let Err(error) = ctx.sandboxes.records.set_ended(&sandbox.id, &ending).await {
-        tracing::warn!(%error, sandbox = %sandbox.id, "end not recorded");
+    // The log ends before anybody is told that the sandbox has: its last line is there by then.
+    let (recorded, ()) = tokio::join!(
+        ctx.sandboxes.records.set_ended(&sandbox.id, &ending),
+        ctx.logs.finish_task(&sandbox.task)
+    );
+    if let Err(error) = recorded {
+        tracing::warn!(%error, sandbox = %sandbox.id, "end not recorded yet");
+        tokio::spawn(record_later(ctx.clone(), Arc::clone(&sandbox), ending.clone()));
     }
-    // After the end is recorded: two writers at once would make SQLite sleep, and a caller with it.
-    ctx.logs.finish_task(&sandbox.task).await;
     let status = ending.status.as_str_name();
     tracing::info!(sandbox = %sandbox.id, status, exit_code = ending.exit_code, "sandbox ended");
     ctx.sandboxes.registry.retire(&sandbox);
     sandbox.set_ended(ending);
     drop((parts.scratch, parts.image));
     logs.detach_all();
+}
+
+/// Records an end once that is possible again: the disk may be full for a while.
+async fn record_later(ctx: Ctx, sandbox: Arc<LiveSandbox>, ending: Ending) {
+    loop {
+        tokio::select! {
+            () = ctx.stop.cancelled() => return,
+            () = sleep(RECORD_AGAIN) => {}
+        }
+        if ctx.sandboxes.records.set_ended(&sandbox.id, &ending).await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// Waits for whatever ends the sandbox first.
@@ -104,7 +123,7 @@ async fn cause(
         // Before the entrypoint: it may have ended only because the container went.
         ended = container_ended => container_gone(ended),
         ending = entrypoint_ended => ending,
-        excess = usage::exceeds(parts.scratch.upper_dir(), parts.disk) => Ending::disk_full(&excess),
+        excess = disk_watch::exceeds(parts.disk.clone()) => Ending::disk_full(&excess),
         () = sleep(spec.timeout) => Ending::timeout(),
         () = sandbox.activity.idle_for(spec.idle_timeout) => Ending::idle_timeout(),
     }

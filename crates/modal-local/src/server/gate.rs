@@ -63,7 +63,7 @@ fn check_grpc(ctx: &Ctx, request: &Request) -> Option<Status> {
         ));
     }
     if SERVED.contains(path) {
-        return None;
+        return needs_room(path).then(|| ctx.room.check().err().map(Status::from)).flatten();
     }
     let name = path.strip_prefix(CONTROL_PLANE).or_else(|| path.strip_prefix(ROUTER));
     Some(not_served(name.unwrap_or(path)))
@@ -84,6 +84,32 @@ fn check_http(ctx: &Ctx, request: &mut Request) -> Option<(StatusCode, &'static 
         None if has_token(ctx, request.headers()) => None,
         None => Some((StatusCode::UNAUTHORIZED, "token id and token secret are needed\n")),
     }
+}
+
+/// Whether the RPC puts much on the disk. Those that name, end or delete something go on when it is
+/// full; a build is refused where it begins, for an image that is there needs no room.
+fn needs_room(path: &str) -> bool {
+    const NEEDY: [&str; 17] = [
+        "BlobCreate",
+        "DictUpdate",
+        "FunctionCreate",
+        "FunctionMap",
+        "FunctionPutInputs",
+        "MountPutFile",
+        "QueuePut",
+        "SandboxCreate",
+        "SandboxCreateV2",
+        "SandboxSnapshotFs",
+        "SandboxSnapshotFsAsync",
+        "TaskExecStart",
+        "TaskSnapshotFilesystem",
+        "VolumeCopyFiles",
+        "VolumeCopyFiles2",
+        "VolumePutFiles",
+        "VolumePutFiles2",
+    ];
+    let name = path.strip_prefix(CONTROL_PLANE).or_else(|| path.strip_prefix(ROUTER));
+    name.is_some_and(|name| NEEDY.contains(&name))
 }
 
 /// Getting a token is what these are for.

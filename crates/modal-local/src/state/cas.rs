@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures::{Stream, StreamExt as _};
 use md5::Md5;
@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::durable;
 use crate::error::{BoxError, Error, Result};
+use crate::room::Room;
 
 /// A SHA-256, checked when parsed; as text 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,16 +80,33 @@ pub(crate) struct Incoming {
     length: u64,
 }
 
+/// Contents that nobody names are kept for this long after they were last asked for.
+pub(crate) const CONTENT_AGE: Duration = Duration::from_secs(6 * 3_600);
+/// And for so long after the upload that brought them was done: another one may count on them.
+const RELEASED_AGE: Duration = Duration::from_secs(10 * 60);
+/// After so many bytes of an upload the disk is looked at again.
+const CHECKED: u64 = 16 << 20;
+
 /// The content-addressed store. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Cas {
     root: PathBuf,
     tmp: PathBuf,
+    room: Option<Room>,
 }
 
 impl Cas {
     pub(crate) fn new(root: PathBuf, tmp: PathBuf) -> Self {
-        Self { root, tmp }
+        Self { root, tmp, room: None }
+    }
+
+    /// Takes in nothing for which there is no room.
+    pub(crate) fn within(self, room: Room) -> Self {
+        Self { room: Some(room), ..self }
+    }
+
+    fn check_room(&self) -> Result<()> {
+        self.room.as_ref().map_or(Ok(()), Room::check)
     }
 
     /// Where the content with this hash lies, or would lie. Read-only: link it or copy it.
@@ -105,6 +123,16 @@ impl Cas {
     /// Whether the content is here. If so, it is kept for a while from now: its age starts anew.
     pub(crate) fn contains(&self, hash: &Sha256Hash) -> bool {
         touch(&self.path_of(hash)).is_ok()
+    }
+
+    /// Says that an upload is done with these: a while from now they may go, unless somebody asks for
+    /// them again. Blocks.
+    pub(crate) fn release(&self, hashes: impl Iterator<Item = Sha256Hash>) {
+        let aged = SystemTime::now() - (CONTENT_AGE - RELEASED_AGE);
+        for hash in hashes {
+            // One that stays longer takes room, and no more.
+            let _ = set_age(&self.path_of(&hash), aged);
+        }
     }
 
     /// The length of a content in bytes; `None` if it is not here.
@@ -136,6 +164,7 @@ impl Cas {
         if self.contains(&hash) {
             return Ok(hash);
         }
+        self.check_room()?;
         let create = Error::file("create a file in", &self.tmp);
         let mut temporary = NamedTempFile::new_in(&self.tmp).map_err(create)?;
         temporary.write_all(data).map_err(Error::file("write", temporary.path()))?;
@@ -149,12 +178,17 @@ impl Cas {
         S: Stream<Item = Result<bytes::Bytes, E>> + Unpin,
         E: Into<BoxError>,
     {
-        let mut incoming = self.begin()?;
+        self.check_room()?;
+        let (mut incoming, mut checked) = (self.begin()?, 0);
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| {
                 Error::invalid(format!("the upload broke off: {}", error.into()))
             })?;
             incoming.write(&chunk, limit).await?;
+            if incoming.length - checked >= CHECKED {
+                self.check_room()?;
+                checked = incoming.length;
+            }
         }
         Ok(incoming)
     }
@@ -207,10 +241,13 @@ impl Incoming {
 
 /// Sets the file's age to zero.
 fn touch(path: &Path) -> io::Result<()> {
+    set_age(path, SystemTime::now())
+}
+
+fn set_age(path: &Path, modified: SystemTime) -> io::Result<()> {
     let file = File::open(path)?;
-    let times = fs::FileTimes::new().set_modified(SystemTime::now());
     // Not being allowed to is no reason to say that the content is missing.
-    let _ = file.set_times(times);
+    let _ = file.set_times(fs::FileTimes::new().set_modified(modified));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 use crate::error::{Error, Result};
 
@@ -28,8 +28,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool> {
         .pragma("journal_size_limit", JOURNAL_BYTES)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
-    let pool = SqlitePoolOptions::new()
-        .max_connections(CONNECTIONS)
+    let pool = crate::sqlite::pool(CONNECTIONS)
         .connect_with(options)
         .await
         .map_err(Error::database("open the records"))?;

@@ -28,6 +28,7 @@ use self::secret_store::SecretStore;
 use self::secrets::Secrets;
 use self::volumes::Volumes;
 use crate::error::Result;
+use crate::room::Room;
 use crate::server::ServerConfig;
 use crate::state_dir::StateDir;
 
@@ -36,6 +37,8 @@ use crate::state_dir::StateDir;
 pub(crate) struct State {
     /// Where files lie.
     pub(crate) dir: StateDir,
+    /// The disk that it lies on.
+    pub(crate) room: Room,
     /// Records.
     pub(crate) db: SqlitePool,
     /// File contents by hash.
@@ -63,7 +66,8 @@ impl State {
         let dir = config.state_dir.clone();
         dir.create()?;
         let db = database::open(&dir.database()).await?;
-        let cas = Cas::new(dir.cas(), dir.tmp());
+        let room = Room::new(&dir, config.disk_reserve);
+        let cas = Cas::new(dir.cas(), dir.tmp()).within(room.clone());
         let version = config.image_builder_version.clone();
         Ok(Self {
             apps: Apps::new(db.clone()),
@@ -78,6 +82,7 @@ impl State {
             secrets: Secrets::new(db.clone(), SecretStore::new(dir.secrets())),
             volumes: Volumes::new(db.clone(), dir.clone(), cas.clone()),
             dir,
+            room,
             db,
             cas,
         })

@@ -70,7 +70,7 @@ async fn a_sandbox_that_fills_the_disk_is_ended_with_the_reason() {
     let sandbox = local.create(definition.clone()).await;
     let result = sandbox.wait().await;
     assert_eq!((result.status(), result.exitcode), (GenericStatus::Failure, 137));
-    assert_eq!(result.exception, "out of disk: the sandbox wrote more than 64 MiB");
+    assert_eq!(result.exception, "out of disk: it wrote more than 64 MiB");
     definition.entrypoint_args[2] =
         "head -c 80000000 /dev/zero > /tmp/a; echo $?; wc -c < /tmp/a".into();
     let sandbox = local.create(definition).await;

@@ -28,7 +28,8 @@ fn with_image(local: &Local, image: &str) -> Sandbox {
 async fn a_deleted_image_stays_as_long_as_a_sandbox_runs_on_it() {
     let local = Local::start_apart().await;
     let before = local.names("images/layers");
-    let commands = ["FROM debian:12-slim", "RUN mkdir /kept && seq 9 > /kept/seq", "RUN seq 3 > /b"];
+    let commands =
+        ["FROM debian:12-slim", "RUN mkdir /kept && seq 9 > /kept/seq", "RUN seq 3 > /b"];
     let image = local.build(&commands).await;
     let with_image_layers = local.names("images/layers");
     assert_eq!(with_image_layers.len(), before.len() + 2);
@@ -67,7 +68,10 @@ async fn a_build_that_waits_for_its_turn_keeps_what_it_goes_on() {
     let base = local.build(&["FROM debian:12-slim", "RUN seq 5 > /base"]).await;
     let request = ImageGetOrCreateRequest {
         image: Some(Image {
-            dockerfile_commands: vec!["FROM base".to_owned(), "RUN sleep 1; seq 4 > /own".to_owned()],
+            dockerfile_commands: vec![
+                "FROM base".to_owned(),
+                "RUN sleep 1; seq 4 > /own".to_owned(),
+            ],
             base_images: vec![BaseImage { docker_tag: "base".to_owned(), image_id: base.clone() }],
             ..Default::default()
         }),

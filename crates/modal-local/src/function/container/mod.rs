@@ -23,6 +23,7 @@ use super::pool::Pool;
 use super::task::{Stop, Task};
 use crate::ctx::Ctx;
 use crate::error::Error;
+use crate::sandbox::disk_watch;
 
 pub(crate) use self::plane::Identity;
 
@@ -40,6 +41,8 @@ pub(crate) enum Ended {
     NotStarted(Error),
     /// Its program ended by itself.
     Exited(ExitStatus),
+    /// It wrote too much to the disk; a sentence says how much.
+    DiskFull(String),
     /// It was ended.
     Stopped,
 }
@@ -57,6 +60,7 @@ impl Ended {
                 Exit::Code(code) => format!("the container exited with code {code}"),
                 Exit::Signal(signal) => format!("the container was killed by signal {signal}"),
             },
+            Self::DiskFull(excess) => format!("the container was ended, out of disk: {excess}"),
             Self::Stopped => "the container was stopped".to_owned(),
         }
     }
@@ -66,7 +70,7 @@ impl Ended {
         let status = match self {
             Self::NotStarted(_) => GenericStatus::InitFailure,
             Self::Exited(status) if status.shell_code() == 0 => GenericStatus::Success,
-            Self::Exited(_) => GenericStatus::Failure,
+            Self::Exited(_) | Self::DiskFull(_) => GenericStatus::Failure,
             Self::Stopped => GenericStatus::Terminated,
         };
         outcome::result(status, self.text())
@@ -87,7 +91,10 @@ pub(super) async fn run(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Ended 
         }
     };
     let logs = output::follow(ctx, task, &mut prepared.process);
-    let ended = supervise(task, &prepared.process).await;
+    let ended = tokio::select! {
+        ended = supervise(task, &prepared.process) => ended,
+        excess = disk_watch::exceeds(prepared.disk.clone()) => Ended::DiskFull(excess),
+    };
     clear(ctx, task, prepared, logs, &ended).await;
     ended
 }
@@ -130,7 +137,7 @@ fn exited(status: container_runtime::Result<ExitStatus>) -> Ended {
 }
 
 async fn clear(ctx: &Ctx, task: &Task, prepared: Prepared, mut logs: JoinSet<()>, ended: &Ended) {
-    let Prepared { container, network, plane, scratch, tun, process, leases } = prepared;
+    let Prepared { container, network, plane, scratch, tun, process, leases, disk: _ } = prepared;
     terminate(task, container).await;
     drop((plane, process, tun));
     network.stop().await;
@@ -138,8 +145,12 @@ async fn clear(ctx: &Ctx, task: &Task, prepared: Prepared, mut logs: JoinSet<()>
     if timeout(OUTPUT_LIMIT, flushed).await.is_err() {
         tracing::warn!(task = %task.id, "the last output is late for the log");
     }
-    if let Ended::Exited(status) = ended
-        && (status.oom || status.shell_code() != 0)
+    let is_failure = match ended {
+        Ended::Exited(status) => status.oom || status.shell_code() != 0,
+        Ended::DiskFull(_) => true,
+        Ended::NotStarted(_) | Ended::Stopped => false,
+    };
+    if is_failure
         && task.result().is_none()
         && task.stopping().is_none_or(|stop| stop == Stop::Drain)
     {

@@ -20,9 +20,11 @@ use crate::function::pool::Pool;
 use crate::function::task::Task;
 use crate::ids::{ImageId, MountId, VolumeId};
 use crate::image::{ImageRoot, Lease};
+use crate::sandbox::disk_watch::DiskWatch;
+use crate::sandbox::usage::{self, DiskLimit};
 use crate::sandbox::{
     Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount, host_files,
-    inside_listener, mount_target,
+    inside_listener, mount_target, writable,
 };
 
 /// What a function's program is run by; unchanged from Modal's package.
@@ -43,6 +45,8 @@ pub(super) struct Prepared {
     pub(super) tun: Option<OwnedFd>,
     /// Keep the layers of the image, and of what Modal's package imports.
     pub(super) leases: Vec<Lease>,
+    /// What it writes to, and how much it may.
+    pub(super) disk: DiskWatch,
 }
 
 /// Makes the container and starts its entrypoint.
@@ -76,10 +80,13 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
         RootSpec { layers, upper: scratch.upper() },
     );
     spec.hostname = HOSTNAME.to_owned();
+    let volumes = writable(&mounts);
     spec.mounts = mounts;
     spec.mounts.push(Mount { read_only: true, ..Mount::new(run_dir, plane::INSIDE) });
     spec.files = host_files(plan.has_gateway(), plan.local_names());
-    spec.limits = limits(function.resources.clone().unwrap_or_default());
+    let resources = function.resources.clone().unwrap_or_default();
+    let limit = DiskLimit::new(&ctx.room, disk(&resources));
+    spec.limits = usage::limits(&limits(&resources), limit, &runtime);
     spec.network = network;
     let container = runtime.create(spec).await.map_err(refused)?;
     let tun = if plan.has_gateway() { None } else { container.take_tun() };
@@ -87,7 +94,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let plane = plane.relay(ctx, inside_listener(&container, plane::port(ctx)).await);
     let process = start(&container, env, &image).await?;
     let leases = package.into_iter().chain([image.lease]).collect();
-    Ok(Prepared { container, process, network, plane, scratch, tun, leases })
+    let disk = DiskWatch { upper: scratch.upper_dir(), volumes, limit, room: ctx.room.clone() };
+    Ok(Prepared { container, process, network, plane, scratch, tun, leases, disk })
 }
 
 async fn start(container: &Container, env: Environment, image: &ImageRoot) -> Result<Process> {
@@ -190,13 +198,18 @@ fn access(function: &Function) -> Result<NetworkAccess> {
 }
 
 /// A request alone reserves on Modal and kills nobody; only the maximum is a limit.
-fn limits(resources: Resources) -> Limits {
+fn limits(resources: &Resources) -> Limits {
     let memory = u64::from(resources.memory_mb_max) << 20;
     Limits {
         memory: (memory > 0).then_some(memory),
         cpu: (resources.milli_cpu_max > 0).then(|| f64::from(resources.milli_cpu_max) / 1_000.0),
         ..Limits::default()
     }
+}
+
+/// Bytes that it may write in all, if its definition says.
+fn disk(resources: &Resources) -> Option<u64> {
+    Some(u64::from(resources.ephemeral_disk_mb) << 20).filter(|bytes| *bytes > 0)
 }
 
 fn refused(error: container_runtime::Error) -> Error {

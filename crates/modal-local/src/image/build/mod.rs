@@ -442,6 +442,7 @@ impl Build<'_> {
             scratch: &changes,
             settings: &settings,
             log: self.log,
+            room: &self.ctx.room,
         };
         let upper = step::run(&place, spec).await.map_err(failed)?;
         let (store, committed) = (store.clone(), id.clone());

@@ -177,7 +177,12 @@ impl Volumes {
         overwrite: bool,
     ) -> Result<()> {
         let (tree, staging, cas) = (self.tree(id).await?, self.staging(id), self.cas.clone());
-        blocking::run(move || upload::assemble(&tree, &staging, &cas, &files, overwrite)).await
+        blocking::run(move || {
+            upload::assemble(&tree, &staging, &cas, &files, overwrite)?;
+            cas.release(files.iter().flat_map(|file| file.blocks.iter().copied()));
+            Ok(())
+        })
+        .await
     }
 
     /// Removes a file, or a directory if `recursive`.
