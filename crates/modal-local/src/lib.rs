@@ -19,6 +19,7 @@ mod ctx;
 pub mod daemon;
 mod durable;
 mod error;
+pub mod failpoint;
 pub mod fs_tools;
 mod function;
 pub mod gc;

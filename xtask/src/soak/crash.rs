@@ -1,99 +1,211 @@
 //! The local server killed by SIGKILL at seeded moments under load: what it acknowledged is there
 //! afterwards, every sandbox has an end, and nothing of what ran is left on this machine.
 //!
-//! Each kill is aimed at one [`Phase`]: it waits until a call of that kind is under way, and then a
-//! seeded while. Whether it fell inside is counted, and each phase must be hit.
+//! Most kills are at a named [`Point`] of the server's own work: it is told at which, and for the how
+//! manieth time that it comes there, and ends itself by SIGKILL in the middle. It leaves a note that
+//! it was there, which is what is counted. The others come from outside, at any moment.
 
 mod leftovers;
 mod load;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
+use modal_client::Client;
+use modal_local::{
+    StateDir, daemon,
+    failpoint::{Phase, Point, VARIABLE},
+};
 
-use self::load::{Acknowledged, Load, Phase};
+use self::load::{Acknowledged, Load};
 use crate::{
     backend,
     cmd::{local, soak::Soaking},
     context::Context,
+    local_server::LocalServer,
     soak::random::SplitMix,
 };
 
-/// How long a call of the phase aimed at may be waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The latest moment of a kill after a call of its phase began: most are over by then.
-const LATEST: Duration = Duration::from_millis(40);
+/// How long a point may not be come to under load.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often we look.
+const POLL: Duration = Duration::from_millis(20);
+/// The latest moment of a kill from outside, after the load began.
+const LATEST: Duration = Duration::from_millis(2_500);
 /// What was acknowledged last is looked for after each kill, all of it once at the end.
-const RECENT: usize = 60;
+const RECENT: usize = 40;
 /// Kills of the long form.
 const KILLS: u32 = 200;
+
+/// Where one kill is aimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// The server ends itself there, this many times later.
+    At(Point, u32),
+    /// From outside, after a while.
+    AfterAWhile(Duration),
+}
 
 /// Kills the server until it was killed often enough.
 pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
     let kills = soaking.kills.unwrap_or(KILLS);
     let mut random = SplitMix(soaking.seed);
-    let mut inside = [0_u32; Phase::ALL.len()];
+    let mut hits = BTreeMap::<&'static str, u32>::new();
     let mut known = Acknowledged::default();
     let began = Instant::now();
-    // Once without a kill: the base image and the app.
-    load::prepare(context).await?;
+    // Once without a kill: the base image, the app, the function.
+    load::prepare(&serve(context).await?, context).await?;
     for kill in 0..kills {
-        let aim = kill as usize % Phase::ALL.len();
-        let hit = strike(context, Phase::ALL[aim], &mut random, &mut known).await?;
-        inside[aim] += u32::from(hit);
+        let aim = aim(kill as usize, &mut random);
+        let place = strike(context, aim, random.next(), &mut known)
+            .await
+            .with_context(|| format!("kill {} (seed {}, {aim:?})", kill + 1, soaking.seed))?;
+        *hits.entry(place).or_default() += 1;
         check(context, &known, RECENT).await.with_context(|| {
-            format!("after kill {} (seed {}, aimed at {})", kill + 1, soaking.seed, Phase::ALL[aim])
+            format!("after kill {} (seed {}, {aim:?})", kill + 1, soaking.seed)
         })?;
-        context.printer.note(&format!("{} kills, {known}", kill + 1));
+        context.printer.note(&format!("{} kills, the last at {place}; {known}", kill + 1));
     }
     check(context, &known, usize::MAX).await?;
-    let aimed: Vec<String> =
-        Phase::ALL.iter().zip(inside).map(|(phase, hits)| format!("{phase} {hits}")).collect();
-    if kills as usize >= Phase::ALL.len() {
-        ensure!(inside.iter().all(|hits| *hits > 0), "a phase was never hit: {}", aimed.join(", "));
+    let by_phase = by_phase(&hits);
+    if kills as usize >= ORDER.len() {
+        ensure!(by_phase.len() == PHASES, "a phase was never hit: {by_phase:?}");
     }
+    let list = |counts: Vec<(String, u32)>| {
+        let counts = counts.into_iter().map(|(name, count)| format!("{name} {count}"));
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    let phases = by_phase.iter().map(|(phase, count)| (phase.to_string(), *count)).collect();
+    let places = hits.iter().map(|(place, count)| ((*place).to_owned(), *count)).collect();
     Ok(format!(
-        "crash: seed {}, {kills} kills of the server in {} s, inside: {}; {known}: all there, every \
-         sandbox ended, no process, mount, control group or directory left",
+        "crash: seed {}, {kills} kills of the server in {} s; inside {}; by place: {}; {known}: all \
+         there, every sandbox ended, every call answered, no process, mount, control group or \
+         directory left",
         soaking.seed,
         began.elapsed().as_secs(),
-        aimed.join(", ")
+        list(phases),
+        list(places),
     ))
 }
 
-/// Loads the server, kills it in a phase, and keeps what was acknowledged until then. Whether the
-/// kill fell inside the phase.
+/// Phases that must be hit.
+const PHASES: usize = 6;
+/// The order of the points: all phases come first, so that a short form has them, too. `None` is a
+/// kill from outside.
+const ORDER: [Option<Point>; 20] = [
+    Some(Point::CreateContainer),
+    Some(Point::ExecStarted),
+    Some(Point::StreamSending),
+    Some(Point::VolumePlaced),
+    Some(Point::LayerBuilt),
+    Some(Point::CallRecorded),
+    None,
+    Some(Point::OutputWritten),
+    Some(Point::CreateRecorded),
+    Some(Point::EndUnrecorded),
+    None,
+    Some(Point::SecretStored),
+    Some(Point::ExecStarting),
+    Some(Point::VolumeStaged),
+    None,
+    Some(Point::CallWritten),
+    Some(Point::LayerCommitted),
+    Some(Point::CreateStarted),
+    None,
+    None,
+];
+/// What kills from outside are counted as.
+const OUTSIDE: &str = "outside";
+
+fn aim(kill: usize, random: &mut SplitMix) -> Aim {
+    match ORDER[kill % ORDER.len()] {
+        Some(point) => {
+            let most = if point.phase() == Phase::Stream { 40 } else { 4 };
+            Aim::At(point, 1 + (random.next() % most) as u32)
+        }
+        None => Aim::AfterAWhile(LATEST.mul_f64((random.next() % 1_000) as f64 / 1_000.0)),
+    }
+}
+
+fn by_phase(hits: &BTreeMap<&'static str, u32>) -> BTreeMap<Phase, u32> {
+    let mut phases = BTreeMap::new();
+    for (place, count) in hits {
+        if let Ok(point) = place.parse::<Point>() {
+            *phases.entry(point.phase()).or_default() += count;
+        }
+    }
+    phases
+}
+
+/// The server, started so that it takes orders, and a client of it.
+async fn serve(context: &Context) -> anyhow::Result<Client> {
+    let note = note(context);
+    let note = note.to_str().context("the state directory has an odd name")?;
+    LocalServer::of(context).ensure_running_with([(VARIABLE, note)]).await?;
+    Ok(backend::client(context).await?.0)
+}
+
+/// Where the server says at which point it ended.
+fn note(context: &Context) -> PathBuf {
+    context.state.root().join("failpoint-reached")
+}
+
+/// Loads the server until it is dead, and keeps what was acknowledged until then; answers where it
+/// died.
 async fn strike(
     context: &Context,
-    phase: Phase,
-    random: &mut SplitMix,
+    aim: Aim,
+    round: u64,
     known: &mut Acknowledged,
-) -> anyhow::Result<bool> {
-    let (client, _) = backend::client(context).await?;
+) -> anyhow::Result<&'static str> {
+    let client = serve(context).await?;
     let server = local::server_process(context).await?.context("no server runs")?;
-    let load = Load::start(client, random.next());
-    let delay = LATEST.mul_f64((random.next() % 1_000) as f64 / 1_000.0);
-    let aimed = tokio::time::timeout(PATIENCE, load.wait_for(phase, delay)).await;
-    let hit = match aimed {
-        Ok(()) => load.is_inside(phase),
-        Err(_) => false,
+    if let Aim::At(point, count) = aim {
+        daemon::order_end(&StateDir::new(context.state.root()), point, count).await?;
+    }
+    let load = Load::start(client, round);
+    let place = match aim {
+        Aim::At(point, _) => died_at(context, server, point).await,
+        Aim::AfterAWhile(delay) => {
+            tokio::time::sleep(delay).await;
+            let process = rustix::process::Pid::from_raw(server);
+            let process = process.context("the server's process id is none")?;
+            rustix::process::kill_process(process, rustix::process::Signal::KILL)?;
+            Ok(OUTSIDE)
+        }
     };
-    let killed =
-        rustix::process::Pid::from_raw(server).context("the server's process id is none")?;
-    rustix::process::kill_process(killed, rustix::process::Signal::KILL)?;
     known.extend(load.stop().await);
+    let place = place?;
     leftovers::wait_for_end(server).await?;
-    aimed.map(|()| hit).with_context(|| format!("nothing of {phase} was under way"))
+    Ok(place)
+}
+
+/// Waits until the server has died; it must have been at this point.
+async fn died_at(context: &Context, server: i32, point: Point) -> anyhow::Result<&'static str> {
+    let until = Instant::now() + PATIENCE;
+    while leftovers::is_running(server) {
+        ensure!(Instant::now() < until, "the server did not come to {}", point.name());
+        tokio::time::sleep(POLL).await;
+    }
+    let place = fs::read_to_string(note(context)).context("the server died elsewhere")?;
+    fs::remove_file(note(context))?;
+    ensure!(place == point.name(), "it died at {place}, not {}", point.name());
+    Ok(point.name())
 }
 
 /// A new server over what the killed one left.
 async fn check(context: &Context, known: &Acknowledged, count: usize) -> anyhow::Result<()> {
-    let (client, _) = backend::client(context).await?;
+    let client = serve(context).await?;
     let running = local::running_sandboxes(context).await?;
     ensure!(running == 0, "{running} sandboxes run in a server that made none");
     known.verify(&client, count).await?;
     // The first container clears up after the killed server's.
     load::one_sandbox(&client).await?;
     let server = local::server_process(context).await?.context("no server runs")?;
-    leftovers::check(context.state.root(), server).await
+    leftovers::check(context.state.root(), server, &client).await
 }

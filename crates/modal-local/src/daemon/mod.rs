@@ -5,6 +5,7 @@
 //! only when it serves.
 
 mod collect;
+mod failpoint;
 mod foreground;
 mod log;
 mod probe;
@@ -14,6 +15,7 @@ mod status;
 mod stop;
 
 pub use self::collect::collect;
+pub use self::failpoint::order_end;
 pub use self::foreground::{ServeOptions, serve};
 pub use self::record::ServerHandle;
 pub use self::start::ensure_running;

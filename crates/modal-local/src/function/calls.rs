@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::records::decode;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::failpoint::{Point, reach};
 use crate::ids::{AppId, CallId, FunctionId, InputId, TaskId};
 
 /// Outputs in one answer, at most.
@@ -147,9 +148,11 @@ impl Calls {
                 .execute(&mut *transaction)
                 .await?;
             insert_inputs(&mut transaction, &inputs).await?;
+            reach(Point::CallWritten);
             transaction.commit().await
         };
         insert.await.map_err(Error::database("record a call"))?;
+        reach(Point::CallRecorded);
         Ok((id, inputs))
     }
 
@@ -325,6 +328,7 @@ impl Calls {
                     .execute(&mut *transaction)
                     .await?;
             }
+            reach(Point::OutputWritten);
             transaction.commit().await?;
             Ok(is_first)
         };

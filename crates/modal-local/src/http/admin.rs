@@ -12,6 +12,7 @@ use crate::blocking;
 use crate::ctx::Ctx;
 use crate::daemon::ServerStatus;
 use crate::error::Result;
+use crate::failpoint;
 use crate::gc::{self, Collected, Thoroughness};
 use crate::relay::Relay;
 use crate::room::DiskUsage;
@@ -23,6 +24,7 @@ pub(super) fn routes() -> Router<Ctx> {
         .route("/_local/usage", get(usage))
         .route("/_local/stop", post(stop))
         .route("/_local/gc", post(collect))
+        .route("/_local/failpoints/{point}/{count}", post(order_end))
         .route("/_local/relays", post(create_relay))
         .route("/_local/relays/{id}", put(renew_relay).delete(delete_relay))
         .route("/_local/substitutions", get(substitutions).put(replace_substitutions))
@@ -45,6 +47,12 @@ async fn stop(State(ctx): State<Ctx>) -> StatusCode {
 
 async fn collect(State(ctx): State<Ctx>) -> Result<Json<Collected>> {
     gc::collect(&ctx, Thoroughness::CachedLayers).await.map(Json)
+}
+
+/// For tests of crashes; see [`failpoint`].
+async fn order_end(Path((point, count)): Path<(String, u32)>) -> Result<StatusCode> {
+    failpoint::order(point.parse()?, count)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]

@@ -24,6 +24,7 @@ use super::usage::{self, DiskLimit};
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::failpoint::{Point, reach};
 use crate::ids::{SandboxId, TaskId};
 use crate::image::ImageRoot;
 
@@ -54,6 +55,7 @@ pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandb
         registry.leave(&sandbox);
         return Err(error);
     }
+    reach(Point::CreateRecorded);
     if spec.exit_snapshot {
         ctx.sandboxes.exit_snapshots.announce(&sandbox.id).await?;
     }
@@ -137,11 +139,13 @@ async fn start(
         )
     };
     let container = runtime.create(container_spec).await.map_err(refused)?;
+    reach(Point::CreateContainer);
     let limits = format!("limits: {}, {}", container.limits_line(), usage::describe_disk(disk));
     ctx.logs.say(sandbox.log_source(), limits).await;
     let network = Network::start(&container, plan).await?;
     let tunnels = Tunnels::open(&container, &spec.ports, &sandbox.activity).await?;
     let (entrypoint, workdir) = entrypoint(&container, &spec, &image, &env, &scratch).await?;
+    reach(Point::CreateStarted);
     if spec.probe.is_some() {
         sandbox.set_readiness(Readiness::Waiting);
     }

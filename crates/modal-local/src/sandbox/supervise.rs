@@ -18,6 +18,7 @@ use super::spec::SandboxSpec;
 use super::tunnels::Tunnels;
 use super::{disk_watch, output, probe, snapshot};
 use crate::ctx::Ctx;
+use crate::failpoint::{Point, reach};
 use crate::image::Lease;
 
 /// How long processes in uninterruptible sleep may hold up the news of the end.
@@ -65,6 +66,7 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
     if timeout(OUTPUT_LIMIT, flushed).await.is_err() {
         tracing::warn!(sandbox = %sandbox.id, "the last output is late for the log");
     }
+    reach(Point::EndUnrecorded);
     // The log ends before anybody is told that the sandbox has: its last line is there by then.
     let (recorded, ()) = tokio::join!(
         ctx.sandboxes.records.set_ended(&sandbox.id, &ending),

@@ -68,6 +68,8 @@ impl State {
         let db = database::open(&dir.database()).await?;
         let room = Room::new(&dir, config.disk_reserve);
         let cas = Cas::new(dir.cas(), dir.tmp()).within(room.clone());
+        let volumes = Volumes::new(db.clone(), dir.clone(), cas.clone());
+        volumes.discard_leftovers().await?;
         let version = config.image_builder_version.clone();
         Ok(Self {
             apps: Apps::new(db.clone()),
@@ -80,7 +82,7 @@ impl State {
             queue_objects: Collections::new(db.clone(), Kind::Queue),
             queues: Queues::new(db.clone()),
             secrets: Secrets::new(db.clone(), SecretStore::new(dir.secrets())),
-            volumes: Volumes::new(db.clone(), dir.clone(), cas.clone()),
+            volumes,
             dir,
             room,
             db,

@@ -11,6 +11,7 @@ use super::secret_store::{SecretStore, Variables};
 use crate::blocking;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::failpoint::{Point, reach};
 use crate::ids::SecretId;
 
 /// Longest name of a variable.
@@ -181,6 +182,7 @@ impl Secrets {
         let id = SecretId::random();
         let keys = encode_keys(&variables)?;
         self.write(&id, variables).await?;
+        reach(Point::SecretStored);
         let done = sqlx::query(
             "INSERT INTO secrets
              (secret_id, environment_id, name, key_names, app_id, created_at, expires_at)

@@ -2,95 +2,29 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
-use modal_client::{App, BuiltImage, Client, Image, SandboxId};
+use modal_client::{
+    App, Autoscaling, BuiltImage, Client, FunctionCallId, FunctionSpec, Image, SandboxId,
+};
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::task::JoinSet;
 
-use crate::{backend, context::Context, soak::random::SplitMix};
+use crate::{context::Context, soak::random::SplitMix};
 
 /// What sandboxes run; no other program on the machine does.
 pub(super) const SLEEP: &str = "73910573";
 const APP: &str = "soak-crash";
+const FUNCTIONS: &str = "soak-crash-functions";
 const VOLUME: &str = "soak-crash";
-
-/// Where a kill is aimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Create,
-    ExecStart,
-    Stream,
-    VolumeCommit,
-    ImageLayer,
-    RecordWrite,
-}
-
-impl Phase {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Create,
-        Self::ExecStart,
-        Self::Stream,
-        Self::VolumeCommit,
-        Self::ImageLayer,
-        Self::RecordWrite,
-    ];
-
-    fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Create => "create",
-            Self::ExecStart => "exec start",
-            Self::Stream => "stream",
-            Self::VolumeCommit => "volume commit",
-            Self::ImageLayer => "image layer",
-            Self::RecordWrite => "record write",
-        })
-    }
-}
-
-/// How many calls of each phase are under way.
-#[derive(Default)]
-struct Gauges {
-    under_way: [AtomicUsize; Phase::ALL.len()],
-    changed: Notify,
-}
-
-/// A call under way; dropping it ends it.
-struct Inside<'g> {
-    gauges: &'g Gauges,
-    phase: Phase,
-}
-
-impl Gauges {
-    fn enter(&self, phase: Phase) -> Inside<'_> {
-        self.under_way[phase.index()].fetch_add(1, Ordering::SeqCst);
-        self.changed.notify_waiters();
-        Inside { gauges: self, phase }
-    }
-
-    fn is_inside(&self, phase: Phase) -> bool {
-        self.under_way[phase.index()].load(Ordering::SeqCst) > 0
-    }
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.gauges.under_way[self.phase.index()].fetch_sub(1, Ordering::SeqCst);
-    }
-}
+/// The function that is called.
+const SOURCE: &str = "def double(x):\n    return 2 * x\n";
+/// How long an answer may take that a killed server owes.
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// What the server has said yes to.
 #[derive(Default)]
@@ -100,6 +34,8 @@ pub(super) struct Acknowledged {
     files: Vec<(String, [u8; 32])>,
     images: Vec<BuiltImage>,
     secrets: Vec<String>,
+    /// Calls, and what they are to answer.
+    calls: Vec<(FunctionCallId, i64)>,
 }
 
 impl Acknowledged {
@@ -108,6 +44,7 @@ impl Acknowledged {
         self.files.extend(other.files);
         self.images.extend(other.images);
         self.secrets.extend(other.secrets);
+        self.calls.extend(other.calls);
     }
 
     /// Looks for the newest `count` of each kind in a new server.
@@ -127,6 +64,11 @@ impl Acknowledged {
         for name in self.secrets.iter().rev().take(count) {
             client.secrets().get(name).await.with_context(|| format!("secret {name}"))?;
         }
+        for (id, expected) in self.calls.iter().rev().take(count) {
+            let answer = client.function_call(id).get_within::<i64>(ANSWER).await;
+            let answer = answer.with_context(|| format!("acknowledged call {id}"))?;
+            ensure!(answer == *expected, "call {id} answers {answer}, not {expected}");
+        }
         // One of the images runs; that all are known is in the building of the next.
         if let Some(image) = self.images.last() {
             let app = client.app(APP).await?;
@@ -141,16 +83,18 @@ impl Acknowledged {
 
 impl fmt::Display for Acknowledged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sandboxes, files, images, secrets } = self;
-        let (sandboxes, files) = (sandboxes.len(), files.len());
+        let Self { sandboxes, files, images, secrets, calls } = self;
+        let (sandboxes, files, calls) = (sandboxes.len(), files.len(), calls.len());
         let (images, secrets) = (images.len(), secrets.len());
-        write!(f, "{sandboxes} sandboxes, {files} files, {images} images, {secrets} secrets")
+        write!(
+            f,
+            "{sandboxes} sandboxes, {files} files, {images} images, {secrets} secrets, {calls} calls"
+        )
     }
 }
 
 /// Workers that call until the server is gone.
 pub(super) struct Load {
-    gauges: Arc<Gauges>,
     known: Arc<Mutex<Acknowledged>>,
     workers: JoinSet<()>,
 }
@@ -159,7 +103,6 @@ pub(super) struct Load {
 #[derive(Clone)]
 struct Worker {
     client: Client,
-    gauges: Arc<Gauges>,
     known: Arc<Mutex<Acknowledged>>,
     /// Makes names that no other round has.
     round: u64,
@@ -167,49 +110,22 @@ struct Worker {
 
 impl Load {
     pub(super) fn start(client: Client, round: u64) -> Self {
-        let (gauges, known) = (Arc::<Gauges>::default(), Arc::<Mutex<Acknowledged>>::default());
-        let worker =
-            Worker { client, gauges: Arc::clone(&gauges), known: Arc::clone(&known), round };
+        let known = Arc::<Mutex<Acknowledged>>::default();
+        let worker = Worker { client, known: Arc::clone(&known), round };
         let mut workers = JoinSet::new();
         // Each ends with the first call that the killed server does not answer.
         for number in 0..2 {
             let worker = worker.clone();
             workers.spawn(async move { drop(worker.sandboxes(number).await) });
         }
-        workers.spawn({
-            let worker = worker.clone();
-            async move { drop(worker.files().await) }
-        });
-        workers.spawn({
-            let worker = worker.clone();
-            async move { drop(worker.images().await) }
-        });
-        workers.spawn(async move { drop(worker.secrets().await) });
-        Self { gauges, known, workers }
-    }
-
-    /// Waits until a call of `phase` is under way, and then for `delay`.
-    pub(super) async fn wait_for(&self, phase: Phase, delay: Duration) {
-        loop {
-            let changed = self.gauges.changed.notified();
-            if self.gauges.is_inside(phase) {
-                break;
-            }
-            changed.await;
-        }
-        tokio::time::sleep(delay).await;
-        // One that was faster is followed by another.
-        loop {
-            let changed = self.gauges.changed.notified();
-            if self.gauges.is_inside(phase) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    pub(super) fn is_inside(&self, phase: Phase) -> bool {
-        self.gauges.is_inside(phase)
+        let other = worker.clone();
+        workers.spawn(async move { drop(other.files().await) });
+        let other = worker.clone();
+        workers.spawn(async move { drop(other.images().await) });
+        let other = worker.clone();
+        workers.spawn(async move { drop(other.secrets().await) });
+        workers.spawn(async move { drop(worker.calls().await) });
+        Self { known, workers }
     }
 
     /// Ends the workers; what was acknowledged.
@@ -230,20 +146,14 @@ impl Worker {
         for count in 0_u64.. {
             let name = format!("s-{:x}-{number}-{count}", self.round);
             let create = self.client.sandbox(&app, &image).command(["sleep", SLEEP]).name(name);
-            let inside = self.gauges.enter(Phase::Create);
             let sandbox = create.create().await?;
-            drop(inside);
             self.acknowledge(|known| known.sandboxes.push(sandbox.id().clone()));
-            let inside = self.gauges.enter(Phase::ExecStart);
             let script = format!("setsid sleep {SLEEP} & head -c 3000000 /dev/zero");
             let process = sandbox.exec(["sh", "-c", &script]).start().await?;
-            drop(inside);
-            let inside = self.gauges.enter(Phase::Stream);
             let mut output = process.stdout();
             while let Some(chunk) = output.next().await {
                 chunk?;
             }
-            drop(inside);
             if count % 2 == 0 {
                 sandbox.terminate().await?;
             }
@@ -259,9 +169,7 @@ impl Worker {
             let data: Vec<u8> = std::iter::repeat_with(|| random.next() as u8).take(size).collect();
             let path = format!("{:x}/{count}", self.round);
             let hash = Sha256::digest(&data).into();
-            let inside = self.gauges.enter(Phase::VolumeCommit);
             volume.upload().bytes(data, path.as_str()).await?;
-            drop(inside);
             self.acknowledge(|known| known.files.push((path, hash)));
         }
         Ok(())
@@ -272,9 +180,7 @@ impl Worker {
         for count in 0_u64.. {
             let command = format!("echo {:x}-{count} > /soak", self.round);
             let image = Image::debian_slim().run_commands([command]);
-            let inside = self.gauges.enter(Phase::ImageLayer);
             let built = self.client.build(&image, &app).await?;
-            drop(inside);
             self.acknowledge(|known| known.images.push(built));
         }
         Ok(())
@@ -283,22 +189,44 @@ impl Worker {
     async fn secrets(self) -> anyhow::Result<()> {
         for count in 0_u64.. {
             let name = format!("soak-{:x}-{count}", self.round);
-            let inside = self.gauges.enter(Phase::RecordWrite);
             self.client.secrets().get_or_create(&name, [("KEY", "value")]).await?;
-            drop(inside);
             self.acknowledge(|known| known.secrets.push(name));
+        }
+        Ok(())
+    }
+
+    /// Calls are spawned faster than they are answered, so that a kill finds some of each kind.
+    async fn calls(self) -> anyhow::Result<()> {
+        let function = self.client.function(FUNCTIONS, "double").await?;
+        for number in 0_i64.. {
+            let calls = [number, number + 1, number + 2].map(|number| function.spawn((number,)));
+            let mut ids = Vec::new();
+            for (number, call) in (number..).zip(futures::future::join_all(calls).await) {
+                let id = call?.id().clone();
+                ids.push(id.clone());
+                self.acknowledge(|known| known.calls.push((id, 2 * number)));
+            }
+            if let Some(first) = ids.first() {
+                self.client.function_call(first).get_within::<i64>(ANSWER).await?;
+            }
         }
         Ok(())
     }
 }
 
 /// Makes what every round needs.
-pub(super) async fn prepare(context: &Context) -> anyhow::Result<()> {
-    let (client, _) = backend::client(context).await?;
+pub(super) async fn prepare(client: &Client, context: &Context) -> anyhow::Result<()> {
     client.environments().get_or_create(&context.environment).await?;
     client.app(APP).create_if_missing().await?;
     client.volume(VOLUME).create_if_missing().await?;
-    one_sandbox(&client).await
+    one_sandbox(client).await?;
+    let image = Image::debian_slim();
+    let double = FunctionSpec::from_source("soak", SOURCE, "double", &image)
+        .autoscaling(Autoscaling::default().max(1));
+    client.deploy(FUNCTIONS).function(double).await?;
+    let double = client.function(FUNCTIONS, "double").await?;
+    ensure!(double.call::<i64>((21,)).await? == 42);
+    Ok(())
 }
 
 /// One sandbox from its start to its end.

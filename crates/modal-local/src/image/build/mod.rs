@@ -24,6 +24,7 @@ use super::settings::PackageSettings;
 use super::step::{self, StepPlace, StepSpec};
 use super::{Images, users};
 use crate::ctx::Ctx;
+use crate::failpoint::{Point, reach};
 use crate::ids::{ImageId, SecretId};
 use crate::state::secret_store::Variables;
 use crate::substitution::Substitution;
@@ -447,7 +448,9 @@ impl Build<'_> {
         let upper = step::run(&place, spec).await.map_err(failed)?;
         let (store, committed) = (store.clone(), id.clone());
         crate::blocking::run(move || {
+            reach(Point::LayerBuilt);
             store.commit(&committed, &upper)?;
+            reach(Point::LayerCommitted);
             drop(scratch);
             Ok(())
         })

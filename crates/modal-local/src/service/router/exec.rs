@@ -13,6 +13,7 @@ use modal_proto::task_command_router::{
 use tonic::Status;
 
 use crate::ctx::Ctx;
+use crate::failpoint::{Point, reach};
 use crate::sandbox::{
     Command, LiveSandbox, OutputTo, RunningProcess, check_arguments, describe_exec_error,
     secret_sources, terminal, workdir,
@@ -42,7 +43,9 @@ async fn run(
     let container = sandbox.container()?;
     let spill_dir = sandbox.running()?.spill_dir.clone();
     let command = command(&ctx, &sandbox, request).await?;
+    reach(Point::ExecStarting);
     let started = RunningProcess::start(&container, command, &spill_dir, Some(in_use)).await;
+    reach(Point::ExecStarted);
     Ok(Arc::new(started.map_err(|error| refusal(&error))?))
 }
 

@@ -8,6 +8,7 @@ use modal_proto::task_command_router::{
 };
 use tonic::Status;
 
+use crate::failpoint::{Point, reach};
 use crate::sandbox::RunningProcess;
 use crate::service::BoxStream;
 
@@ -22,6 +23,7 @@ pub(super) fn exec_output(
     };
     let mut at = request.offset;
     let messages = chunks(log, request.offset).flat_map(move |chunk| {
+        reach(Point::StreamSending);
         let lost = chunk.offset.saturating_sub(at);
         at = chunk.end();
         let notice = format!("\n[{lost} bytes of output were dropped]\n").into_bytes();

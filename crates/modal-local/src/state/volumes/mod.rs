@@ -9,7 +9,8 @@ pub(crate) mod path;
 pub(crate) mod tree;
 pub(crate) mod upload;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use modal_proto::client::VolumeFsVersion;
 use sqlx::SqlitePool;
@@ -26,6 +27,9 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::ids::VolumeId;
 use crate::state_dir::StateDir;
+
+/// Where files of a volume are put together.
+const STAGING: &str = "staging";
 
 /// A volume's record.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -47,6 +51,25 @@ pub(crate) struct Volumes {
 impl Volumes {
     pub(crate) fn new(db: SqlitePool, dir: StateDir, cas: Cas) -> Self {
         Self { db, dir, cas }
+    }
+
+    /// Removes what an earlier server was putting together when it was killed.
+    pub(crate) async fn discard_leftovers(&self) -> Result<()> {
+        let root = self.dir.volumes();
+        blocking::run(move || {
+            let read = |path: &Path| fs::read_dir(path).map_err(Error::file("read", path));
+            for volume in read(&root)? {
+                let staging = volume.map_err(Error::file("read", &root))?.path().join(STAGING);
+                if !staging.is_dir() {
+                    continue;
+                }
+                for entry in read(&staging)? {
+                    crate::gc::remove_any(&entry.map_err(Error::file("read", &staging))?.path())?;
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Looks up or makes a volume. Without a version asked for, new ones are version 2.
@@ -282,7 +305,7 @@ impl Volumes {
     }
 
     fn staging(&self, id: &VolumeId) -> PathBuf {
-        self.root(id).join("staging")
+        self.root(id).join(STAGING)
     }
 }
 

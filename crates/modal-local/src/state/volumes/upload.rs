@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use super::path::VolumePath;
 use super::tree::Tree;
 use crate::error::{Error, Result};
+use crate::failpoint::{Point, reach};
 use crate::state::cas::{Cas, Sha256Hash};
 
 /// The length of every block but the last.
@@ -94,8 +95,10 @@ pub(crate) fn assemble(
         .iter()
         .map(|file| stage(staging, cas, file))
         .collect::<Result<Vec<NamedTempFile>>>()?;
+    reach(Point::VolumeStaged);
     for (file, staged) in files.iter().zip(staged) {
         place(tree, file, staged, overwrite)?;
+        reach(Point::VolumePlaced);
     }
     Ok(())
 }
