@@ -43,6 +43,17 @@ fn every_attempt_to_escape_is_held() {
     assert!(stdout.matches("held").count() > 100, "too few attempts were made:\n{stdout}");
 }
 
+#[test]
+fn no_sandbox_reaches_what_belongs_to_another_or_to_the_server() {
+    let output = python::run_flow(&Machine::new(), "neighbours.py", &[]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let broken: Vec<&str> = stdout.lines().filter(|line| line.contains("BROKEN")).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stdout.matches("--- network").count(), 5);
+    assert!(stdout.matches("held").count() > 500, "too few attempts were made:\n{stdout}");
+}
+
 /// Files with a secret where programs keep theirs, readable by root alone and by everyone.
 fn plant(machine: &Machine) -> Vec<String> {
     let own = machine.path().file_name().unwrap().to_string_lossy().into_owned();

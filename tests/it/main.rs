@@ -5,6 +5,7 @@
 mod arrows;
 mod client_examples;
 mod conformance;
+mod crash;
 mod escape;
 mod eval;
 mod extras;

@@ -5,7 +5,7 @@ use std::{pin::Pin, time::Duration};
 use serde_json::json;
 
 #[cfg(target_os = "linux")]
-use crate::soak::crash;
+use crate::soak::{crash, paths};
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
@@ -18,6 +18,7 @@ use crate::{
 Examples:
   cargo xtask soak kill --minutes 30 --seed 7 --target local
   GOAT_STATE_DIR=/tmp/soak cargo xtask soak crash --kills 200 --seed 7 --target local
+  cargo xtask soak paths --seed 7
   cargo xtask soak agent --tasks 200
   cargo xtask soak faults --seed 7")]
 pub(crate) struct Args {
@@ -79,6 +80,12 @@ const SOAKS: &[Soak] = &[
         name: "crash",
         what: "the local server killed under load loses nothing that it acknowledged (target local)",
         run: |context, soaking| Box::pin(crash::run(context, soaking)),
+    },
+    #[cfg(target_os = "linux")]
+    Soak {
+        name: "paths",
+        what: "5,000 hostile paths, names and requests of each kind are refused or stay inside",
+        run: |context, soaking| Box::pin(paths::run(context, soaking)),
     },
     Soak {
         name: "agent",

@@ -66,9 +66,9 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
             .await
             .with_context(|| format!("kill {} (seed {}, {aim:?})", kill + 1, soaking.seed))?;
         *hits.entry(place).or_default() += 1;
-        check(context, &known, RECENT).await.with_context(|| {
-            format!("after kill {} (seed {}, {aim:?})", kill + 1, soaking.seed)
-        })?;
+        check(context, &known, RECENT)
+            .await
+            .with_context(|| format!("after kill {} (seed {}, {aim:?})", kill + 1, soaking.seed))?;
         context.printer.note(&format!("{} kills, the last at {place}; {known}", kill + 1));
     }
     check(context, &known, usize::MAX).await?;

@@ -5,4 +5,6 @@ pub(crate) mod agent;
 pub(crate) mod crash;
 pub(crate) mod faults;
 pub(crate) mod kill;
+#[cfg(target_os = "linux")]
+pub(crate) mod paths;
 mod random;

@@ -34,6 +34,9 @@ pub(super) async fn gate(State(ctx): State<Ctx>, mut request: Request, next: Nex
     if !names_this_machine(&request) {
         return (StatusCode::MISDIRECTED_REQUEST, "unknown host name\n").into_response();
     }
+    if is_of_a_foreign_page(request.headers()) {
+        return (StatusCode::FORBIDDEN, "requests of web pages are not answered\n").into_response();
+    }
     let refused = if is_grpc(request.headers()) {
         check_grpc(&ctx, &request).map(grpc_refusal)
     } else {
@@ -135,6 +138,14 @@ pub(crate) fn names_this_machine(request: &Request) -> bool {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = request.uri().authority().map(|authority| authority.as_str()).or(host);
     authority.is_some_and(is_own_authority)
+}
+
+/// Whether a browser sent it for a page that is not of this machine. SDKs send no origin.
+fn is_of_a_foreign_page(headers: &HeaderMap) -> bool {
+    headers.get(header::ORIGIN).is_some_and(|origin| {
+        let own = origin.to_str().ok().and_then(|it| it.split_once("://"));
+        !own.is_some_and(|(_, authority)| is_own_authority(authority))
+    })
 }
 
 /// Whether `host` or `host:port` is a name of this machine.

@@ -183,6 +183,11 @@ impl Local {
         join(&mut self.client.clone(), image).await;
     }
 
+    /// The state directory.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The names of what lies in a directory of the state directory, in order.
     pub(crate) fn names(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.directory.path().join(directory)).unwrap();

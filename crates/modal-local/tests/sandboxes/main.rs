@@ -8,6 +8,7 @@ mod commands;
 mod connect;
 mod faults;
 mod garbage;
+mod hostile;
 mod input;
 mod life;
 mod names;

@@ -153,6 +153,12 @@ impl Tree {
             Errno::XDEV => {
                 Error::Precondition(format!("`{path}` is a link that leads out of the volume"))
             }
+            // What opening a socket, or a device without a driver, says.
+            Errno::NXIO | Errno::NODEV => {
+                Error::Precondition(format!("`{path}` is not a regular file"))
+            }
+            Errno::AGAIN => Error::Precondition(format!("`{path}` changes while it is used")),
+            Errno::NAMETOOLONG => Error::invalid("a name or the path is too long"),
             Errno::ACCESS => Error::Precondition(format!("`{path}` must not be opened")),
             errno => Error::file("use", self.path.join(path))(io::Error::from(errno)),
         }
