@@ -15,7 +15,7 @@ pub struct Context {
     pub langfuse_server: Option<u32>,
     /// The proxy's environment.
     pub environment: Environment,
-    /// Ends of host names whose servers sleep while nobody asks them, as `.modal.run`. A model can also say so
+    /// Ends of host names whose servers sleep while nobody asks them, as `.sleeps.example`. A model can also say so
     /// itself: `model_info.scale_to_zero: true`.
     pub sleeping_hosts: Vec<String>,
     /// How long such a server may take to wake.
