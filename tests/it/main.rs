@@ -15,3 +15,4 @@ mod local;
 mod mishaps;
 mod python_sdk;
 mod repository_rules;
+mod setup;

@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Eval(Box<cmd::eval::Args>),
     Results(cmd::results::Args),
     Local(cmd::local::Args),
+    Setup(cmd::setup::Args),
     Login(cmd::login::Args),
     Whoami(cmd::whoami::Args),
     BuildEval(cmd::build_eval::Args),

@@ -56,8 +56,13 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
     if error.chain().any(|cause| cause.is::<Cancelled>()) {
         return Exit::Cancelled;
     }
+    use goat_services::Error as Setup;
     let usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
+            || matches!(
+                cause.downcast_ref::<Setup>(),
+                Some(Setup::ReadFile { .. } | Setup::ParseFile { .. } | Setup::UnknownKey { .. })
+            )
             || matches!(
                 cause.downcast_ref::<Runner>(),
                 Some(

@@ -55,6 +55,11 @@ impl Printer {
         self.quiet
     }
 
+    /// Whether a program reads the results.
+    pub(crate) fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
     /// Whether more is wanted.
     pub(crate) fn is_verbose(&self) -> bool {
         self.verbose

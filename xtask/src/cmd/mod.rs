@@ -9,6 +9,7 @@ pub(crate) mod local;
 pub(crate) mod login;
 pub(crate) mod results;
 pub(crate) mod selfbench;
+pub(crate) mod setup;
 pub(crate) mod soak;
 pub(crate) mod whoami;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Eval(args) => eval::run(*args, context).await,
         Command::Results(args) => results::run(args, context).await,
         Command::Local(args) => local::run(args, context).await,
+        Command::Setup(args) => setup::run(args, context).await,
         Command::Login(args) => login::run(args, context).await,
         Command::Whoami(args) => whoami::run(args, context).await,
         Command::BuildEval(args) => build_eval::run(args, context).await,

@@ -1,0 +1,71 @@
+//! The file that keeps values: which one, and whether git would take it along.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::bail;
+
+use crate::{context::Context, exit::UsageError};
+
+/// `--env-file`, then GOAT_ENV_FILE, else `.env` of the repository.
+pub(super) fn choose(flag: Option<&Path>, context: &Context) -> anyhow::Result<PathBuf> {
+    let variable = std::env::var_os("GOAT_ENV_FILE").filter(|value| !value.is_empty());
+    let named = flag.map(Path::to_owned).or(variable.map(PathBuf::from));
+    let path = std::path::absolute(named.unwrap_or_else(|| context.workspace.path(".env")))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if path.is_dir() || !directory.is_dir() {
+        let text = format!("`{}` can't be the file of values: no such directory", path.display());
+        return Err(UsageError(text).into());
+    }
+    Ok(path)
+}
+
+/// Fails if the file lies in a repository of git that would take it along.
+pub(super) fn is_kept_out_of_git(path: &Path) -> anyhow::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(directory).args(arguments).arg(path);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // No git, no repository.
+        command.status().ok().and_then(|status| status.code())
+    };
+    // 0: ignored, 1: not ignored, anything else: no repository.
+    let is_taken = git(&["check-ignore", "--quiet", "--"]) == Some(1);
+    let is_tracked = git(&["ls-files", "--error-unmatch", "--"]) == Some(0);
+    if is_taken || is_tracked {
+        bail!(
+            "git would take `{}` with all secrets along: add it to .gitignore{}",
+            path.display(),
+            if is_tracked { " and `git rm --cached` it" } else { "" }
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(directory: &Path, arguments: &[&str]) {
+        let done = Command::new("git").arg("-C").arg(directory).args(arguments).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    #[test]
+    fn a_file_in_a_repository_must_be_ignored() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".env");
+        assert!(is_kept_out_of_git(&path).is_ok(), "there is no repository");
+        git(directory.path(), &["init", "--quiet"]);
+        assert!(is_kept_out_of_git(&path).is_err(), "not even before it is there");
+        std::fs::write(directory.path().join(".gitignore"), ".env\n").unwrap();
+        assert!(is_kept_out_of_git(&path).is_ok());
+        std::fs::write(&path, "A=1\n").unwrap();
+        git(directory.path(), &["add", "--force", ".env"]);
+        let words = is_kept_out_of_git(&path).unwrap_err().to_string();
+        assert!(words.ends_with("and `git rm --cached` it"), "{words}");
+    }
+}
