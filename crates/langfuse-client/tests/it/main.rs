@@ -4,5 +4,6 @@
 
 mod calls;
 mod ingestion;
+mod local;
 mod recordings;
 mod server;
