@@ -18,6 +18,7 @@ mod page;
 mod respond;
 mod server;
 mod settings;
+mod tokens;
 
 pub use crate::{
     error::{Error, Result},

@@ -11,6 +11,8 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use sqlx::{PgPool, Postgres, Transaction};
 
+use crate::tokens::Tokenizer;
+
 /// A default price, from `models.json`.
 ///
 /// Sources: Langfuse 2's table of models (names, patterns, the price of `gpt-4o` as 2.95.12 has it) and the
@@ -66,6 +68,7 @@ pub(crate) struct Model {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) unit: Option<String>,
+    pub(crate) tokenizer: Option<Tokenizer>,
     start: Option<Timestamp>,
     of_project: bool,
     input: Option<Decimal>,
@@ -140,6 +143,8 @@ struct Row {
     unit: Option<String>,
     start: Option<String>,
     of_project: bool,
+    tokenizer_id: Option<String>,
+    tokenizer_config: Option<serde_json::Value>,
     input: Option<String>,
     output: Option<String>,
     total: Option<String>,
@@ -156,7 +161,7 @@ impl Models {
             Name::Internal(name) => (None, Some(name)),
         };
         let rows: Vec<Row> = sqlx::query_as(
-            r#"SELECT id, model_name, unit, project_id IS NOT NULL AS of_project,
+            r#"SELECT id, model_name, unit, project_id IS NOT NULL AS of_project, tokenizer_id, tokenizer_config,
                 to_char(start_date, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS start,
                 trim_scale(input_price)::text AS input, trim_scale(output_price)::text AS output,
                 trim_scale(total_price)::text AS total
@@ -202,6 +207,7 @@ impl From<Row> for Model {
             id: row.id,
             name: row.model_name,
             unit: row.unit,
+            tokenizer: Tokenizer::of(row.tokenizer_id.as_deref(), row.tokenizer_config),
             start: row.start.and_then(|text| text.parse().ok()),
             of_project: row.of_project,
             input: price(row.input),
@@ -234,6 +240,7 @@ mod tests {
             id: "m".into(),
             name: "m".into(),
             unit: Some("TOKENS".into()),
+            tokenizer: None,
             start: start.map(|start| start.parse().unwrap()),
             of_project: false,
             input: Some(input.parse().unwrap()),

@@ -5,5 +5,7 @@ pub(crate) mod agent;
 mod bare;
 mod bubblewrap;
 mod clock;
+#[cfg(target_os = "linux")]
+pub(crate) mod langfuse;
 pub(crate) mod lifecycle;
 mod python;

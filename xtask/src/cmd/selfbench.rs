@@ -114,6 +114,12 @@ const BENCHMARKS: &[Benchmark] = &[
         what: "size, start and memory of the agent, beside mini-swe-agent",
         measure: |context, time| Box::pin(agent::measure(context, time)),
     },
+    #[cfg(target_os = "linux")]
+    Benchmark {
+        name: "langfuse",
+        what: "ingestion of 100,000 events, beside the official Python SDK 2 on the same server",
+        measure: |context, _| Box::pin(crate::bench::langfuse::measure(context)),
+    },
 ];
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {

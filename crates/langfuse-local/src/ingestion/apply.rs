@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     Refusal,
-    check::{Json, Time},
+    check::{Json, Time, Whole},
     event::{
         Kind, ObservationBody, ScoreBody, ScoreSource, ScoreType, ScoreValue, TraceBody, Usage,
     },
@@ -126,7 +126,8 @@ impl<'e> Batch<'e> {
         let usage = body.usage.as_ref();
         plain(row, body);
         if kind == Kind::Generation || usage.is_some() {
-            counted(row, usage, model.as_ref(), &mut stored);
+            let counts = counts(body, model.as_ref(), stored.units);
+            counted(row, usage, counts, model.as_ref(), &mut stored);
         }
         // The next event of this batch sees what this one leaves.
         stored.project_id = self.project_id.to_owned();
@@ -174,15 +175,31 @@ impl<'e> Batch<'e> {
     }
 }
 
+/// Units in and out: as the caller says, else counted, where nobody has said so before.
+fn counts(
+    body: &ObservationBody,
+    model: Option<&Model>,
+    before: Units,
+) -> (Option<i64>, Option<i64>) {
+    let usage = body.usage.as_ref();
+    let tokenizer = model.and_then(|model| model.tokenizer.as_ref());
+    let count = |said: Option<Whole>, before: Option<i64>, text: &Option<Json>| {
+        let counted = || tokenizer.filter(|_| before.is_none())?.count(text.as_ref()?.0.get());
+        said.map(|count| count.0).or_else(counted)
+    };
+    let input = count(usage.and_then(|usage| usage.input), before.input, &body.input);
+    let output = count(usage.and_then(|usage| usage.output), before.output, &body.output);
+    (input, output)
+}
+
 /// Numbers, units and costs.
 fn counted(
     row: &mut ObservationRow<'_>,
     usage: Option<&Usage>,
+    (input, output): (Option<i64>, Option<i64>),
     model: Option<&Model>,
     stored: &mut StoredObservation,
 ) {
-    let input = usage.and_then(|usage| usage.input).map(|count| count.0);
-    let output = usage.and_then(|usage| usage.output).map(|count| count.0);
     let sum =
         || (input.is_some() || output.is_some()).then(|| input.unwrap_or(0) + output.unwrap_or(0));
     let total = usage.and_then(|usage| usage.total).map(|count| count.0).or_else(sum);
