@@ -16,7 +16,6 @@ use langfuse_client::{
     Client, Config, DailyFilter, Event, Ingestion, ObservationBody, ObservationKind, QueueConfig,
     SecretKey, TraceBody, Usage,
 };
-use rustix::process::{RusageWho, getrusage};
 use serde::Deserialize;
 use serde_json::json;
 use test_postgres::Postgres;
@@ -25,7 +24,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::python;
+use super::{clock, python};
 use crate::{
     cmd::selfbench::{Goal, Measurement},
     context::Context,
@@ -74,12 +73,13 @@ pub(crate) async fn measure(context: &Context) -> anyhow::Result<Vec<Measurement
 
 async fn ours(server: &Server) -> anyhow::Result<Figures> {
     let queue = server.client()?.ingestion(QueueConfig::default()).await?;
-    let (began, used) = (Instant::now(), cpu_seconds());
+    let (began, used) = (Instant::now(), clock::cpu()?);
     for number in 0..EVENTS / 2 {
         send(&queue, number).await?;
     }
     let report = queue.shutdown(LIMIT).await;
-    let figures = Figures { seconds: began.elapsed().as_secs_f64(), cpu_s: cpu_seconds() - used };
+    let cpu_s = (clock::cpu()? - used).as_secs_f64();
+    let figures = Figures { seconds: began.elapsed().as_secs_f64(), cpu_s };
     ensure!(report.is_complete(), "events were lost: {:?}", report.failures.first());
     Ok(figures)
 }
@@ -127,13 +127,6 @@ async fn theirs(workspace: &Workspace, server: &Server) -> anyhow::Result<Figure
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the peer failed: {}", said.trim());
     serde_json::from_slice(&output.stdout).context("the peer's figures are not JSON")
-}
-
-/// User and system time of this process.
-fn cpu_seconds() -> f64 {
-    let usage = getrusage(RusageWho::RUSAGE_SELF);
-    let seconds = |time: rustix::process::Timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 /// `langfuse-local` as a process of its own, so that its CPU is not the client's.
