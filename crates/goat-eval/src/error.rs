@@ -75,6 +75,12 @@ pub enum Error {
     /// Signals or the event loop could not be set up.
     #[error("cannot set up the process")]
     Setup(#[source] io::Error),
+    /// A fault of this program.
+    #[error("the agent itself broke, which is a fault to be reported: {message}")]
+    Broken {
+        /// What was noticed.
+        message: String,
+    },
     /// The model could not be used.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -3,6 +3,7 @@
 /// The model gave an answer; it is on stdout.
 pub const ANSWERED: u8 = 0;
 /// Something around the agent is missing or unusable: no prompt, no such directory, a file that can't be written.
+/// A fault of the agent itself too.
 pub const USAGE: u8 = 1;
 /// A flag is unknown, lacks its value, or has one that makes no sense.
 pub const BAD_FLAG: u8 = 2;

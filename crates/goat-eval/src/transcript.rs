@@ -35,6 +35,8 @@
 //! 4. A `compaction` changes the content of the messages in `shortened`, and puts one of `user` with `summary` in the
 //!    place of as many messages as `replaced` says, after the first.
 //! 5. A `summarise` is a message of `user` in the next request alone.
+//! 6. After a `fork` the conversation is put aside, with its tools, and another one starts with nothing; the `tool_result`
+//!    with the fork's id ends that one and belongs to the one put aside. Ids of calls are unique in a transcript.
 //!
 //! A `request` sends that conversation, the tools and its `parameters`, whose order is the body's, with `messages` and
 //! `tools` after `model`. `body_sha256` is the hash of that body, so a reader can prove that it has understood. After

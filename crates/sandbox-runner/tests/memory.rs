@@ -8,10 +8,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use eval_types::{ModelSource, Outcome, Variant};
+use eval_types::{Allowance, ModelSource, Outcome, Variant, Verdict};
 use sandbox_runner::{
     BoxError, Check, Defaults, Event, Events, Journal, Network, Plan, Report, Runner, Secret, Stop,
-    Subscriber, Task,
+    Subscriber, Task, Traces,
     backend::memory::{MemoryBackend, Program},
     conformance,
     relay::{Direct, Upstream},
@@ -87,6 +87,7 @@ async fn agent(program: Program) -> i32 {
             std::future::pending::<()>().await;
         }
         "remove" => program.remove(rest),
+        "flags" => program.print(program.argv[1..].join("\n")),
         "exit" => {
             program.complain(format!("fatal: exit {rest}\n"));
             return rest.parse().unwrap();
@@ -114,10 +115,14 @@ fn plan(tasks: &[Task], parallel: usize) -> Plan {
 }
 
 async fn run_with(backend: &MemoryBackend, tasks: &[Task], log: Log) -> (Report, Arc<Log>) {
+    run_plan(backend, plan(tasks, 1), log).await
+}
+
+async fn run_plan(backend: &MemoryBackend, plan: Plan, log: Log) -> (Report, Arc<Log>) {
     let upstream = Upstream::new("http://127.0.0.1:9/v1", Some(Secret::new(KEY))).unwrap();
     let log = Arc::new(log);
     let runner = Runner {
-        plan: Arc::new(plan(tasks, 1)),
+        plan: Arc::new(plan),
         backend: Arc::new(backend.clone()),
         model: Arc::new(Direct { upstream }),
         events: Events::new(vec![Arc::clone(&log) as _]),
@@ -155,6 +160,8 @@ async fn each_way_to_end_is_told_apart() {
         task("unchecked", "answer hello"),
         late,
         task("turns", "exit 3"),
+        task("tokens", "exit 6"),
+        task("money", "exit 7"),
         task("model", "exit 4"),
         task("crash", "exit 101"),
     ];
@@ -173,6 +180,53 @@ async fn each_way_to_end_is_told_apart() {
     assert!(!report.is_success() && !report.has_infrastructure_error());
     assert_eq!(report.trials[0].usage.unwrap().total(), 10);
     assert_eq!(report.trials[0].turns, Some(2));
+}
+
+#[tokio::test]
+async fn a_limit_that_was_reached_is_the_agents_and_a_check_speaks_all_the_same() {
+    let checked = |code: &str| {
+        let mut task = task(&format!("exit-{code}"), &format!("exit {code}"));
+        task.checks = vec![command("test -f /results/transcript.jsonl")];
+        task
+    };
+    let (report, _) = run(&["3", "6", "7"].map(checked)).await;
+    for trial in &report.trials {
+        assert_eq!((trial.outcome, trial.attempts.len()), (Outcome::AgentError, 1));
+        assert_eq!(trial.verification.as_ref().unwrap().verdict, Verdict::Passed, "{}", trial.key);
+    }
+    let reasons: Vec<_> = report.trials.iter().map(|it| it.reason.as_deref().unwrap()).collect();
+    assert_eq!(reasons, ["turns used up", "tokens used up", "money used up"]);
+}
+
+#[tokio::test]
+async fn agents_are_told_what_they_may_use_up_and_what_traces_need() {
+    let allowance = Allowance {
+        max_tokens: Some(50_000),
+        max_cost_usd: Some(0.25),
+        price: Some("0.05,0.4,0.005".parse().unwrap()),
+    };
+    let mut plan = Plan { allowance, traces: Traces::LiteLlm, ..plan(&[task("t", "flags ")], 1) };
+    plan.trials[0].key.epoch = 3;
+    let (report, _) = run_plan(&backend(), plan, Log::default()).await;
+    let flags: Vec<&str> = report.trials[0].output.lines().collect();
+    for wanted in [
+        "--max-tokens=50000",
+        "--max-cost=0.25",
+        "--price=0.05,0.4,0.005",
+        "--trace-session=20261124_030506_test",
+        "--trace-name=t",
+        "--trace-tag=variant:baseline",
+        "--trace-tag=model:test-model",
+        "--trace-tag=epoch:3",
+    ] {
+        assert!(flags.contains(&wanted), "{wanted}: {flags:?}");
+    }
+    let (report, _) = run(&[task("t", "flags ")]).await;
+    let said = &report.trials[0].output;
+    assert!(
+        !["max-tokens", "max-cost", "price", "trace"].iter().any(|it| said.contains(it)),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -48,9 +48,12 @@ impl Session<'_> {
         let left = self.turn_limit.saturating_sub(self.tally().turns);
         let parts = Parts { tools: &tools, skills: None, mcp: None, ..self.parts };
         let mut apart = Session::new(parts, self.instructions().to_owned());
+        // Ids are told apart in all of a run, or nobody could tell from the transcript where this ends.
+        apart.ids = std::mem::take(&mut self.ids);
         // Boxed: a conversation inside a conversation.
         let ended = Box::pin(apart.work(text, left)).await;
         let answer = apart.answer().to_owned();
+        self.ids = std::mem::take(&mut apart.ids);
         output(ended, answer, &skill.name)
     }
 }

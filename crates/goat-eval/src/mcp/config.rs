@@ -154,7 +154,8 @@ impl Variables {
 }
 
 impl ServerConfig {
-    /// What in its entry may be secret: headers, and variables whose names sound like it.
+    /// What in its entry may be secret: headers, what an address holds beside host and path, and variables whose names
+    /// sound like it.
     pub fn secrets(&self) -> Vec<Secret> {
         match &self.endpoint {
             Endpoint::Stdio { env, .. } => env
@@ -165,10 +166,20 @@ impl ServerConfig {
             Endpoint::Http(remote) | Endpoint::Sse(remote) => {
                 let values = remote.headers.iter().map(|(_, value)| value.expose());
                 // `Bearer` and `Basic` are no secrets, what follows is.
-                values.map(|value| Secret::new(value.rsplit(' ').next().unwrap_or(value))).collect()
+                let values =
+                    values.map(|value| Secret::new(value.rsplit(' ').next().unwrap_or(value)));
+                values.chain(secrets_of_address(remote.url.expose())).collect()
             }
         }
     }
+}
+
+/// Password, query and the values in it: `?api_key=…` is how some servers are paid for.
+fn secrets_of_address(url: &str) -> Vec<Secret> {
+    let Ok(url) = reqwest::Url::parse(url) else { return Vec::new() };
+    let values = url.query_pairs().map(|(_, value)| value.into_owned());
+    let whole = [url.password(), url.query()].into_iter().flatten().map(str::to_owned);
+    values.chain(whole).map(Secret::new).collect()
 }
 
 fn sounds_secret(name: &str) -> bool {
@@ -313,6 +324,15 @@ mod tests {
         assert_eq!(read(named, &[]).unwrap()[0].name, "mcpServers");
         let bare = read(r#"{"a": {"url": "http://h/mcp"}}"#, &[]).unwrap();
         assert!(matches!(bare[0].endpoint, Endpoint::Http(_)));
+    }
+
+    #[test]
+    fn what_an_address_holds_beside_host_and_path_is_masked() {
+        let url = "https://me:password-1@h/mcp?api_key=key%20number-1&x=1";
+        let servers = read(&format!(r#"{{"a": {{"url": "{url}"}}}}"#), &[]).unwrap();
+        let redactor = crate::secret::Redactor::new(servers[0].secrets());
+        let text = redactor.clean(&format!("{url} key number-1 password-1"));
+        assert_eq!(text, "https://me:[redacted]@h/mcp?[redacted] [redacted] [redacted]");
     }
 
     #[test]

@@ -20,9 +20,13 @@ use rmcp::{
         CallToolRequestParams, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
         JsonObject, ProtocolVersion, Request, ServerResult, Tool,
     },
-    service::{NotificationContext, Peer, PeerRequestOptions, RunningService, ServiceError},
+    service::{
+        ClientInitializeError, NotificationContext, Peer, PeerRequestOptions, RunningService,
+        ServiceError,
+    },
     transport::{
-        StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
+        StreamableHttpClientTransport,
+        streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError},
     },
 };
 
@@ -143,6 +147,22 @@ async fn told(fate: &Fate, reason: String) -> String {
     reason
 }
 
+/// The innermost cause, which says it all.
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut root = error;
+    loop {
+        // The SDK shows the cause and does not tell it as one.
+        let cause = match root.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+            Some(StreamableHttpError::Client(error)) => Some(error as _),
+            _ => root.source(),
+        };
+        match cause {
+            Some(source) => root = source,
+            None => return root.to_string(),
+        }
+    }
+}
+
 type Reached = (&'static str, Listener, RunningService<RoleClient, Listener>);
 
 async fn greet(
@@ -153,7 +173,10 @@ async fn greet(
 ) -> Result<Reached, String> {
     let listener = Listener::default();
     let client = listener.clone();
-    let reason = |error: rmcp::service::ClientInitializeError| shorten(&one_line(&error), 300);
+    let reason = |error| match error {
+        ClientInitializeError::TransportError { error, .. } => root(&error),
+        error => shorten(&one_line(&error), 300),
+    };
     match &config.endpoint {
         Endpoint::Stdio { command, .. } => {
             let transport = stdio::start(&config.endpoint, processes, budget, fate)
@@ -299,6 +322,10 @@ impl Server {
                 format!("no answer within {} seconds", timeout.as_secs_f64())
             }
             ServiceError::TransportClosed => self.gone(),
+            // Its own words name types of the SDK and the address, which may hold a key.
+            ServiceError::TransportSend(error) => {
+                format!("its connection broke: {}", root(error))
+            }
             error => one_line(error),
         };
         self.redactor.clean(&shorten(&text, 500))

@@ -12,6 +12,7 @@ mod stop;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     time::Instant,
@@ -127,7 +128,7 @@ impl Run {
 
     /// Works, ends whatever still runs, prints the answer, completes the files.
     fn finish(mut self) -> u8 {
-        let (end, answer) = self.work();
+        let (end, answer) = guarded(|| self.work());
         self.processes.stop_all();
         let mut summary = self.recorder.summary(&end);
         summary.error = summary.error.map(|error| self.redactor.clean(&error));
@@ -163,9 +164,32 @@ impl Run {
     }
 }
 
+/// The work, or that it broke: also then everything is ended and recorded.
+fn guarded(work: impl FnOnce() -> (End, String)) -> (End, String) {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let said = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let said = said.or_else(|| payload.downcast_ref::<String>().cloned());
+        let error = Error::Broken { message: said.unwrap_or_default() };
+        (End::Failed(error), String::new())
+    })
+}
+
 fn output_error(what: &'static str, path: Option<PathBuf>, source: io::Error) -> Error {
     Error::Output { what, path: path.unwrap_or_default(), source }
 }
 
 /// How a conversation ended, and its answer that is not printed yet.
 type Held = Result<(End, String)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_our_own_is_an_end_like_others() {
+        let (end, _) = guarded(|| panic!("index {} of 3", 7));
+        assert_eq!(end.exit_code(), exit_code::USAGE);
+        let said = end.error(crate::agent::Tally::default()).unwrap();
+        assert_eq!(said, "the agent itself broke, which is a fault to be reported: index 7 of 3");
+    }
+}

@@ -69,12 +69,14 @@ enum Words {
 /// Splits and checks a file.
 pub(super) fn parse(text: &str) -> Result<Parsed, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
-    let Some(rest) = text.strip_prefix("---\n") else {
+    let text = text.replace('\r', "\n");
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    if first.trim_end() != "---" {
         return Err(Fault::new(
             1,
             "the file does not begin with a line `---` and its front matter",
         ));
-    };
+    }
     let Some((yaml, body)) = split(rest) else {
         return Err(Fault::new(1, "the front matter has no end: a second line `---` is missing"));
     };
@@ -245,6 +247,32 @@ mod tests {
         let parsed = parse("---\ndescription: d\narguments: a b\n---\n").unwrap();
         assert_eq!((parsed.head.arguments.len(), parsed.head.context), (2, Context::Inline));
         assert!(parsed.body.is_empty());
+    }
+
+    #[test]
+    fn lines_end_as_they_like_and_blanks_after_the_dashes_do_not_matter() {
+        for text in [
+            "---\rdescription: d\r---\rbody\r",
+            "---  \ndescription: d\n--- \nbody",
+            "\u{feff}---\t\r\ndescription: d\r\n---\r\nbody",
+        ] {
+            let parsed = parse(text).unwrap();
+            assert_eq!((parsed.head.description.as_str(), parsed.body.as_str()), ("d", "body"));
+        }
+    }
+
+    #[test]
+    fn a_head_that_grows_without_end_is_a_fault() {
+        let mut yaml = String::from("---\ndescription: d\na0: &a0 [x, x]\n");
+        for level in 1..40 {
+            let before = level - 1;
+            yaml +=
+                &format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}, *a{before}]\n");
+        }
+        assert!(fault(&(yaml + "---\n")).contains("budget breached"));
+        let deep =
+            format!("---\ndescription: d\nx: {}{}\n---\n", "[".repeat(5_000), "]".repeat(5_000));
+        assert!(fault(&deep).contains("limit"), "{}", fault(&deep));
     }
 
     #[test]

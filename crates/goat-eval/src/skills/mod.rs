@@ -150,7 +150,7 @@ impl Skills {
             if folder.join(FILE).exists() {
                 self.add(folder);
             } else if must_be_skills {
-                self.problem(folder, None, format!("no {FILE} in this directory"));
+                self.problem(folder, None, missing(folder));
             }
         }
     }
@@ -208,6 +208,16 @@ impl Skill {
             text.push_str(&format!("\nFiles in that directory: {}", files.join(", ")));
         }
         Ok(format!("{text}\n\n{body}"))
+    }
+}
+
+/// What to say of a directory without the file: it may be there by another name.
+fn missing(folder: &Path) -> String {
+    let names = entries(folder).unwrap_or_default().into_iter();
+    let names = names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    match names.into_iter().find(|name| name.eq_ignore_ascii_case(FILE)) {
+        Some(name) => format!("no {FILE} in this directory: `{name}` has to be called so"),
+        None => format!("no {FILE} in this directory"),
     }
 }
 
@@ -309,6 +319,7 @@ mod tests {
             (".claude/skills/one/SKILL.md", GOOD),
             (".claude/skills/broken/SKILL.md", "---\nname: x\n---\n"),
             (".claude/skills/empty/readme", ""),
+            (".claude/skills/lower/skill.md", GOOD),
             ("two/SKILL.md", GOOD),
             ("other/file", ""),
             ("three/SKILL.md", "---\nname: one\ndescription: again\n---\n"),
@@ -322,7 +333,34 @@ mod tests {
         insta::assert_snapshot!(problems.join("\n"), @r"
         .claude/skills/broken/SKILL.md:1: `description` is missing: the model chooses skills by it
         .claude/skills/empty: no SKILL.md in this directory
+        .claude/skills/lower: no SKILL.md in this directory: `skill.md` has to be called so
         three/SKILL.md: there is a skill `one` already: .claude/skills/one/SKILL.md
+        ");
+    }
+
+    #[test]
+    fn what_is_no_file_is_told_and_not_waited_for() {
+        let folder = folder(&[("dir/SKILL.md/x", ""), ("good/SKILL.md", GOOD)]);
+        let link = |from: &str, to: &str| {
+            fs::create_dir(folder.path().join(to)).unwrap();
+            std::os::unix::fs::symlink(from, folder.path().join(to).join(FILE)).unwrap();
+        };
+        link("/dev/zero", "endless");
+        link("/etc/passwd", "outside");
+        fs::create_dir(folder.path().join("pipe")).unwrap();
+        let pipe = folder.path().join("pipe").join(FILE);
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        std::os::unix::fs::symlink("..", folder.path().join("circle")).unwrap();
+        let skills = Skills::load(folder.path()).unwrap();
+        assert_eq!(skills.found.len(), 1);
+        let root = format!("{}/", folder.path().display());
+        let problems: Vec<String> =
+            skills.problems.iter().map(|it| it.to_string().replace(&root, "")).collect();
+        insta::assert_snapshot!(problems.join("\n"), @r"
+        dir/SKILL.md: is no file of at most 262144 bytes
+        endless/SKILL.md: is no file of at most 262144 bytes
+        outside/SKILL.md:1: the file does not begin with a line `---` and its front matter
+        pipe/SKILL.md: is no file of at most 262144 bytes
         ");
     }
 

@@ -84,6 +84,9 @@ async fn what_the_model_said_itself_becomes_a_summary() {
         start.starts_with("THE TASK\n\n[Earlier messages") && start.contains("SUMMED-UP"),
         "{start}"
     );
+    // The model's words are no more the user's than what they are made of.
+    let (task, summary) = start.split_once("to save context:]\n").unwrap();
+    assert!(!task.contains("tool_output") && summary.starts_with("<tool_output "), "{start}");
     // The prompt of a summary is the conversation as it was, so that the server's cache helps.
     let asked = requests.iter().position(|it| it.body["tool_choice"] == "none").unwrap();
     let before = &requests[asked - 1].body;

@@ -95,7 +95,7 @@ async fn everything_works(entry: Value, transport: &str) {
         requests[0].body["messages"][0]["content"]
             .as_str()
             .unwrap()
-            .contains("# What the MCP server everything says")
+            .contains("# What the MCP server everything says\n<tool_output ")
     );
 }
 
@@ -156,7 +156,7 @@ async fn several_servers_work_side_by_side_and_one_that_fails_is_a_warning() {
         run.stderr
     );
     assert!(warned(&["MCP server ends: it ended (exit status: 3): no licence"]), "{}", run.stderr);
-    assert!(warned(&["MCP server silent: "]), "{}", run.stderr);
+    assert!(warned(&["MCP server silent: Connection refused"]), "{}", run.stderr);
 }
 
 #[tokio::test]

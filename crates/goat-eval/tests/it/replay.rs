@@ -54,6 +54,8 @@ async fn recorded() -> Finished {
 pub(crate) fn rebuilt(events: &[Value]) -> Vec<Value> {
     let mut messages: Vec<Value> = Vec::new();
     let (mut tools, mut extra) = (Value::Null, None);
+    // Conversations that were put aside for one of a skill: its call, their messages and tools.
+    let mut aside: Vec<(Value, Vec<Value>, Value)> = Vec::new();
     let mut requests = Vec::new();
     for (position, event) in events.iter().enumerate() {
         match event["event"].as_str().unwrap() {
@@ -67,7 +69,17 @@ pub(crate) fn rebuilt(events: &[Value]) -> Vec<Value> {
                 messages.pop_if(|last| *last == empty);
                 messages.push(json!({"role": event["role"], "content": event["content"]}));
             }
-            "tool_result" => add_result(&mut messages, event),
+            "fork" => aside.push((
+                event["id"].clone(),
+                std::mem::take(&mut messages),
+                std::mem::take(&mut tools),
+            )),
+            "tool_result" => {
+                if let Some((_, before, with)) = aside.pop_if(|(id, ..)| *id == event["id"]) {
+                    (messages, tools) = (before, with);
+                }
+                add_result(&mut messages, event);
+            }
             "summarise" => extra = Some(json!({"role": "user", "content": event["instruction"]})),
             "compaction" => compact(&mut messages, event),
             "request" => {
@@ -213,6 +225,52 @@ fn calls(run: &Finished) -> Vec<(Value, Value)> {
 async fn every_request_can_be_rebuilt_from_the_transcript() {
     let run = recorded().await;
     assert!(!run.events_of("compaction").is_empty());
+}
+
+/// A call with this id.
+fn with_id(id: &str, name: &str, arguments: Value) -> Reply {
+    let function = json!({"name": name, "arguments": arguments.to_string()});
+    let call = json!({"index": 0, "id": id, "type": "function", "function": function});
+    let delta = json!({"role": "assistant", "tool_calls": [call]});
+    Reply::Chunks(vec![
+        json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}),
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
+    ])
+}
+
+#[tokio::test]
+async fn conversations_apart_and_further_prompts_can_be_rebuilt_too() {
+    let look = || json!({"skill": "look", "args": "around"});
+    let bash = |word: &str| json!({"command": format!("echo {word}")});
+    // A server that gives every call the same id, and a model that calls what a skill may not.
+    let model = Model::start([
+        with_id("same", "Skill", look()),
+        with_id("same", "Bash", bash("inside")),
+        with_id("same", "Skill", look()),
+        Reply::Text("I looked."),
+        with_id("same", "Bash", bash("outside")),
+        Reply::Text("One."),
+        with_id("same", "Skill", look()),
+        Reply::Text("Again."),
+        Reply::Text("Two."),
+    ])
+    .await;
+    let skill = "---\nname: look\ndescription: Looks\ncontext: fork\nallowed-tools: Bash\n---\nLook $ARGUMENTS.\n";
+    let agent = Agent::new(&model).prompt("first").file("SKILL.md", skill);
+    let folder = agent.workspace.path().display().to_string();
+    let mut agent = agent.args(&["--skills-dir", &folder, "--multi-turn"]);
+    agent.command().stdin(std::process::Stdio::piped());
+    let mut child = agent.spawn();
+    let mut stdin = child.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"second\n").await.unwrap();
+    drop(stdin);
+    let run = agent.finished(child.wait_with_output().await.unwrap());
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "One.\nTwo.\n"), "{}", run.stderr);
+    let sent: Vec<Value> = model.requests().into_iter().map(|it| it.body).collect();
+    assert_eq!(rebuilt(&run.events()), sent);
+    let ids: Vec<Value> = run.events_of("tool_call").iter().map(|it| it["id"].clone()).collect();
+    let unique: std::collections::HashSet<&Value> = ids.iter().collect();
+    assert_eq!((ids.len(), unique.len()), (5, 5), "{ids:?}");
 }
 
 #[tokio::test]

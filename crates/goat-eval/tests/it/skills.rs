@@ -29,6 +29,13 @@ fn tools(request: &Value) -> Vec<&str> {
     tools.iter().map(|tool| tool["function"]["name"].as_str().unwrap()).collect()
 }
 
+/// The content of tool results as it is sent.
+fn results(request: &Value) -> Vec<&str> {
+    let messages = request["messages"].as_array().unwrap().iter();
+    let results = messages.filter(|message| message["role"] == "tool");
+    results.map(|message| message["content"].as_str().unwrap()).collect()
+}
+
 #[tokio::test]
 async fn a_skill_is_named_beforehand_and_loaded_when_it_is_called() {
     let model =
@@ -51,6 +58,11 @@ async fn a_skill_is_named_beforehand_and_loaded_when_it_is_called() {
     );
     assert!(!requests[0].body.to_string().contains("Say hello"), "the text comes later");
     let loaded = &requests[1].tool_results()[0];
+    assert_eq!(
+        results(&requests[1].body),
+        [loaded.as_str()],
+        "instructions of the user are no data"
+    );
     assert!(
         loaded.ends_with("Files in that directory: ref.md\n\nSay hello to Ada in French."),
         "{loaded}"
@@ -104,6 +116,9 @@ async fn a_skill_may_run_in_a_conversation_of_its_own() {
         "a conversation of its own"
     );
     assert_eq!(requests[3].tool_results(), ["It says inside."]);
+    // What a skill answers is a model's; what it instructs is the user's.
+    assert!(results(&requests[3].body)[0].starts_with("<tool_output "));
+    assert!(!requests[1].body["messages"][1]["content"].as_str().unwrap().contains("tool_output"));
     assert_eq!((&run.summary()["turns"], &run.summary()["tool_calls"]), (&json!(4), &json!(2)));
     let events: Vec<Value> = run.events();
     let at = |kind: &str, id: &str| {
