@@ -59,6 +59,7 @@ pub(crate) enum Command {
     Setup(cmd::setup::Args),
     Login(cmd::login::Args),
     Whoami(cmd::whoami::Args),
+    Litellm(cmd::litellm::Args),
     BuildEval(cmd::build_eval::Args),
     InfraTest(cmd::infra_test::Args),
     Selfbench(cmd::selfbench::Args),
@@ -94,6 +95,11 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             let name = command.get_name();
             insta::assert_snapshot!(format!("help_{name}"), help(&[name]));
+        }
+        let whole = Cli::command();
+        for command in whole.find_subcommand("litellm").unwrap().get_subcommands() {
+            let name = command.get_name();
+            insta::assert_snapshot!(format!("help_litellm_{name}"), help(&["litellm", name]));
         }
     }
 

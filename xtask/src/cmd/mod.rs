@@ -5,6 +5,7 @@ pub(crate) mod ci;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod infra_test;
+pub(crate) mod litellm;
 pub(crate) mod local;
 pub(crate) mod login;
 pub(crate) mod results;
@@ -35,6 +36,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Setup(args) => setup::run(args, context).await,
         Command::Login(args) => login::run(args, context).await,
         Command::Whoami(args) => whoami::run(args, context).await,
+        Command::Litellm(args) => litellm::run(args, context).await,
         Command::BuildEval(args) => build_eval::run(args, context).await,
         Command::InfraTest(args) => infra_test::run(args, context).await,
         Command::Selfbench(args) => selfbench::run(args, context).await,

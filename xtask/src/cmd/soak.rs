@@ -9,7 +9,7 @@ use crate::soak::{crash, paths};
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
-    soak::{agent, faults, kill},
+    soak::{agent, faults, kill, litellm},
 };
 
 /// Run a long check; its short form is in CI
@@ -20,7 +20,9 @@ Examples:
   GOAT_STATE_DIR=/tmp/soak cargo xtask soak crash --kills 200 --seed 7 --target local
   cargo xtask soak paths --seed 7
   cargo xtask soak agent --tasks 200
-  cargo xtask soak faults --seed 7")]
+  cargo xtask soak faults --seed 7
+  cargo xtask soak litellm-lint
+  cargo xtask soak quiet-proxy")]
 pub(crate) struct Args {
     /// Check
     name: String,
@@ -91,6 +93,16 @@ const SOAKS: &[Soak] = &[
         name: "agent",
         what: "200 replayed tasks (or --tasks) leave no process, file or key",
         run: |context, soaking| Box::pin(agent::run(context, soaking)),
+    },
+    Soak {
+        name: "litellm-lint",
+        what: "every rule of the LiteLLM linter, on the real proxies of both version sets",
+        run: |context, soaking| Box::pin(litellm::lint(context, soaking)),
+    },
+    Soak {
+        name: "quiet-proxy",
+        what: "the generated LiteLLM configuration wakes no model in 11 minutes (or --minutes, if more)",
+        run: |context, soaking| Box::pin(litellm::quiet(context, soaking)),
     },
 ];
 

@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod crash;
 pub(crate) mod faults;
 pub(crate) mod kill;
+pub(crate) mod litellm;
 #[cfg(target_os = "linux")]
 pub(crate) mod paths;
 mod random;
