@@ -11,6 +11,7 @@ mod eval;
 mod extras;
 mod javascript_sdk;
 mod licences;
+mod litellm;
 mod local;
 mod mishaps;
 mod python_sdk;

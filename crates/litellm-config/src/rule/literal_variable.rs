@@ -58,14 +58,14 @@ fn told(node: &Node, path: String, findings: &mut Findings) {
     }
 }
 
-/// `NAME` of `${NAME}`, `${NAME:-x}`, `$NAME` or `{{ env.NAME }}`-like texts that hold a shell's variable.
+/// `NAME` of `${NAME}`, wherever it stands, or of `$NAME`, where it looks like a variable's.
 fn variable(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once('$')?;
-    let rest = rest.strip_prefix('{').unwrap_or(rest);
+    let in_braces = rest.strip_prefix('{');
+    let rest = in_braces.unwrap_or(rest);
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
     let name = &rest[..end];
-    let is_name = name.len() > 2
-        && name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.chars().all(|c| !c.is_ascii_lowercase());
-    is_name.then_some(name)
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let looks_like_one = name.len() > 2 && !name.contains(|c: char| c.is_ascii_lowercase());
+    (is_name && (in_braces.is_some() || looks_like_one)).then_some(name)
 }

@@ -80,8 +80,8 @@ pub(super) struct RulesArgs {
     rule: Option<String>,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
-    let surroundings = surroundings(args)?;
+pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    let surroundings = surroundings(args).await?;
     let mut all = Vec::new();
     for path in &args.files {
         all.push(one(path, args, &surroundings, context)?);
@@ -151,8 +151,8 @@ fn read(path: &PathBuf, is_stdin: bool) -> anyhow::Result<String> {
     read.map_err(|error| UsageError(format!("{} cannot be read: {error}", path.display())).into())
 }
 
-fn surroundings(args: &Args) -> anyhow::Result<LintContext> {
-    let (set, server) = args.versions.settled(args.versions.langfuse_version)?;
+async fn surroundings(args: &Args) -> anyhow::Result<LintContext> {
+    let (set, server) = args.versions.choose(&std::env::vars().collect()).await?;
     let mut around = LintContext::new(set);
     around.langfuse_server = server;
     if let Some(version) = args.litellm_version {

@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     match args.command {
         Command::Models(args) => models::run(&args, context),
         Command::Config(args) => config::run(&args, context).await,
-        Command::Lint(args) => lint::run(&args, context),
+        Command::Lint(args) => lint::run(&args, context).await,
         Command::Rules(args) => lint::rules(&args, context),
     }
 }

@@ -38,10 +38,7 @@ impl Versions {
     }
 
     /// The same without asking anybody.
-    pub(crate) fn settled(
-        &self,
-        server: Option<u32>,
-    ) -> anyhow::Result<(&'static VersionSet, Option<u32>)> {
+    fn settled(&self, server: Option<u32>) -> anyhow::Result<(&'static VersionSet, Option<u32>)> {
         let set = match (&self.set, server) {
             (Some(name), _) => named(name)?,
             (None, Some(server)) => {
