@@ -1,5 +1,5 @@
 //! The generated configuration in the real proxy of both version sets: it serves its models at the catalogue's prices,
-//! traces them, and asks nothing by itself. `GOAT_LITELLM_QUIET_SECONDS` says for how long nothing may come (20 without
+//! traces them, and asks nothing by itself. `GOAT_LITELLM_QUIET_SECONDS` says for how long nothing may come (12 without
 //! it; `cargo xtask soak quiet-proxy` takes eleven minutes, which is two rounds of LiteLLM's own timer).
 
 use std::time::Duration;
@@ -23,7 +23,7 @@ const PROBED_WITHIN: Duration = Duration::from_secs(30);
 
 fn quiet_for() -> Duration {
     let told = std::env::var("GOAT_LITELLM_QUIET_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(told.unwrap_or(20))
+    Duration::from_secs(told.unwrap_or(12))
 }
 
 fn config(set: &VersionSet, upstream: &Upstream) -> String {
