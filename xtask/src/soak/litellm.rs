@@ -46,7 +46,7 @@ async fn run(context: &Context, tests: &str, variable: (&str, String)) -> anyhow
     let mut figures = Vec::new();
     while let Some(line) = lines.next_line().await? {
         context.printer.note(&line);
-        if line.contains("on LiteLLM") || line.starts_with("LiteLLM ") {
+        if line.contains("on LiteLLM") || line.contains("asked nothing in") {
             figures.push(line);
         }
     }
