@@ -2,7 +2,7 @@
 //!
 //! Start with [`Client::new`]. To write, take a [`Recorder`] ([`Client::recorder`]), which finds out the server's
 //! version and sends what that version stores; or, where the version is known, [`Ingestion`] (2, 3) and
-//! [`Spans`](otlp::Spans) (3, 4). To read, ask for streams: [`Client::traces`], [`Client::observations`],
+//! [`Spans`] (3, 4). To read, ask for streams: [`Client::traces`], [`Client::observations`],
 //! [`Client::scores`], [`Client::sessions`], [`Client::datasets`]. What a version cannot do is
 //! [`Error::Unsupported`] with the way out, never silence: version 4 answers "207" to events that it drops.
 //!
