@@ -19,11 +19,11 @@ const LATEST: u64 = 1_200;
 
 /// Kills evaluations until the time is over, cleaning up by an ordinary evaluation after each.
 pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
-    let until = Instant::now() + soaking.time;
     let mut random = SplitMix(soaking.seed);
     let (mut kills, mut survived, mut kept) = (0u32, 0u32, 0usize);
-    // The first builds the image; killing that would test apt.
+    // The first builds the image; killing that would test apt. It can take longer than all that follows.
     finish(start(context)?)?;
+    let until = Instant::now() + soaking.time;
     while Instant::now() < until {
         let mut child = start(context)?;
         tokio::time::sleep(Duration::from_millis(random.next() % LATEST)).await;
@@ -40,6 +40,7 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
         kept += check(context, before).await?;
         context.printer.note(&format!("{kills} kills, {kept} results of killed runs kept"));
     }
+    ensure!(kills > 0, "every evaluation was faster than its kill: give it more --minutes");
     Ok(format!(
         "kill: seed {}, {kills} evaluations killed, {survived} were faster, {kept} results of killed \
          runs kept and readable, no run left open, no sandbox left running",
