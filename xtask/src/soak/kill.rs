@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, ensure};
@@ -14,19 +15,23 @@ use crate::{cmd::soak::Soaking, context::Context, soak::random::SplitMix};
 
 /// What is evaluated; its tasks take a second or two.
 const BENCHMARK: &str = "fixtures/benchmarks/smoke.json";
-/// The latest moment of a kill: after that an evaluation is usually over.
-const LATEST: u64 = 1_200;
 
 /// Kills evaluations until the time is over, cleaning up by an ordinary evaluation after each.
 pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
     let mut random = SplitMix(soaking.seed);
     let (mut kills, mut survived, mut kept) = (0u32, 0u32, 0usize);
+    // Built once: evaluations that ask cargo each time would mostly be killed while they do.
+    let agent = crate::agent::build_own(context).await?.path;
     // The first builds the image; killing that would test apt. It can take longer than all that follows.
-    finish(start(context)?)?;
+    finish(start(context, &agent)?)?;
+    // How long one takes on this machine now: kills fall anywhere in it.
+    let began = Instant::now();
+    finish(start(context, &agent)?)?;
+    let whole = began.elapsed();
     let until = Instant::now() + soaking.time;
     while Instant::now() < until {
-        let mut child = start(context)?;
-        tokio::time::sleep(Duration::from_millis(random.next() % LATEST)).await;
+        let mut child = start(context, &agent)?;
+        tokio::time::sleep(whole.mul_f64((random.next() % 1_000) as f64 / 1_000.0)).await;
         match child.try_wait()? {
             Some(_) => survived += 1,
             None => {
@@ -36,7 +41,7 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
             }
         }
         let before = finished(context).await?;
-        finish(start(context)?)?;
+        finish(start(context, &agent)?)?;
         kept += check(context, before).await?;
         context.printer.note(&format!("{kills} kills, {kept} results of killed runs kept"));
     }
@@ -49,11 +54,13 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
 }
 
 /// An evaluation in a process of its own.
-fn start(context: &Context) -> anyhow::Result<Child> {
+fn start(context: &Context, agent: &Path) -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["eval", "--target", "local", "--quiet", "--batch"])
         .arg(context.workspace.path(BENCHMARK))
+        .arg("--binary")
+        .arg(agent)
         .env("GOAT_STATE_DIR", context.state.root())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
