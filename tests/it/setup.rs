@@ -78,7 +78,7 @@ fn setup_makes_everything_once_and_replaces_only_what_it_is_told_to() {
         let shows = |output: &&Output| {
             String::from_utf8_lossy(&output.stdout).contains(value) || said(output).contains(value)
         };
-        assert!(!all.iter().any(|output| shows(output)), "{name} was shown");
+        assert!(!all.iter().any(shows), "{name} was shown");
     }
 }
 
