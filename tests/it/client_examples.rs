@@ -41,3 +41,8 @@ fn sandboxes() {
 fn dicts() {
     example("dicts");
 }
+
+#[test]
+fn queues() {
+    example("queues");
+}

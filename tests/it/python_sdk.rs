@@ -44,9 +44,15 @@ fn volumes_of_both_versions() {
 #[test]
 fn images() {
     let output = flow("images.py", &["packages"]);
-    for step in
-        ["layers ok", "failed as it should:", "names ok", "packages ok", "wrong python refused"]
-    {
+    for step in [
+        "layers ok",
+        "failed as it should:",
+        "functions of images ok",
+        "names ok",
+        "packages ok",
+        "added Python ok",
+        "wrong python refused",
+    ] {
         assert!(output.contains(step), "`{step}` is missing:\n{output}");
     }
 }
@@ -85,6 +91,7 @@ fn sandboxes_of_version_1() {
 fn snapshots_and_network_policies() {
     insta::assert_snapshot!(flow("snapshots.py", &[]), @r"
     snapshots ok
+    mounted images ok
     exit snapshots ok
     network policy ok
     ");
@@ -97,8 +104,12 @@ fn functions() {
     modal run: map ok
     modal run: exception ok
     modal run: generator ok
+    modal run: inside ok
     modal run: a failure is told
+    modal run --detach ok
     modal app logs ok
+    modal function logs, calls, stats ok
+    modal container list, logs, exec ok
     modal deploy, history, rollback, stop ok
     ");
 }

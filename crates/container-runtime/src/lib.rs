@@ -20,6 +20,7 @@
 //! output descriptor. `unsafe` is confined to the modules `sys` (raw calls) and `child` (between fork and exec).
 //! On systems other than Linux everything compiles and [`Runtime::start`] answers [`Error::Unsupported`].
 
+mod attach;
 mod capabilities;
 mod error;
 mod spec;
@@ -30,6 +31,7 @@ mod linux;
 #[cfg(not(target_os = "linux"))]
 mod other;
 
+pub use attach::AttachSpec;
 pub use capabilities::{Capabilities, LimitsBackend, Mode};
 pub use error::{Error, Result};
 #[cfg(target_os = "linux")]

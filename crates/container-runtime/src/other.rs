@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::attach::AttachSpec;
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
 use crate::spec::{
@@ -75,6 +76,14 @@ impl Container {
     }
     /// A TCP socket of its network.
     pub async fn tcp_socket(&self, _v6: bool) -> Result<OwnedFd> {
+        match self.0 {}
+    }
+    /// Mounts an overlay in it.
+    pub async fn attach(&self, _spec: &AttachSpec) -> Result<()> {
+        match self.0 {}
+    }
+    /// Takes such a mount away.
+    pub async fn detach(&self, _target: &Path) -> Result<()> {
         match self.0 {}
     }
     /// Its TUN device.

@@ -77,6 +77,10 @@ typed_id!(
     DictId, "di-", "dict"
 );
 typed_id!(
+    /// A queue.
+    QueueId, "qu-", "queue"
+);
+typed_id!(
     /// An environment.
     EnvironmentId, "en-", "environment"
 );

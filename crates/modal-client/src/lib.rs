@@ -39,6 +39,7 @@ mod containers;
 mod dicts;
 mod environments;
 mod error;
+mod follow;
 mod functions;
 mod gpu;
 mod heartbeat;
@@ -52,6 +53,7 @@ mod logs;
 mod mount;
 mod page;
 mod pickle;
+mod queues;
 mod raw;
 mod retry;
 mod router;
@@ -80,14 +82,15 @@ pub use crate::{
     },
     gpu::{Gpu, InvalidGpu},
     ids::{
-        AppId, DictId, EnvironmentId, FunctionCallId, FunctionId, ImageId, MountId, SandboxId,
-        SecretId, TaskId, VolumeId,
+        AppId, DictId, EnvironmentId, FunctionCallId, FunctionId, ImageId, MountId, QueueId,
+        SandboxId, SecretId, TaskId, VolumeId,
     },
     ignore_rules::{IgnoreRules, InvalidRule},
     image::{BuildEvent, BuiltImage, Image, ImageBuild, PipOptions},
     login::{NewToken, TokenFlow, TokenInfo},
     logs::{LogEntry, LogSource, Logs},
     mount::{Mount, MountUpload},
+    queues::{EphemeralQueue, Queue, QueueInfo, QueueLookup, Queues},
     raw::AuthenticatedService,
     router::{OutputStream, StdinWriter},
     sandbox::{

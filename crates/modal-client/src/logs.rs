@@ -13,9 +13,10 @@ use crate::{
     client::Client,
     clock,
     error::{Error, Operation, Result},
+    follow::{self, Batches, Broken},
     functions::Function,
     ids::{AppId, FunctionCallId, FunctionId, TaskId},
-    retry::{self, RetryPolicy},
+    retry::RetryPolicy,
     rpc::{methods, status},
     sandbox::Sandbox,
 };
@@ -274,11 +275,12 @@ impl Logs {
     /// What is printed from now on, and what the server still has of before, until the app has ended. A stream that
     /// breaks is opened again where it broke.
     pub fn follow(&self) -> BoxStream<'static, Result<LogEntry>> {
-        let following =
-            Following { logs: self.clone(), last: String::new(), breaks: 0, open: None };
-        let batches = stream::try_unfold(following, |mut following| async move {
-            let batch = following.next().await?;
-            Ok::<_, Error>(batch.map(|batch| (batch, following)))
+        let (logs, operation) = (self.clone(), self.operation.clone());
+        let open = move |last| -> BoxFuture<'static, _> { Box::pin(connect(logs.clone(), last)) };
+        let batches = follow::follow(open, FOLLOW, |batch| batch.app_done);
+        let batches = batches.map_err(move |Broken { status, attempts }| {
+            let rpc = methods::APP_GET_LOGS.name;
+            status::into_error(operation.clone(), rpc, &status, attempts, None)
         });
         batches
             .map_ok(|batch| stream::iter(entries(batch).into_iter().map(Ok)))
@@ -287,70 +289,7 @@ impl Logs {
     }
 }
 
-/// A log that is followed.
-struct Following {
-    logs: Logs,
-    /// The last entry that came.
-    last: String,
-    breaks: u32,
-    open: Option<BoxStream<'static, Result<api::TaskLogsBatch, tonic::Status>>>,
-}
-
-impl Following {
-    async fn next(&mut self) -> Result<Option<api::TaskLogsBatch>> {
-        loop {
-            let batches = match &mut self.open {
-                Some(batches) => batches,
-                None => match connect(&self.logs, self.last.clone()).await {
-                    Ok(batches) => self.open.insert(batches),
-                    Err(status) => {
-                        self.pause(status).await?;
-                        continue;
-                    }
-                },
-            };
-            match batches.next().await {
-                // The server ends each question after a while; the next one goes on behind it.
-                None => self.open = None,
-                Some(Ok(batch)) => {
-                    self.breaks = 0;
-                    if !batch.entry_id.is_empty() {
-                        self.last.clone_from(&batch.entry_id);
-                    }
-                    if batch.app_done {
-                        return Ok(None);
-                    }
-                    return Ok(Some(batch));
-                }
-                Some(Err(status)) => {
-                    self.open = None;
-                    self.pause(status).await?;
-                }
-            }
-        }
-    }
-
-    async fn pause(&mut self, status: tonic::Status) -> Result<()> {
-        if let Some(wait) = retry::retry_after(&status) {
-            tokio::time::sleep(wait).await;
-            return Ok(());
-        }
-        if !retry::is_transient(status.code()) || self.breaks >= FOLLOW.retries {
-            let operation = self.logs.operation.clone();
-            let rpc = methods::APP_GET_LOGS.name;
-            return Err(status::into_error(operation, rpc, &status, self.breaks + 1, None));
-        }
-        tracing::debug!(%status, "a log broke off and is resumed");
-        tokio::time::sleep(FOLLOW.jittered(self.breaks)).await;
-        self.breaks += 1;
-        Ok(())
-    }
-}
-
-async fn connect(
-    logs: &Logs,
-    last_entry_id: String,
-) -> Result<BoxStream<'static, Result<api::TaskLogsBatch, tonic::Status>>, tonic::Status> {
+async fn connect(logs: Logs, last_entry_id: String) -> Result<Batches, tonic::Status> {
     let query = api::AppGetLogsRequest {
         app_id: logs.app.as_ref().map(ToString::to_string).unwrap_or_default(),
         timeout: POLL.as_secs_f32(),

@@ -466,6 +466,78 @@ async fn secrets() {
 }
 
 #[tokio::test]
+async fn queues() {
+    let exceptions: Exceptions = &[
+        ("QueueGet", "/timeout", "what is left of the limit at that moment"),
+        ("QueueList", "/pagination/created_before", "the clock of the moment"),
+    ];
+    let (replay, client) = replay("23_queues", exceptions).await;
+    let queue = client.queue("rec-queue").create_if_missing().await.unwrap();
+    queue.put(&1).await.unwrap();
+    let left = queue.partition("left").partition_life(Duration::from_secs(3_600));
+    let values = [serde_json::json!("two"), serde_json::json!([3.5])];
+    left.put_many(&values).await.unwrap();
+    assert_eq!(queue.len().await.unwrap(), 1);
+    assert_eq!(queue.total_len().await.unwrap(), 3);
+    assert_eq!(left.len().await.unwrap(), 2);
+    assert_eq!(left.peek::<serde_json::Value>().await.unwrap(), values);
+    let limit = Duration::from_secs(5);
+    assert_eq!(queue.get::<i64>(limit).await.unwrap(), Some(1));
+    assert_eq!(left.get_many::<serde_json::Value>(10, limit).await.unwrap(), values);
+    assert_eq!(queue.get::<i64>(Duration::ZERO).await.unwrap(), None);
+    queue.put(&"last").await.unwrap();
+    queue.clear().await.unwrap();
+    assert_eq!(client.queues().list().await.unwrap()[0].name, "rec-queue");
+    client.queue("rec-queue").await.unwrap().delete().await.unwrap();
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn dicts() {
+    let (replay, client) = replay("24_dicts", &[]).await;
+    let dict = client.dict("wire-dict").create_if_missing().await.unwrap();
+    dict.put("answer", &42).await.unwrap();
+    assert!(!dict.put_if_absent("answer", &1).await.unwrap());
+    assert_eq!(dict.get::<i64>("answer").await.unwrap(), Some(42));
+    assert_eq!(dict.get::<i64>("nothing").await.unwrap(), None);
+    assert!(dict.contains("answer").await.unwrap());
+    assert_eq!(dict.len().await.unwrap(), 1);
+    dict.update([("a", 1)]).await.unwrap();
+    assert_eq!(dict.pop::<i64>("answer").await.unwrap(), Some(42));
+    assert_eq!(dict.keys().try_collect::<Vec<_>>().await.unwrap(), ["a"]);
+    let items = dict.items::<i64>().try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(items, [("a".to_owned(), 1)]);
+    dict.clear().await.unwrap();
+    client.dict("wire-dict").await.unwrap().delete().await.unwrap();
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn snapshots_and_mounted_images() {
+    let exceptions: Exceptions = &[
+        ("*", "/exec_id", "made up for each command"),
+        ("*", "/snapshot_id", "made up for each snapshot"),
+    ];
+    let (replay, client) = replay("26_snapshots", exceptions).await;
+    let app = client.app("rec-snapshots").create_if_missing().await.unwrap();
+    let image = client.build(&Image::debian_slim().python("3.11"), &app).await.unwrap();
+    let sandbox = client.sandbox(&app, &image).command(["sleep", "300"]).await.unwrap();
+    let script = "mkdir /work && echo one > /work/a";
+    sandbox.exec(["sh", "-c", script]).await.unwrap().wait().await.unwrap();
+    let month = Duration::from_secs(30 * 86_400);
+    sandbox.snapshot_filesystem(Some(month)).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    let directory = sandbox.snapshot_directory("/work", Some(hour)).await.unwrap();
+    sandbox.mount_image("/mnt/work", &directory).await.unwrap();
+    let cat = sandbox.exec(["cat", "/mnt/work/a"]).await.unwrap();
+    let text: Vec<_> = cat.stdout().try_collect().await.unwrap();
+    assert_eq!(text.concat(), b"one\n");
+    sandbox.unmount_image("/mnt/work").await.unwrap();
+    sandbox.terminate().await.unwrap();
+    replay.finish(&[]);
+}
+
+#[tokio::test]
 async fn dockerfiles() {
     let (replay, client) = replay("22_dockerfile", &[]).await;
     let root = tempfile::tempdir().unwrap();

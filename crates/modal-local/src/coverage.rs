@@ -16,7 +16,10 @@ const UNSERVED: &str = include_str!("coverage/unserved.txt");
 
 /// What a reader must know of an RPC beyond that it does what Modal's does.
 const REMARKS: &[(&str, &str)] = &[
-    ("AppClientDisconnect", "stops ephemeral and initializing apps"),
+    (
+        "AppClientDisconnect",
+        "stops ephemeral and initializing apps; detached ones whose client is done once their inputs have ended",
+    ),
     ("AppCreate", "ephemeral, detached and initializing apps"),
     ("AppGetLogs", "output of sandboxes, functions and image builds"),
     ("AppHeartbeat", "an app that lives by heartbeats is stopped 90 seconds after the last"),
@@ -27,7 +30,10 @@ const REMARKS: &[(&str, &str)] = &[
     ("ClientHello", "says the image builder version"),
     ("DictUpdate", "at most 10,000 entries of 100 MiB; entries go after a week without use"),
     ("ContainerHeartbeat", "held until there is an input to give up"),
-    ("ContainerStop", "containers of functions; unfinished inputs are begun anew elsewhere"),
+    (
+        "ContainerStop",
+        "unfinished inputs are begun anew in another container; a sandbox is terminated",
+    ),
     ("EnvironmentDelete", "ends what runs in it; `main` cannot be deleted"),
     ("EnvironmentUpdate", "limits are stored and not enforced"),
     (
@@ -58,7 +64,15 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     ("SandboxCreateV2", "real isolation; what cannot be had on this machine is refused by name"),
     ("SecretGetOrCreate", "values in files that only their owner can read, never in the database"),
-    ("TaskList", "containers of functions"),
+    ("TaskList", "containers of functions and of sandboxes"),
+    (
+        "TaskMountDirectory",
+        "an overlay of its own; needs the right to mount, so a server run by root",
+    ),
+    ("TaskSnapshotDirectory", "an image of one directory, of volumes excepted"),
+    ("TunnelStart", "TLS with a certificate of this server, as tunnels of sandboxes"),
+    ("ImageBuildChainGet", "steps whose log is still kept"),
+    ("FunctionGetTimeRangeStats", "of inputs and containers that are still in the records"),
     (
         "SandboxCreateConnectToken",
         "HTTP and WebSockets through a loopback port; the token is good for a day",

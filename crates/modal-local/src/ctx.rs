@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
 use crate::auth::{Auth, Grant};
+use crate::certificates::Certificates;
 use crate::clock;
 use crate::connect::Connect;
 use crate::error::{Error, Result};
@@ -50,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) images: Images,
     /// HTTP into sandboxes.
     pub(crate) connect: Connect,
+    /// TLS of tunnels.
+    pub(crate) certificates: Certificates,
     /// Log-ins through a browser.
     pub(crate) logins: Logins,
     /// Live sandboxes.
@@ -84,6 +87,7 @@ impl Ctx {
             substitutions: Substitutions::new(state.db.clone()),
             images: Images::open(&state).await?,
             connect: Connect::default(),
+            certificates: Certificates::open(&state.dir)?,
             logins: Logins::new(&state.dir),
             sandboxes: Sandboxes::open(&state).await?,
             functions: Functions::open(&state).await?,

@@ -87,6 +87,12 @@ pub enum Error {
         /// Where to read more.
         log: PathBuf,
     },
+    /// The certificates of tunnels could not be made.
+    #[error("could not make the certificates of tunnels")]
+    Tls {
+        /// Why.
+        source: BoxError,
+    },
     /// Sandboxes cannot run on this machine.
     #[error("cannot run containers on this machine")]
     Runtime {

@@ -12,6 +12,7 @@ mod activity;
 mod auth;
 mod blocking;
 mod caller;
+mod certificates;
 mod clock;
 mod connect;
 pub mod coverage;

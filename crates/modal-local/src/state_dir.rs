@@ -59,6 +59,16 @@ impl StateDir {
         self.root.join("login-code")
     }
 
+    /// What tunnels are encrypted with; laid out by `certificates`.
+    pub(crate) fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+
+    /// Certificates that this machine trusts, and the authority of this server's tunnels.
+    pub fn tls_roots(&self) -> PathBuf {
+        self.tls().join("roots.pem")
+    }
+
     pub(crate) fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }

@@ -250,15 +250,19 @@ mod linux {
     async fn env(context: &Context) -> anyhow::Result<Exit> {
         let server = ensure_running(context).await?;
         let secret = server.token_secret.expose();
-        let variables = [
+        let roots = directory(context).tls_roots().display().to_string();
+        let mut variables = vec![
             ("MODAL_SERVER_URL", server.url.as_str()),
             ("MODAL_TOKEN_ID", server.token_id.as_str()),
             ("MODAL_TOKEN_SECRET", secret),
         ];
+        // What trusts the tunnels of sandboxes: this machine's roots and the server's own.
+        let trust = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
+        variables.extend(trust.map(|name| (name, roots.as_str())));
         let lines: Vec<_> =
             variables.iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
         context.printer.text(&lines.join("\n"));
-        context.printer.json(&std::collections::BTreeMap::from(variables))?;
+        context.printer.json(&std::collections::BTreeMap::from_iter(variables))?;
         Ok(Exit::Ok)
     }
 }

@@ -265,6 +265,15 @@ impl Inner {
 
     /// Sends a request and waits for its answer.
     async fn call(&self, message: impl FnOnce(u64) -> ToInit) -> Result<Answer> {
+        self.call_with(message, &[]).await
+    }
+
+    /// The same, with descriptors beside it.
+    pub(crate) async fn call_with(
+        &self,
+        message: impl FnOnce(u64) -> ToInit,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Answer> {
         let (sender, answer) = oneshot::channel();
         let message = {
             let mut calls = lock(&self.calls);
@@ -277,7 +286,7 @@ impl Inner {
             calls.answers.insert(request, sender);
             message(request)
         };
-        self.channel.send(&message.encode(), &[]).await.map_err(|_| self.gone())?;
+        self.channel.send(&message.encode(), fds).await.map_err(|_| self.gone())?;
         answer.await.map_err(|_| self.gone())
     }
 

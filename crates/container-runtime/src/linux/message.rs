@@ -85,6 +85,10 @@ pub(crate) enum ToInit {
     Socket { request: u64, v6: bool },
     /// End every program, write everything back, say so.
     Finish { request: u64 },
+    /// Mount an overlay; beside it the changes and the layers as detached mounts.
+    Attach { request: u64, target: PathBuf },
+    /// Take such a mount away.
+    Detach { request: u64, target: PathBuf },
 }
 
 /// A program to start; in a memory file that only the program's own process reads, since it holds secrets.
@@ -216,17 +220,19 @@ impl FromSpawner {
 
 impl ToInit {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        match *self {
+        match self {
             Self::Exec { exec, pipes, pty, echo } => {
                 let size = pty.map(|size| u64::from(size.rows) << 16 | u64::from(size.cols));
-                let writer = Writer::new(1).u64(exec).optional(size).bool(echo);
+                let writer = Writer::new(1).u64(*exec).optional(size).bool(*echo);
                 writer.list(pipes.iter(), |w, pipe| w.bool(*pipe)).finish()
             }
             Self::Signal { request, exec, signal } => {
-                put_i32(Writer::new(2).u64(request).u64(exec), signal).finish()
+                put_i32(Writer::new(2).u64(*request).u64(*exec), *signal).finish()
             }
-            Self::Socket { request, v6 } => Writer::new(3).u64(request).bool(v6).finish(),
-            Self::Finish { request } => Writer::new(4).u64(request).finish(),
+            Self::Socket { request, v6 } => Writer::new(3).u64(*request).bool(*v6).finish(),
+            Self::Finish { request } => Writer::new(4).u64(*request).finish(),
+            Self::Attach { request, target } => Writer::new(5).u64(*request).path(target).finish(),
+            Self::Detach { request, target } => Writer::new(6).u64(*request).path(target).finish(),
         }
     }
 
@@ -246,6 +252,8 @@ impl ToInit {
             2 => Ok(Self::Signal { request: r.u64()?, exec: r.u64()?, signal: r.i32()? }),
             3 => Ok(Self::Socket { request: r.u64()?, v6: r.bool()? }),
             4 => Ok(Self::Finish { request: r.u64()? }),
+            5 => Ok(Self::Attach { request: r.u64()?, target: r.path()? }),
+            6 => Ok(Self::Detach { request: r.u64()?, target: r.path()? }),
             _ => Err(malformed()),
         }
     }
@@ -391,6 +399,8 @@ mod tests {
         let pty = Some(PtySize { rows: 24, cols: 80 });
         let exec = ToInit::Exec { exec: 3, pipes: [true, false, true], pty, echo: true };
         assert_eq!(ToInit::decode(&exec.encode()).unwrap(), exec);
+        let attach = ToInit::Attach { request: 7, target: "/mnt/x".into() };
+        assert_eq!(ToInit::decode(&attach.encode()).unwrap(), attach);
         let failed = FromInit::ExecFailed {
             exec: 3,
             failure: ExecFailure::Workdir,

@@ -1,5 +1,6 @@
 //! The runtime itself. See the crate's documentation for the processes involved.
 
+mod attach;
 mod cgroup;
 mod channel;
 mod child;

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "in the tests' helpers a panic is a failed test")]
 
+mod attach;
 mod build;
 mod crash;
 mod escape;

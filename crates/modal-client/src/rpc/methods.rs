@@ -91,6 +91,15 @@ methods! { "modal.client.ModalClient", false, CONTROL:
     MOUNT_BATCHED_CHECK_EXISTENCE = "MountBatchedCheckExistence"(api::MountBatchedCheckExistenceRequest) -> api::MountBatchedCheckExistenceResponse;
     MOUNT_GET_OR_CREATE = "MountGetOrCreate"(api::MountGetOrCreateRequest) -> api::MountGetOrCreateResponse;
     MOUNT_PUT_FILE = "MountPutFile"(api::MountPutFileRequest) -> api::MountPutFileResponse;
+    QUEUE_CLEAR = "QueueClear"(api::QueueClearRequest) -> ();
+    QUEUE_DELETE = "QueueDelete"(api::QueueDeleteRequest) -> ();
+    QUEUE_GET = "QueueGet"(api::QueueGetRequest) -> api::QueueGetResponse;
+    QUEUE_GET_OR_CREATE = "QueueGetOrCreate"(api::QueueGetOrCreateRequest) -> api::QueueGetOrCreateResponse;
+    QUEUE_HEARTBEAT = "QueueHeartbeat"(api::QueueHeartbeatRequest) -> ();
+    QUEUE_LEN = "QueueLen"(api::QueueLenRequest) -> api::QueueLenResponse;
+    QUEUE_LIST = "QueueList"(api::QueueListRequest) -> api::QueueListResponse;
+    QUEUE_NEXT_ITEMS = "QueueNextItems"(api::QueueNextItemsRequest) -> api::QueueNextItemsResponse;
+    QUEUE_PUT = "QueuePut"(api::QueuePutRequest) -> ();
     SANDBOX_CREATE = "SandboxCreate"(api::SandboxCreateRequest) -> api::SandboxCreateResponse;
     SANDBOX_CREATE_CONNECT_TOKEN = "SandboxCreateConnectToken"(api::SandboxCreateConnectTokenRequest) -> api::SandboxCreateConnectTokenResponse;
     SANDBOX_GET_LOGS = "SandboxGetLogs"(api::SandboxGetLogsRequest) -> api::TaskLogsBatch;
@@ -156,9 +165,11 @@ methods! { "modal.task_command_router.TaskCommandRouter", false, ROUTER:
     TASK_EXEC_STDIN_WRITE_STREAM = "TaskExecStdinWriteStream"(router::TaskExecStdinWriteStreamRequest) -> router::TaskExecStdinWriteStreamResponse;
     TASK_EXEC_STDIO_READ = "TaskExecStdioRead"(router::TaskExecStdioReadRequest) -> router::TaskExecStdioReadResponse;
     TASK_EXEC_WAIT = "TaskExecWait"(router::TaskExecWaitRequest) -> router::TaskExecWaitResponse;
+    TASK_MOUNT_DIRECTORY = "TaskMountDirectory"(router::TaskMountDirectoryRequest) -> ();
     TASK_RELOAD_VOLUMES = "TaskReloadVolumes"(router::TaskReloadVolumesRequest) -> router::TaskReloadVolumesResponse;
     TASK_SNAPSHOT_DIRECTORY = "TaskSnapshotDirectory"(router::TaskSnapshotDirectoryRequest) -> router::TaskSnapshotDirectoryResponse;
     TASK_SNAPSHOT_FILESYSTEM = "TaskSnapshotFilesystem"(router::TaskSnapshotFilesystemRequest) -> router::TaskSnapshotFilesystemResponse;
+    TASK_UNMOUNT_DIRECTORY = "TaskUnmountDirectory"(router::TaskUnmountDirectoryRequest) -> ();
 }
 
 #[cfg(test)]

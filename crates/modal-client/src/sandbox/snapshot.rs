@@ -68,6 +68,34 @@ impl Sandbox {
         image_of(answer.image_id, operation)
     }
 
+    /// Shows a built image, or a snapshot of a directory, on a directory, which is made if it is missing; programs may
+    /// change what they see there. An image that was mounted there gives way. One RPC.
+    pub async fn mount_image(&self, path: impl Into<String>, image: &BuiltImage) -> Result<()> {
+        let operation = || self.operation("mount an image in");
+        let query = router_api::TaskMountDirectoryRequest {
+            task_id: self.task().await?.to_string(),
+            path: path.into().into_bytes(),
+            image_id: image.id.to_string(),
+            ..Default::default()
+        };
+        let method = &methods::TASK_MOUNT_DIRECTORY;
+        let asked = self.router.unary(method, &query, &operation(), None).await;
+        asked.map_err(|failure| failure.into_error(method.name, operation()))
+    }
+
+    /// Takes a mounted image away: what the directory held before is seen again. One RPC.
+    pub async fn unmount_image(&self, path: impl Into<String>) -> Result<()> {
+        let operation = || self.operation("unmount an image in");
+        let query = router_api::TaskUnmountDirectoryRequest {
+            task_id: self.task().await?.to_string(),
+            path: path.into().into_bytes(),
+            ..Default::default()
+        };
+        let method = &methods::TASK_UNMOUNT_DIRECTORY;
+        let asked = self.router.unary(method, &query, &operation(), None).await;
+        asked.map_err(|failure| failure.into_error(method.name, operation()))
+    }
+
     async fn snapshot_v1(&self, operation: Operation) -> Result<BuiltImage> {
         let query = api::SandboxSnapshotFsRequest {
             sandbox_id: self.id().to_string(),

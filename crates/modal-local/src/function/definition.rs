@@ -169,7 +169,6 @@ fn check(function: &Function) -> Result<()> {
         (!function.cloud_bucket_mounts.is_empty(), "cloud bucket mounts"),
         (!function.s3_mounts.is_empty(), "S3 mounts"),
         (function.proxy_id.as_ref().is_some_and(|id| !id.is_empty()), "proxies"),
-        (function.is_builder_function, "`run_function` of images"),
         (function.is_server, "servers (`@app.server`): use `@modal.web_server`"),
         (function.experimental_group_size > 1, "clusters"),
         (function.i6pn_enabled, "private networks between containers (i6pn)"),

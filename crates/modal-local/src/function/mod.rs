@@ -19,14 +19,17 @@ pub(crate) mod definition;
 pub(crate) mod deployment;
 pub(crate) mod exchange;
 pub(crate) mod handle;
+pub(crate) mod history;
 mod keeper;
 pub(crate) mod outcome;
 pub(crate) mod package;
+pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod records;
 pub(crate) mod references;
 pub(crate) mod scaling;
 pub(crate) mod schedule;
+pub(crate) mod standalone;
 pub(crate) mod task;
 pub(crate) mod tasks;
 
@@ -34,15 +37,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use modal_proto::client::FunctionOptions;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use self::calls::{Calls, Input};
 use self::definition::FunctionSpec;
 use self::deployment::{Deployments, Layout};
 use self::exchange::Exchanges;
+use self::history::History;
 pub(crate) use self::keeper::end_if_deaf;
 use self::pool::Pool;
-use self::records::FunctionRecords;
+use self::records::{FunctionRecord, FunctionRecords};
 use self::task::{Stop, Task};
 use self::tasks::TaskRecords;
 use crate::ctx::Ctx;
@@ -58,6 +65,7 @@ pub(crate) struct Functions {
     pub(crate) records: FunctionRecords,
     pub(crate) deployments: Deployments,
     pub(crate) calls: Calls,
+    pub(crate) history: History,
     pub(crate) exchanges: Exchanges,
     pub(crate) tasks: TaskRecords,
     /// Rings when there may be other schedules.
@@ -73,6 +81,7 @@ impl Functions {
             records: FunctionRecords::new(state.db.clone()),
             deployments: Deployments::new(state.db.clone()),
             calls: Calls::new(state.db.clone()),
+            history: History::new(state.db.clone()),
             exchanges: Exchanges::default(),
             tasks: TaskRecords::open(state.db.clone()).await?,
             scheduled: Notify::new(),
@@ -127,6 +136,21 @@ impl Functions {
         })?;
         let data = self.records.definition(&definition).await?;
         FunctionSpec::new(&record, definition, &data)
+    }
+
+    /// A function with parameters and other options: the same ones give the same variant.
+    pub(crate) async fn variant(
+        &self,
+        base: &FunctionRecord,
+        serialized_params: &[u8],
+        options: &FunctionOptions,
+    ) -> Result<FunctionRecord> {
+        let mut hash = Sha256::new();
+        hash.update((serialized_params.len() as u64).to_le_bytes());
+        hash.update(serialized_params);
+        hash.update(options.encode_to_vec());
+        let hash = hex::encode(hash.finalize());
+        self.records.variant(base, serialized_params, options, &hash).await
     }
 
     /// Queues an input.
@@ -214,6 +238,12 @@ impl Functions {
     /// How many of an app.
     pub(crate) fn running_in(&self, app: &AppId) -> usize {
         self.live().values().filter(|pool| pool.app == *app).count()
+    }
+
+    /// Whether inputs of an app wait or are worked on.
+    pub(crate) fn is_busy_in(&self, app: &AppId) -> bool {
+        let has_inputs = |pool: &Arc<Pool>| pool.load().queued > 0 || pool.load().running > 0;
+        self.pools().values().any(|pool| pool.app == *app && has_inputs(pool))
     }
 
     /// Whether the server is to stay for them: something runs, waits or is kept warm.

@@ -14,6 +14,7 @@ use modal_proto::client::{
 };
 use walkdir::WalkDir;
 
+use super::standalone;
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -51,10 +52,12 @@ fn is_plain(version: &str) -> bool {
 ///
 /// Where PyPI cannot be reached or has no such version; the message says which.
 pub(crate) async fn provide_mount(ctx: &Ctx, request: &MountGetOrCreateRequest) -> Result<()> {
+    let name = &request.deployment_name;
     let is_global = request.namespace() == DeploymentNamespace::Global;
-    let Some(version) = version_of(&request.deployment_name).filter(|_| is_global) else {
+    let is_own = version_of(name).is_some() || standalone::standalone_series(name).is_some();
+    if !(is_global && is_own) {
         return Ok(());
-    };
+    }
     let environment = ctx.environments.resolve("").await?;
     let look_up = Creation::LookUp(request.deployment_name.clone());
     let found =
@@ -63,9 +66,20 @@ pub(crate) async fn provide_mount(ctx: &Ctx, request: &MountGetOrCreateRequest) 
         Err(error) if error.is_not_found() => {}
         found => return found.map(drop),
     }
+    let files = match standalone::files(ctx, request).await? {
+        Some(files) => files,
+        None => client_files(ctx, version_of(name).unwrap_or_default()).await?,
+    };
+    let create = Creation::IfMissing(request.deployment_name.clone());
+    ctx.mounts.get_or_create(&environment, DeploymentNamespace::Global, &create, files).await?;
+    Ok(())
+}
+
+/// The files of Modal's package in one version.
+async fn client_files(ctx: &Ctx, version: &str) -> Result<Vec<MountFile>> {
     let (layer, _kept) = installed(ctx, &client_commands(version)).await?;
     let cas = ctx.cas.clone();
-    let files = blocking::run(move || {
+    blocking::run(move || {
         let root = layer.join(CLIENT_DIR);
         let mut files = Vec::new();
         for package in PACKAGES {
@@ -73,10 +87,7 @@ pub(crate) async fn provide_mount(ctx: &Ctx, request: &MountGetOrCreateRequest) 
         }
         Ok(files)
     })
-    .await?;
-    let create = Creation::IfMissing(request.deployment_name.clone());
-    ctx.mounts.get_or_create(&environment, DeploymentNamespace::Global, &create, files).await?;
-    Ok(())
+    .await
 }
 
 /// The files of one package, below `/pkg`.
@@ -196,7 +207,7 @@ fn dependency_commands(version: &str, builder: &str, python: &str) -> Vec<String
 
 /// Builds an image of these commands, if there is none; answers the directory of its last step, which
 /// is there for as long as the lease lives.
-async fn installed(ctx: &Ctx, commands: &[String]) -> Result<(PathBuf, Lease)> {
+pub(super) async fn installed(ctx: &Ctx, commands: &[String]) -> Result<(PathBuf, Lease)> {
     let image = Image { dockerfile_commands: commands.to_vec(), ..Image::default() };
     let request = ImageGetOrCreateRequest {
         image: Some(image),

@@ -1,7 +1,7 @@
 //! One container of a function, as the pool sees it: what it works on, and whether it is to end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use modal_proto::client::GenericResult;
@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::calls::Input;
 use super::definition::FunctionSpec;
+use super::place::Place;
 use crate::clock;
+use crate::error::{Error, Result};
 use crate::ids::{InputId, TaskId};
 
 /// How a container is to end.
@@ -33,6 +35,8 @@ pub(crate) struct Task {
     pub(crate) enqueued_at: f64,
     /// When it was begun, for its start-up time-out.
     pub(crate) begun: Instant,
+    /// Its inside, once its program runs.
+    place: OnceLock<Place>,
     state: Mutex<State>,
     stop: watch::Sender<Option<Stop>>,
     /// Rings when there is something for its heartbeat.
@@ -73,6 +77,7 @@ impl Task {
             generation,
             enqueued_at: clock::unique_now(),
             begun: now,
+            place: OnceLock::new(),
             state: Mutex::new(State {
                 ready_at: None,
                 idle_since: now,
@@ -83,6 +88,23 @@ impl Task {
             stop: watch::Sender::new(None),
             bell: Notify::new(),
         }
+    }
+
+    /// Its inside.
+    ///
+    /// # Errors
+    ///
+    /// `Precondition` before its program was started.
+    pub(crate) fn place(&self) -> Result<&Place> {
+        self.place.get().ok_or_else(|| {
+            Error::Precondition(format!("container `{}` has not started yet", self.id))
+        })
+    }
+
+    /// Called once, when its program was started.
+    pub(super) fn set_place(&self, place: Place) {
+        // A second call would be a mistake of ours; the first stays.
+        let _ = self.place.set(place);
     }
 
     /// Asks for the end; a harder way wins over a softer one.

@@ -3,12 +3,26 @@
 use std::collections::BTreeMap;
 
 use modal_proto::client::{DeploymentNamespace, ImageGetOrCreateRequest};
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Hasher;
-use super::recipe;
+use super::recipe::{self, RecipeError, Step};
 use crate::error::{Error, Result};
 use crate::ids::ImageId;
+
+/// A call of the client's that makes a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BuildFunction {
+    /// Which function; a new one each time that a client comes.
+    pub(crate) function: String,
+    /// Its source, as the client's SDK tells changes by.
+    pub(crate) definition: String,
+    /// The hash of the variables that it uses.
+    pub(crate) globals: String,
+    /// A `FunctionInput`, in hexadecimal digits.
+    pub(crate) input: String,
+}
 
 /// An image's definition, as stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +43,9 @@ pub(crate) struct Definition {
     pub(crate) builder_version: String,
     /// Makes a build that was asked for by force different from the one before.
     pub(crate) attempt: Option<String>,
+    /// What is called instead of commands that are run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) build_function: Option<BuildFunction>,
 }
 
 impl Definition {
@@ -38,18 +55,21 @@ impl Definition {
         context_hashes: Vec<String>,
     ) -> Result<Self> {
         let image = request.image.clone().unwrap_or_default();
-        if image.build_function.is_some() || !request.build_function_id.is_empty() {
-            return Err(Error::invalid(
-                "`run_function` is not supported by the local server: use `run_commands`",
-            ));
-        }
+        let build_function = image.build_function.map(|it| BuildFunction {
+            function: request.build_function_id.clone(),
+            definition: it.definition,
+            globals: Hasher::new("globals").part(it.globals).finish_hex(),
+            input: hex::encode(it.input.unwrap_or_default().encode_to_vec()),
+        });
         if !image.volume_mounts.is_empty() {
             return Err(Error::invalid(
                 "volumes in build steps are not supported by the local server",
             ));
         }
-        recipe::parse(&image.dockerfile_commands)
-            .map_err(|error| Error::invalid(error.to_string()))?;
+        if build_function.is_none() {
+            recipe::parse(&image.dockerfile_commands)
+                .map_err(|error| Error::invalid(error.to_string()))?;
+        }
         let files = image.context_files.into_iter().map(|file| file.filename);
         Ok(Self {
             commands: image.dockerfile_commands,
@@ -65,7 +85,16 @@ impl Definition {
             is_global: request.namespace == i32::from(DeploymentNamespace::Global),
             builder_version: request.builder_version.clone(),
             attempt: None,
+            build_function,
         })
+    }
+
+    /// Its Dockerfile's instructions; a layer that a function makes has none.
+    pub(crate) fn steps(&self) -> Result<Vec<Step>, RecipeError> {
+        match self.build_function {
+            Some(_) => Ok(Vec::new()),
+            None => recipe::parse(&self.commands),
+        }
     }
 
     /// The hash of everything the result depends on. A mount counts by its contents, a secret by the
@@ -83,6 +112,10 @@ impl Definition {
         hasher.part("secrets").parts(secret_keys);
         for (name, value) in &self.build_args {
             hasher.part("argument").part(name).part(value);
+        }
+        if let Some(function) = &self.build_function {
+            hasher.part("function").part(&function.definition);
+            hasher.part(&function.globals).part(&function.input);
         }
         hasher.part(if self.is_global { "global" } else { "" }).part(&self.builder_version);
         hasher.finish_hex()
@@ -153,8 +186,22 @@ mod tests {
         broken.image.as_mut().unwrap().dockerfile_commands.push("FETCH x".into());
         let error = Definition::from_request(&broken, vec![]).unwrap_err();
         assert!(error.to_string().contains("`FETCH` is not an instruction"), "{error}");
-        let mut function = request();
-        function.image.as_mut().unwrap().build_function = Some(BuildFunction::default());
-        assert!(Definition::from_request(&function, vec![]).is_err());
+    }
+
+    #[test]
+    fn a_function_counts_by_its_source_and_its_input_and_not_by_its_id() {
+        let definition = |id: &str, source: &str| {
+            let mut request = request();
+            let image = request.image.as_mut().unwrap();
+            image.dockerfile_commands.clear();
+            image.build_function =
+                Some(BuildFunction { definition: source.to_owned(), ..BuildFunction::default() });
+            request.build_function_id = id.to_owned();
+            Definition::from_request(&request, vec!["h".into()]).unwrap()
+        };
+        let hash = |id, source| definition(id, source).hash("", &[]);
+        assert_eq!(hash("fu-1", "def f(): pass"), hash("fu-2", "def f(): pass"));
+        assert_ne!(hash("fu-1", "def f(): pass"), hash("fu-1", "def f(): return 1"));
+        assert!(definition("fu-1", "").steps().unwrap().is_empty());
     }
 }

@@ -4,7 +4,7 @@ use modal_proto::client::{GpuConfig, ImageGetOrCreateRequest};
 
 use super::Images;
 use super::definition::Definition;
-use super::recipe::{self, Instruction};
+use super::recipe::Instruction;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::ImageId;
@@ -39,7 +39,7 @@ fn name(gpu: &GpuConfig) -> Option<String> {
 async fn is_substituted(ctx: &Ctx, images: &Images, definition: &Definition) -> Result<bool> {
     let mut pending = vec![definition.clone()];
     while let Some(definition) = pending.pop() {
-        let steps = recipe::parse(&definition.commands);
+        let steps = definition.steps();
         for step in steps.map_err(|error| Error::invalid(error.to_string()))? {
             let Instruction::From { image, .. } = &step.instruction else { continue };
             match definition.bases.get(image) {

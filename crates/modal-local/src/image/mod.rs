@@ -34,14 +34,16 @@ mod users;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use futures::future::BoxFuture;
 use modal_proto::client::{ImageGetOrCreateRequest, ImageMetadata};
 use tokio::sync::{OnceCell, Semaphore, watch};
 
 pub use self::base::BasePolicy;
-use self::base::Bases;
+use self::base::pythons::MachinePython;
+pub(crate) use self::base::pythons::{PythonFile, of_debian as python_of_debian};
+use self::base::{Bases, pythons};
 use self::definition::Definition;
 use self::in_use::InUse;
 pub(crate) use self::in_use::Lease;
@@ -50,8 +52,9 @@ pub(crate) use self::log::{BuildLog, Entry};
 use self::recipe::Instruction;
 pub(crate) use self::record::Progress;
 use self::record::{Built, ImageRecord, ImageRecords};
+pub(crate) use self::reference::Suite;
 use self::settings::{Machine, PackageSettings};
-pub(crate) use self::snapshot::{SnapshotBase, SnapshotSource};
+pub(crate) use self::snapshot::{DirectorySource, SnapshotBase, SnapshotSource};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, ImageId, MountId, SecretId};
@@ -98,6 +101,7 @@ struct Shared {
     logs: PathBuf,
     trash: PathBuf,
     settings: OnceCell<PackageSettings>,
+    pythons: OnceLock<Vec<MachinePython>>,
     live: Mutex<HashMap<ImageId, Arc<Live>>>,
     /// Held between looking at an image and beginning its build.
     starting: tokio::sync::Mutex<()>,
@@ -127,6 +131,7 @@ impl Images {
             logs,
             trash,
             settings: OnceCell::new(),
+            pythons: OnceLock::new(),
             live: Mutex::default(),
             starting: tokio::sync::Mutex::default(),
             layer_locks: Mutex::default(),
@@ -207,10 +212,31 @@ impl Images {
         })
     }
 
+    /// A layer without anything in it.
+    pub(crate) fn empty_layer(&self) -> Result<PathBuf> {
+        let layer = self.bases().empty()?;
+        Ok(self.store().path(&layer))
+    }
+
     /// Whether a registered substitution is part of a built image.
     pub(crate) async fn is_substituted(&self, id: &ImageId) -> Result<bool> {
         let Progress::Built(built) = self.record(id).await?.progress else { return Ok(false) };
         Ok(built.substitutions.iter().any(|note| note.contains(build::STANDS_IN)))
+    }
+
+    /// The images that one is built on, lowest first, and itself.
+    pub(crate) async fn chain_of(&self, id: &ImageId) -> Result<Vec<ImageId>> {
+        let mut chain = Vec::new();
+        let mut next = Some(id.clone());
+        while let Some(id) = next {
+            let record = self.record(&id).await?;
+            let below =
+                record.definition.bases.get("base").or(record.definition.bases.values().next());
+            next = below.map(|id| ImageId::parse(id)).transpose()?;
+            chain.push(id);
+        }
+        chain.reverse();
+        Ok(chain)
     }
 
     /// The build of this image that is under way.
@@ -346,7 +372,7 @@ impl Images {
             definition.secrets.iter().map(|id| SecretId::parse(id)).collect::<Result<_, _>>()?;
         let keys: Vec<String> = ctx.secrets.env_of(&secrets).await?.into_keys().collect();
         let mut hash = definition.hash(&checksum, &keys);
-        let steps = recipe::parse(&definition.commands);
+        let steps = definition.steps();
         for step in steps.map_err(|error| Error::invalid(error.to_string()))? {
             let Instruction::From { image, .. } = &step.instruction else { continue };
             if let Some(substitution) = ctx.substitutions.find(image).await? {
@@ -425,7 +451,11 @@ impl Images {
         let (images, ctx) = (self.clone(), ctx.clone());
         let (definition, log) = (definition.clone(), log.clone());
         let task = tokio::spawn(async move {
-            let _turn = images.shared.turns.acquire().await.map_err(|error| chain(&error))?;
+            // A function's container may wait for other builds.
+            let _turn = match definition.build_function {
+                Some(_) => None,
+                None => Some(images.shared.turns.acquire().await.map_err(|error| chain(&error))?),
+            };
             build::build(&ctx, &images, &definition, &log).await.map_err(|error| chain(&error))
         });
         task.await.unwrap_or_else(|error| Err(format!("the builder failed: {error}")))
@@ -441,6 +471,11 @@ impl Images {
 
     fn log_path(&self, id: &ImageId) -> PathBuf {
         self.shared.logs.join(format!("{id}.jsonl"))
+    }
+
+    /// The Pythons that are installed on this machine; looked for once.
+    pub(crate) fn pythons(&self) -> &[MachinePython] {
+        self.shared.pythons.get_or_init(|| pythons::installed(pythons::home().as_deref()))
     }
 
     fn store(&self) -> &LayerStore {

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::base::pythons::MachinePython;
+
 /// A Debian release that bases can be made of, and the Python it comes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Suite {
@@ -86,6 +88,8 @@ impl<'a> Reference<'a> {
 pub(crate) enum Base {
     /// The prepared Debian tree of this release, with its Python.
     Debian(Suite),
+    /// The same, with a Python of this machine in `/usr/local`.
+    WithPython(Suite, MachinePython),
     /// Nothing at all.
     Scratch,
 }
@@ -101,46 +105,61 @@ pub(crate) struct Choice {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unavailable {
     #[error(
-        "image `{image}` needs Python {version}, and no Debian release here has it; there is {}: \
-         ask for one of these, such as `debian_slim(python_version=\"{}\")`, or register a \
-         substitution for `{image}`", pythons(), Suite::Bookworm.python()
+        "image `{image}` needs Python {version}, and neither a Debian release nor this machine has it; \
+         there is {known}: ask for one of these, such as `debian_slim(python_version=\"{}\")`, install \
+         that Python with pyenv or uv, or register a substitution for `{image}`",
+        Suite::Bookworm.python()
     )]
-    Python { image: String, version: String },
+    Python { image: String, version: String, known: String },
     #[error(
-        "image `{image}` is exactly Python {version}, and {suite} has {}: ask for `python:{}` if any \
+        "image `{image}` is exactly Python {version}, and {owner} has {known}: ask for `python:{}` if any \
          release of that series will do, or register a substitution for `{image}`",
-        suite.exact_python(), suite.python()
+        series(known)
     )]
-    Patch { image: String, version: String, suite: Suite },
+    Patch { image: String, version: String, owner: String, known: String },
     #[error(
         "image `{image}` is not available: the local server pulls nothing from registries; it has \
-         `debian:bookworm`, `debian:trixie`, and `python` with {} on these; build on one of them, \
-         register a substitution for `{image}`, or use the `modal` target",
-        pythons()
+         `debian:bookworm`, `debian:trixie`, and `python` with {known}; build on one of them, \
+         register a substitution for `{image}`, or use the `modal` target"
     )]
-    Image { image: String },
+    Image { image: String, known: String },
 }
 
-fn pythons() -> String {
-    Suite::ALL.map(|suite| format!("Python {} on {suite}", suite.python())).join(", ")
+/// Every Python that an image can have.
+fn known(machine: &[MachinePython]) -> String {
+    let debian = Suite::ALL.map(|suite| format!("Python {} on {suite}", suite.python()));
+    let has = |python: &&MachinePython| Suite::ALL.iter().any(|it| it.python() == python.series);
+    let others = machine.iter().filter(|python| !has(python));
+    let others = others.map(|python| format!("this machine's {}", python.version));
+    debian.into_iter().chain(others).collect::<Vec<_>>().join(", ")
 }
 
 /// The releases that the SDKs' `debian_slim` names where its caller named a series only.
 /// Source: `builder/base-images.json` of Modal's Python client 1.6.4, builders 2023.12 to 2025.06.
-const SDK_PYTHONS: [&str; 6] = ["3.11.0", "3.11.8", "3.11.10", "3.11.12", "3.13.0", "3.13.3"];
+const SDK_PYTHONS: [&str; 20] = [
+    "3.9.15", "3.9.19", "3.9.20", "3.9.22", "3.10.8", "3.10.14", "3.10.15", "3.10.17", "3.11.0",
+    "3.11.8", "3.11.10", "3.11.12", "3.12.1", "3.12.2", "3.12.6", "3.12.10", "3.13.0", "3.13.3",
+    "3.14.2", "3.15.0",
+];
 
 /// Which base stands in for `image`, the text after `FROM`.
 ///
 /// A Python that is named to its last number is refused unless it is the one there is. Only in a
 /// `debian_slim` the releases of [`SDK_PYTHONS`] stand for their series: the SDKs write them for who
 /// asked for `3.11`.
-pub(crate) fn choose(image: &str, is_debian_slim: bool) -> Result<Choice, Unavailable> {
+pub(crate) fn choose(
+    image: &str,
+    is_debian_slim: bool,
+    machine: &[MachinePython],
+) -> Result<Choice, Unavailable> {
     let reference = Reference::parse(image);
-    let unavailable = || Unavailable::Image { image: image.to_owned() };
+    let unavailable = || Unavailable::Image { image: image.to_owned(), known: known(machine) };
     let mut choice = match reference.path {
         "scratch" => return Ok(Choice { base: Base::Scratch, notes: Vec::new() }),
         "debian" => debian(reference.tag).ok_or_else(unavailable)?,
-        "python" => python(image, reference.tag, is_debian_slim)?.ok_or_else(unavailable)?,
+        "python" => {
+            python(image, reference.tag, is_debian_slim, machine)?.ok_or_else(unavailable)?
+        }
         _ => return Err(unavailable()),
     };
     if reference.digest.is_some() {
@@ -176,7 +195,12 @@ fn stands_in(suite: Suite) -> String {
 }
 
 /// `3.11`, `3.11.12-slim-bookworm`, `slim`, … `None` for systems that are not Debian.
-fn python(image: &str, tag: &str, is_debian_slim: bool) -> Result<Option<Choice>, Unavailable> {
+fn python(
+    image: &str,
+    tag: &str,
+    is_debian_slim: bool,
+    machine: &[MachinePython],
+) -> Result<Option<Choice>, Unavailable> {
     let mut version = None;
     let mut wanted = None;
     for word in tag.split('-') {
@@ -193,22 +217,41 @@ fn python(image: &str, tag: &str, is_debian_slim: bool) -> Result<Option<Choice>
         let suite = wanted.unwrap_or(Suite::Bookworm);
         return Ok(Some(Choice { base: Base::Debian(suite), notes: vec![stands_in(suite)] }));
     };
-    let has = |suite: &Suite| series(version) == suite.python();
-    let Some(suite) = Suite::ALL.into_iter().find(has) else {
-        return Err(Unavailable::Python { image: image.to_owned(), version: version.to_owned() });
+    let debian = Suite::ALL.into_iter().find(|suite| series(version) == suite.python());
+    let (base, known, owner) = match debian {
+        Some(suite) => (Base::Debian(suite), suite.exact_python().to_owned(), suite.to_string()),
+        None => {
+            let found = machine.iter().find(|python| python.series == series(version));
+            let Some(python) = found.cloned() else {
+                let (image, version) = (image.to_owned(), version.to_owned());
+                return Err(Unavailable::Python { image, version, known: known(machine) });
+            };
+            let (suite, known) = (wanted.unwrap_or(Suite::Bookworm), python.version.clone());
+            (Base::WithPython(suite, python), known, "this machine".to_owned())
+        }
     };
-    let mut notes = vec![stands_in(suite)];
-    if wanted.is_some_and(|wanted| wanted != suite) {
-        notes.push(format!("Python {} comes with {suite} only", suite.python()));
+    let mut notes = Vec::new();
+    match &base {
+        Base::Debian(suite) => {
+            notes.push(stands_in(*suite));
+            if wanted.is_some_and(|wanted| wanted != *suite) {
+                notes.push(format!("Python {} comes with {suite} only", suite.python()));
+            }
+        }
+        Base::WithPython(suite, _) => {
+            notes.push(stands_in(*suite));
+            notes.push(format!("its Python is {known}, as it is installed on this machine"));
+        }
+        Base::Scratch => {}
     }
-    if version != suite.python() && version != suite.exact_python() {
+    if version != series(version) && version != known {
         if !is_debian_slim || !SDK_PYTHONS.contains(&version) {
             let (image, version) = (image.to_owned(), version.to_owned());
-            return Err(Unavailable::Patch { image, version, suite });
+            return Err(Unavailable::Patch { image, version, owner, known });
         }
-        notes.push(format!("its Python is Debian's {}, not {version}", suite.exact_python()));
+        notes.push(format!("its Python is {owner}'s {known}, not {version}"));
     }
-    Ok(Some(Choice { base: Base::Debian(suite), notes }))
+    Ok(Some(Choice { base, notes }))
 }
 
 /// `3.11` of `3.11.12`.
@@ -244,7 +287,7 @@ mod tests {
             "nvidia/cuda:12.8.1-devel-ubuntu22.04",
             "myreg.example.com:5000/x",
         ];
-        let line = |image: &&str| match choose(image, false) {
+        let line = |image: &&str| match choose(image, false, &[]) {
             Ok(choice) => {
                 format!("{image}: {:?}\n    {}\n", choice.base, choice.notes.join("\n    "))
             }
@@ -255,7 +298,7 @@ mod tests {
 
     #[test]
     fn debian_slim_of_a_series_works_and_of_another_release_does_not() {
-        let chosen = |tag: &str| choose(&format!("python:{tag}-slim-bookworm"), true);
+        let chosen = |tag: &str| choose(&format!("python:{tag}-slim-bookworm"), true, &[]);
         for (tag, suite) in [("3.11.12", Suite::Bookworm), ("3.13.3", Suite::Trixie)] {
             let choice = chosen(tag).unwrap();
             assert_eq!(choice.base, Base::Debian(suite));

@@ -106,8 +106,16 @@ impl Logs {
 
     /// Appends lines of an image build that an app asked for.
     pub(crate) async fn append_build(&self, app: &AppId, image: &ImageId, lines: Vec<LogLine>) {
+        let task = Self::builder_of(image);
         let (app, image) = (app.to_string(), image.to_string());
-        self.append(Source { app, image, ..Source::default() }, lines).await;
+        self.append(Source { app, task: task.clone(), image, ..Source::default() }, lines).await;
+        self.send(Message::Finish(task)).await;
+    }
+
+    /// The task that clients find the log of a build by.
+    pub(crate) fn builder_of(image: &ImageId) -> String {
+        let id = image.as_str();
+        format!("{}{}", TaskId::PREFIX, id.strip_prefix(ImageId::PREFIX).unwrap_or(id))
     }
 
     /// Says that a task appends no more: who follows it comes to an end. Returns once all of it is

@@ -106,7 +106,6 @@ impl LogFilter {
             (" AND task_id = ", &self.task),
             (" AND sandbox_id = ", &self.sandbox),
             (" AND function_id = ", &self.function),
-            (" AND variant_id = ", &self.variant),
             (" AND call_id = ", &self.call),
             (" AND input_id = ", &self.input),
         ];
@@ -114,6 +113,11 @@ impl LogFilter {
             if !value.is_empty() {
                 query.push(condition).push_bind(value.clone());
             }
+        }
+        if !self.variant.is_empty() {
+            // A function without parameters counts as its own variant.
+            query.push(" AND CASE variant_id WHEN '' THEN function_id ELSE variant_id END = ");
+            query.push_bind(self.variant.clone());
         }
         if !self.task.is_empty() {
             // There is an index of it.
@@ -140,6 +144,18 @@ impl Logs {
                 .await
                 .map_err(failed())?;
         Ok(found.is_some())
+    }
+
+    /// The app that the lines of a task are of, and the times of its first and last.
+    pub(crate) async fn extent(&self, task: &str) -> Result<Option<(String, f64, f64)>> {
+        sqlx::query_as(
+            "SELECT app_id, min(at), max(at) FROM blocks JOIN sources USING (source_id)
+             WHERE task_id = ? GROUP BY app_id ORDER BY max(at) DESC LIMIT 1",
+        )
+        .bind(task)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(failed())
     }
 
     /// Lines after the entry, oldest first: about `limit` of them if there are so many.

@@ -122,7 +122,7 @@ async fn start(
     let runtime = ctx.runtime().await?;
     let disk = DiskLimit::new(&ctx.room, spec.disk);
     let watch = DiskWatch {
-        upper: scratch.upper_dir(),
+        upper: scratch.changes_dir(),
         volumes: writable(&mounts),
         limit: disk,
         room: ctx.room.clone(),
@@ -143,7 +143,7 @@ async fn start(
     let limits = format!("limits: {}, {}", container.limits_line(), usage::describe_disk(disk));
     ctx.logs.say(sandbox.log_source(), limits).await;
     let network = Network::start(&container, plan).await?;
-    let tunnels = Tunnels::open(&container, &spec.ports, &sandbox.activity).await?;
+    let tunnels = Tunnels::open(ctx, &container, &spec.ports, &sandbox.activity).await?;
     let (entrypoint, workdir) = entrypoint(&container, &spec, &image, &env, &scratch).await?;
     reach(Point::CreateStarted);
     if spec.probe.is_some() {
@@ -158,6 +158,7 @@ async fn start(
         root,
         network: network.control(),
         spill_dir: scratch.spill_dir(),
+        attached_dir: scratch.attached_dir(),
     });
     supervise::spawn(
         ctx,

@@ -29,10 +29,16 @@ impl Scratch {
     /// The directory of a container of this name, a sandbox or not.
     pub(crate) async fn create_for(dir: &StateDir, name: &str) -> Result<Self> {
         let scratch = Self { root: dir.sandboxes().join(name), trash: dir.trash() };
-        let parts =
-            [scratch.root.clone(), scratch.upper_dir(), scratch.work_dir(), scratch.spill_dir()];
+        let parts = [
+            scratch.root.clone(),
+            scratch.changes_dir(),
+            scratch.upper_dir(),
+            scratch.attached_dir(),
+            scratch.work_dir(),
+            scratch.spill_dir(),
+        ];
         // A private umask makes them narrower, and the container's init widens the upper one itself.
-        let modes = [0o700, 0o755, 0o700, 0o700];
+        let modes = [0o700, 0o700, 0o755, 0o700, 0o700, 0o700];
         blocking::run(move || {
             parts.iter().zip(modes).try_for_each(|(part, mode)| make(part, mode))
         })
@@ -45,7 +51,7 @@ impl Scratch {
         Upper::Dir { upper: self.upper_dir(), work: self.work_dir() }
     }
 
-    pub(super) fn spill_dir(&self) -> PathBuf {
+    pub(crate) fn spill_dir(&self) -> PathBuf {
         self.root.join("spill")
     }
 
@@ -59,8 +65,18 @@ impl Scratch {
         self.root.join("run")
     }
 
+    /// All that the sandbox's programs have written to its file system.
+    pub(super) fn changes_dir(&self) -> PathBuf {
+        self.root.join("changes")
+    }
+
     pub(crate) fn upper_dir(&self) -> PathBuf {
-        self.root.join("upper")
+        self.changes_dir().join("upper")
+    }
+
+    /// Where changes to images go that are mounted while the sandbox runs.
+    pub(super) fn attached_dir(&self) -> PathBuf {
+        self.changes_dir().join("attached")
     }
 
     fn work_dir(&self) -> PathBuf {

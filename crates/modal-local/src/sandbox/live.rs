@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::activity::Activity;
+use super::attached::Attachments;
 use super::ending::Ending;
 use super::environment::Environment;
 use super::execs::ExecTable;
@@ -27,6 +28,7 @@ pub(crate) struct LiveSandbox {
     pub(crate) app: AppId,
     pub(crate) activity: Activity,
     pub(crate) execs: ExecTable,
+    pub(super) attachments: Attachments,
     running: OnceLock<Running>,
     /// Held while a snapshot is taken: a repeated call waits for the first one's.
     pub(crate) snapshotting: tokio::sync::Mutex<()>,
@@ -50,6 +52,8 @@ pub(crate) struct Running {
     pub(crate) network: NetworkControl,
     /// Where output lies that does not fit in memory.
     pub(crate) spill_dir: PathBuf,
+    /// Where changes to mounted images go.
+    pub(crate) attached_dir: PathBuf,
 }
 
 /// What the readiness probe has found.
@@ -70,6 +74,7 @@ impl LiveSandbox {
             app,
             activity: Activity::new(),
             execs: ExecTable::default(),
+            attachments: Attachments::default(),
             running: OnceLock::new(),
             snapshotting: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(None),

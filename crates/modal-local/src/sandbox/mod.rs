@@ -8,6 +8,7 @@
 //! where the server was killed.
 
 mod activity;
+mod attached;
 mod create;
 mod disk;
 pub(crate) mod disk_watch;
@@ -37,10 +38,12 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
+pub(crate) use self::activity::{Activity, Use};
 pub(crate) use self::create::writable;
 pub(crate) use self::disk::Scratch;
 pub(crate) use self::ending::Ending;
 pub(crate) use self::environment::Environment;
+pub(crate) use self::execs::ExecTable;
 pub(crate) use self::exit_snapshots::{ExitSnapshot, ExitSnapshots};
 pub(crate) use self::hosts::{HOSTNAME, files as host_files};
 pub(crate) use self::live::LiveSandbox;
@@ -55,11 +58,12 @@ pub(crate) use self::registry::Registry;
 pub(crate) use self::sockets::connect;
 pub(crate) use self::sockets::listen as inside_listener;
 pub(crate) use self::spec::{
-    NetworkAccess, SandboxSpec, check_arguments, checked_name, mount_target, secret_sources,
-    terminal, workdir,
+    NetworkAccess, PortSpec, SandboxSpec, check_arguments, checked_name, directory, mount_target,
+    secret_sources, terminal, workdir,
 };
 pub(crate) use self::stdin::{StdinError, StdinStream};
 pub(crate) use self::tags::Tags;
+pub(crate) use self::tunnels::Tunnels;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, SandboxId, TaskId};

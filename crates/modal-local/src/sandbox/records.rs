@@ -9,7 +9,7 @@ use super::ending::Ending;
 use super::tags::Tags;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::ids::{SandboxId, TaskId};
+use crate::ids::{AppId, SandboxId, TaskId};
 
 /// Sandboxes on one page of a list.
 const PAGE: i64 = 100;
@@ -195,6 +195,20 @@ impl Records {
         .fetch_optional(&self.db)
         .await
         .map_err(Error::database("look up a sandbox"))
+    }
+
+    /// How many of an app's sandboxes began in a stretch of time.
+    pub(crate) async fn count_of(&self, app: &AppId, (since, until): (f64, f64)) -> Result<u64> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM sandboxes WHERE app_id = ? AND created_at >= ? AND created_at < ?",
+        )
+        .bind(app.as_str())
+        .bind(since)
+        .bind(until)
+        .fetch_one(&self.db)
+        .await
+        .map_err(Error::database("count sandboxes"))?;
+        Ok(count.unsigned_abs())
     }
 
     /// One page, newest first.

@@ -39,6 +39,7 @@ impl RootRecord {
             overlaid: self.overlaid.clone(),
             upper: self.upper.clone(),
             mount_points: self.mount_points.clone(),
+            left_out: Vec::new(),
             is_final,
         }
     }
@@ -65,7 +66,8 @@ impl LiveSandbox {
         self.container()?;
         let _in_use = self.activity.begin();
         let _one_at_a_time = self.snapshotting.lock().await;
-        let source = self.running()?.root.source(false);
+        let mut source = self.running()?.root.source(false);
+        source.mount_points.extend(self.attachments.targets().await);
         let key = format!("{} {key}", self.id);
         ctx.images.snapshot(&key, source, expires_at).await
     }

@@ -13,11 +13,12 @@ use std::time::Duration;
 use container_runtime::{Limits, PtySize};
 use modal_proto::client::{
     Probe, PtyInfo, Resources, Sandbox, SandboxCreateRequest, SandboxCreateV2Request, SecretSource,
-    StringMap, VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof, secret_source::Source,
+    StringMap, TunnelType, VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof,
+    secret_source::Source,
 };
 
 pub(crate) use self::network::NetworkAccess;
-pub(crate) use self::paths::mount_target;
+pub(crate) use self::paths::{directory, mount_target};
 use super::process::Terminal;
 use super::tags::Tags;
 use crate::error::{Error, Result};
@@ -86,6 +87,15 @@ pub(crate) struct PortSpec {
     pub(crate) port: u16,
     /// The client wants a raw TCP address besides the encrypted one.
     pub(crate) unencrypted: bool,
+    /// HTTP/2 is offered on the encrypted one.
+    pub(crate) h2: bool,
+}
+
+impl PortSpec {
+    pub(crate) fn parse(port: u32, unencrypted: bool, tunnel_type: i32) -> Result<Self> {
+        let h2 = tunnel_type == i32::from(TunnelType::H2);
+        Ok(Self { port: port_number(port)?, unencrypted, h2 })
+    }
 }
 
 /// How to know that a sandbox is ready.
@@ -271,7 +281,7 @@ fn limits(resources: Resources) -> Limits {
 fn ports(ports: Option<OpenPortsOneof>) -> Result<Vec<PortSpec>> {
     let Some(OpenPortsOneof::OpenPorts(ports)) = ports else { return Ok(Vec::new()) };
     let port = |spec: modal_proto::client::PortSpec| {
-        Ok(PortSpec { port: port_number(spec.port)?, unencrypted: spec.unencrypted })
+        PortSpec::parse(spec.port, spec.unencrypted, spec.tunnel_type.unwrap_or_default())
     };
     ports.ports.into_iter().map(port).collect()
 }

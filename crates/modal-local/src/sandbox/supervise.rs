@@ -80,6 +80,7 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
     tracing::info!(sandbox = %sandbox.id, status, exit_code = ending.exit_code, "sandbox ended");
     ctx.sandboxes.registry.retire(&sandbox);
     sandbox.set_ended(ending);
+    sandbox.attachments.clear().await;
     drop((parts.scratch, parts.image));
     logs.detach_all();
 }

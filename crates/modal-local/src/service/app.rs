@@ -1,10 +1,13 @@
 //! RPCs of apps.
 
+use std::time::Duration;
+
 use modal_proto::client::{
-    AppClientDisconnectRequest, AppCreateRequest, AppCreateResponse, AppGetByDeploymentNameRequest,
-    AppGetByDeploymentNameResponse, AppGetLifecycleRequest, AppGetLifecycleResponse,
-    AppGetOrCreateRequest, AppGetOrCreateResponse, AppHandleMetadata, AppHeartbeatRequest,
-    AppLifecycle, AppListRequest, AppListResponse, AppState, AppStopRequest, app_list_response,
+    AppClientDisconnectRequest, AppCreateRequest, AppCreateResponse, AppDisconnectReason,
+    AppGetByDeploymentNameRequest, AppGetByDeploymentNameResponse, AppGetLifecycleRequest,
+    AppGetLifecycleResponse, AppGetOrCreateRequest, AppGetOrCreateResponse, AppHandleMetadata,
+    AppHeartbeatRequest, AppLifecycle, AppListRequest, AppListResponse, AppState, AppStopRequest,
+    app_list_response,
 };
 use tonic::Status;
 
@@ -14,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::ids::AppId;
 use crate::state::apps::AppRecord;
 use crate::state::creation::Creation;
+
+/// How often it is looked whether a detached app has anything left to do.
+const DONE_CHECK: Duration = Duration::from_millis(500);
 
 /// For how long `AppList` shows stopped apps.
 const STOPPED_SHOWN: f64 = 86_400.0;
@@ -72,6 +78,11 @@ pub(crate) async fn app_get_by_deployment_name(
     })
 }
 
+/// How far an app is, by its id.
+pub(crate) async fn lifecycle_of(ctx: &Ctx, app: &AppId) -> Result<AppLifecycle> {
+    lifecycle(ctx, &ctx.apps.get(app).await?).await
+}
+
 pub(crate) async fn app_get_lifecycle(
     ctx: &Ctx,
     request: AppGetLifecycleRequest,
@@ -126,9 +137,33 @@ pub(crate) async fn app_client_disconnect(
 ) -> Result<(), Status> {
     let id = id(&request.app_id)?;
     let app = ctx.apps.get(&id).await?;
-    if matches!(app.state(), AppState::Ephemeral | AppState::Initializing) {
-        stop(ctx, &id).await?;
+    match app.state() {
+        AppState::Ephemeral | AppState::Initializing => stop(ctx, &id).await?,
+        AppState::Detached if request.reason() == AppDisconnectReason::EntrypointCompleted => {
+            stop_when_done(ctx, id).await?;
+        }
+        _ => {}
     }
+    Ok(())
+}
+
+/// A detached app whose client has done all it came for goes on until its last input has ended. One whose client went
+/// away for another reason is stopped by whoever wants it stopped.
+async fn stop_when_done(ctx: &Ctx, id: AppId) -> Result<()> {
+    let is_busy =
+        |ctx: &Ctx, id: &AppId| ctx.functions.is_busy_in(id) || ctx.sandboxes.running_in(id) > 0;
+    if !is_busy(ctx, &id) {
+        return stop(ctx, &id).await;
+    }
+    let ctx = ctx.clone();
+    tokio::spawn(async move {
+        while is_busy(&ctx, &id) {
+            tokio::time::sleep(DONE_CHECK).await;
+        }
+        if let Err(error) = stop(&ctx, &id).await {
+            tracing::warn!(%error, app = %id, "a detached app that is done was not stopped");
+        }
+    });
     Ok(())
 }
 

@@ -5,8 +5,9 @@ mod names;
 
 use modal_proto::client::generic_result::GenericStatus;
 use modal_proto::client::{
-    GenericResult, ImageFromIdRequest, ImageFromIdResponse, ImageGetOrCreateRequest,
-    ImageGetOrCreateResponse, ImageJoinStreamingRequest, ImageJoinStreamingResponse,
+    GenericResult, ImageBuildChainGetRequest, ImageBuildChainGetResponse, ImageBuildStep,
+    ImageFromIdRequest, ImageFromIdResponse, ImageGetOrCreateRequest, ImageGetOrCreateResponse,
+    ImageJoinStreamingRequest, ImageJoinStreamingResponse,
 };
 use tonic::Status;
 
@@ -14,9 +15,11 @@ pub(crate) use self::names::{
     image_delete, image_get_by_tag, image_list_tags, image_name_delete, image_publish,
     image_tag_revisions,
 };
+use crate::clock;
 use crate::ctx::Ctx;
 use crate::ids::ImageId;
 use crate::image::Progress;
+use crate::logs::Logs;
 use crate::service::BoxStream;
 
 pub(crate) async fn image_from_id(
@@ -47,6 +50,32 @@ pub(crate) async fn image_join_streaming(
     request: ImageJoinStreamingRequest,
 ) -> Result<BoxStream<ImageJoinStreamingResponse>, Status> {
     join::join(ctx, request).await
+}
+
+/// Where the logs are of the builds that led to an image. One whose log is gone, or that nothing was said about, is
+/// left out.
+pub(crate) async fn image_build_chain_get(
+    ctx: &Ctx,
+    request: ImageBuildChainGetRequest,
+) -> Result<ImageBuildChainGetResponse, Status> {
+    let id = ImageId::parse(&request.image_id).map_err(crate::Error::from)?;
+    ctx.logs.flush().await;
+    let mut build_steps = Vec::new();
+    for image in ctx.images.chain_of(&id).await? {
+        let builder_task_id = Logs::builder_of(&image);
+        let Some((builder_app_id, first, last)) = ctx.logs.extent(&builder_task_id).await? else {
+            continue;
+        };
+        build_steps.push(ImageBuildStep {
+            image_id: image.to_string(),
+            started_at: Some(clock::timestamp(first)),
+            // Ranges of logs end before their second time.
+            finished_at: Some(clock::timestamp(last + 1.0)),
+            builder_app_id,
+            builder_task_id,
+        });
+    }
+    Ok(ImageBuildChainGetResponse { build_steps })
 }
 
 /// How a build ended; `None` while it has not.

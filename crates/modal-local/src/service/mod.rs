@@ -31,7 +31,7 @@ use modal_proto::client::modal_client_server::ModalClient;
 use modal_proto::client::*;
 use tonic::{Request, Response, Status};
 
-pub(crate) use self::app::stop as stop_app;
+pub(crate) use self::app::{lifecycle_of as app_lifecycle, stop as stop_app};
 pub(crate) use self::volume::metadata as volume_metadata;
 use crate::caller::Caller;
 use crate::ctx::Ctx;
@@ -149,6 +149,7 @@ control_plane! {
         read app::app_get_lifecycle(AppGetLifecycleRequest) -> AppGetLifecycleResponse;
         write app::app_get_or_create(AppGetOrCreateRequest) -> AppGetOrCreateResponse;
         read deployment::app_get_tags(AppGetTagsRequest) -> AppGetTagsResponse;
+        read function::app_get_time_range_stats(AppGetTimeRangeStatsRequest) -> AppGetTimeRangeStatsResponse;
         read app::app_heartbeat(AppHeartbeatRequest) -> ();
         read app::app_list(AppListRequest) -> AppListResponse;
         write deployment::app_publish(AppPublishRequest) -> AppPublishResponse;
@@ -184,6 +185,8 @@ control_plane! {
         write environment::environment_update(EnvironmentUpdateRequest) -> EnvironmentListItem;
         write function::function_bind_params(FunctionBindParamsRequest) -> FunctionBindParamsResponse;
         write function::function_call_cancel(FunctionCallCancelRequest) -> ();
+        read function::function_call_count(FunctionCallCountRequest) -> FunctionCallCountResponse;
+        read function::function_call_fetch(FunctionCallFetchRequest) -> FunctionCallFetchResponse;
         read function::function_call_from_id(FunctionCallFromIdRequest) -> FunctionCallFromIdResponse;
         read function::function_call_get_info(FunctionCallGetInfoRequest) -> FunctionCallGetInfoResponse;
         read function::function_call_list(FunctionCallListRequest) -> FunctionCallListResponse;
@@ -198,6 +201,8 @@ control_plane! {
         of_container function::function_get_inputs(FunctionGetInputsRequest) -> FunctionGetInputsResponse;
         read function::function_get_outputs(FunctionGetOutputsRequest) -> FunctionGetOutputsResponse;
         read function::function_get_scheduling_params(FunctionGetSchedulingParamsRequest) -> FunctionGetSchedulingParamsResponse;
+        read function::function_get_time_range_stats(FunctionGetTimeRangeStatsRequest) -> FunctionGetTimeRangeStatsResponse;
+        read function::function_list_variants(FunctionListVariantsRequest) -> FunctionListVariantsResponse;
         read function::function_get_serialized(FunctionGetSerializedRequest) -> FunctionGetSerializedResponse;
         write_for_caller function::function_map(FunctionMapRequest) -> FunctionMapResponse;
         write function::function_precreate(FunctionPrecreateRequest) -> FunctionPrecreateResponse;
@@ -205,6 +210,7 @@ control_plane! {
         of_container function::function_put_outputs(FunctionPutOutputsRequest) -> ();
         write function::function_retry_inputs(FunctionRetryInputsRequest) -> FunctionRetryInputsResponse;
         write function::function_update_scheduling_params(FunctionUpdateSchedulingParamsRequest) -> FunctionUpdateSchedulingParamsResponse;
+        read image::image_build_chain_get(ImageBuildChainGetRequest) -> ImageBuildChainGetResponse;
         write image::image_delete(ImageDeleteRequest) -> ();
         read image::image_from_id(ImageFromIdRequest) -> ImageFromIdResponse;
         read image::image_get_by_tag(ImageGetByTagRequest) -> ImageGetByTagResponse;
@@ -271,6 +277,8 @@ control_plane! {
         read token_flow::token_flow_create(TokenFlowCreateRequest) -> TokenFlowCreateResponse;
         read token_flow::token_flow_wait(TokenFlowWaitRequest) -> TokenFlowWaitResponse;
         read workspace::token_info_get(TokenInfoGetRequest) -> TokenInfoGetResponse;
+        of_container function::tunnel_start(TunnelStartRequest) -> TunnelStartResponse;
+        of_container function::tunnel_stop(TunnelStopRequest) -> TunnelStopResponse;
         write volume::volume_commit(VolumeCommitRequest) -> VolumeCommitResponse;
         write volume::volume_copy_files(VolumeCopyFilesRequest) -> ();
         write volume::volume_copy_files2(VolumeCopyFiles2Request) -> ();

@@ -16,6 +16,7 @@ use modal_proto::client::generic_result::GenericStatus;
 use modal_proto::client::{DataFormat, FunctionCallInvocationType, FunctionInput};
 
 use super::endpoint::Target;
+use super::parameters;
 use super::pickle::{self, Value};
 use super::websocket;
 use crate::ctx::Ctx;
@@ -56,6 +57,10 @@ pub(super) async fn answer(target: Arc<Target>, client: SocketAddr, request: Req
     if let Some(refused) = check_proxy_auth(&target, &spec, request.headers()) {
         return refused;
     }
+    let target = match parameters::bind(&target, &spec, request.uri().query()).await {
+        Ok(target) => target,
+        Err(error) => return plain(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
     if let Some(call) = resumed(&request) {
         return match target.ctx.web.unpark(&call, &target.function) {
             Some(visit) => respond(visit, &target, request.uri()).await,

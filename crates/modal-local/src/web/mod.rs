@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod front;
+mod parameters;
 mod pickle;
 mod ports;
 mod websocket;

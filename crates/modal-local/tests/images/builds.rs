@@ -168,7 +168,7 @@ async fn what_cannot_be_had_is_said_with_what_can() {
     let directory = directory();
     let local = Local::start(directory.path(), BasePolicy::Host).await;
     for (from, says) in [
-        ("FROM python:3.12-slim", "there is Python 3.11 on Debian 12"),
+        ("FROM python:2.0-slim", "there is Python 3.11 on Debian 12"),
         ("FROM ubuntu:24.04", "register a substitution for `ubuntu:24.04`"),
     ] {
         let reason = local.build(image(&[from])).await.failed();

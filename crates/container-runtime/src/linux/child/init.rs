@@ -17,6 +17,7 @@ use rustix::thread::UnshareFlags;
 
 use super::super::message::{ExecFailure, FromInit, Plan, ToInit};
 use super::super::sys;
+use super::attach::Attached;
 use super::device::Devices;
 use super::exec::{self, Child, Terminal};
 use super::groups::ExecGroups;
@@ -56,6 +57,7 @@ pub(super) fn run(
         users,
         groups: prepared.groups,
         execs: HashMap::new(),
+        attached: Attached::default(),
         builtins,
         ids: plan.ids,
         durable: plan.durable,
@@ -128,6 +130,7 @@ struct Init {
     users: Users,
     groups: ExecGroups,
     execs: HashMap<u64, Exec>,
+    attached: Attached,
     builtins: &'static [Builtin],
     ids: super::super::message::Ids,
     durable: bool,
@@ -198,6 +201,18 @@ impl Init {
                 Ok(socket) => self.send(&answer(request, Ok(())), &[socket.as_fd()]),
                 Err(error) => self.send(&answer(request, Err(error)), &[]),
             },
+            ToInit::Attach { request, target } => {
+                let users = match &self.users {
+                    Users::Apart(map) => Some(map.as_fd()),
+                    Users::Shared => None,
+                };
+                let done = self.attached.attach(&target, fds, users, self.ids);
+                self.send(&answer(request, done), &[])
+            }
+            ToInit::Detach { request, target } => {
+                let done = self.attached.detach(&target);
+                self.send(&answer(request, done), &[])
+            }
             ToInit::Finish { request } => {
                 let done = self.finish();
                 self.reap()?;

@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,9 @@ pub(super) fn host_tree(
     read_only: bool,
     users: Option<BorrowedFd<'_>>,
 ) -> io::Result<OwnedFd> {
-    restrict(open_tree(CWD, path, CLONE)?, read_only, users)
+    let tree = open_tree(CWD, path, CLONE)?;
+    restrict(&tree, read_only, users)?;
+    Ok(tree)
 }
 
 /// The same of a directory that is open.
@@ -42,7 +44,9 @@ pub(super) fn opened_tree(
     read_only: bool,
     users: Option<BorrowedFd<'_>>,
 ) -> io::Result<OwnedFd> {
-    restrict(open_tree(directory, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)?, read_only, users)
+    let tree = open_tree(directory, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)?;
+    restrict(&tree, read_only, users)?;
+    Ok(tree)
 }
 
 /// Opens a directory that other containers may be renaming or replacing with a link at this moment.
@@ -53,13 +57,17 @@ pub(super) fn open_below(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     Ok(openat2(root, path, flags | OFlags::NOFOLLOW, Mode::empty(), resolve)?)
 }
 
-fn restrict(tree: OwnedFd, read_only: bool, users: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+/// Allows no set-user-id programs and no devices on a detached mount, and maps its ids.
+pub(super) fn restrict(
+    tree: impl AsFd,
+    read_only: bool,
+    users: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     if read_only {
         attributes |= libc::MOUNT_ATTR_RDONLY;
     }
-    sys::mount_setattr(&tree, attributes, users)?;
-    Ok(tree)
+    sys::mount_setattr(tree, attributes, users)
 }
 
 /// Mounts the overlay at `merged` below the stage and makes that the working directory.
@@ -150,6 +158,28 @@ impl UpperTree {
     }
 }
 
+/// An overlay of its own as a detached mount, put together in the working directory: `trees` are the changes, which have
+/// the directories `upper` and `work`, and the layers from the lowest.
+pub(super) fn overlay(trees: &[OwnedFd], ids: Ids) -> io::Result<OwnedFd> {
+    for (index, tree) in trees.iter().enumerate() {
+        place(tree, &index.to_string())?;
+    }
+    let lower: Vec<String> = (1..trees.len()).rev().map(|index| index.to_string()).collect();
+    let fixed = fixed_options(ids);
+    let options =
+        format!("lowerdir={},upperdir=0/upper,workdir=0/work,{fixed},volatile", lower.join(":"));
+    mkdir("merged", 0o755)?;
+    mount_overlay(ids, options.as_bytes())?;
+    Ok(open_tree(CWD, "merged", CLONE)?)
+}
+
+fn fixed_options(ids: Ids) -> &'static str {
+    match ids {
+        Ids::Range(_) => OPTIONS,
+        Ids::Caller => USER_OPTIONS,
+    }
+}
+
 fn mkdir(name: &str, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::mkdir(name, Mode::from_raw_mode(mode))?)
 }
@@ -167,11 +197,7 @@ fn options(plan: &Plan, lower: &str, changes: &Changes) -> Vec<u8> {
     options.extend_from_slice(b",workdir=");
     push_escaped(&mut options, &changes.work);
     options.push(b',');
-    let fixed = match plan.ids {
-        Ids::Range(_) => OPTIONS,
-        Ids::Caller => USER_OPTIONS,
-    };
-    options.extend_from_slice(fixed.as_bytes());
+    options.extend_from_slice(fixed_options(plan.ids).as_bytes());
     if changes.on_disk && !plan.durable {
         options.extend_from_slice(b",volatile");
     }

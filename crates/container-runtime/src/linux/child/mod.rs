@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "fork, exec and what is sound only in a process with one thread")]
 
+mod attach;
 mod device;
 mod exec;
 mod groups;

@@ -136,7 +136,7 @@ fn hide_sys() -> io::Result<()> {
     device::attach(device::new_mount("tmpfs", &options, flags)?, at)
 }
 
-fn make_directories(path: &Path) -> io::Result<()> {
+pub(super) fn make_directories(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 

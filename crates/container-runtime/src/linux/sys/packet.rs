@@ -16,8 +16,8 @@ use rustix::net::{
 
 /// Longest message of the protocol; anything longer goes into a memory file.
 pub(crate) const MAX_PACKET: usize = 16 * 1024;
-/// Most descriptors beside one message.
-const MAX_FDS: usize = 6;
+/// Most descriptors beside one message: the layers of a mount and its changes.
+const MAX_FDS: usize = 26;
 
 /// One received message.
 #[derive(Debug)]

@@ -138,6 +138,9 @@ fn exited(status: container_runtime::Result<ExitStatus>) -> Ended {
 
 async fn clear(ctx: &Ctx, task: &Task, prepared: Prepared, mut logs: JoinSet<()>, ended: &Ended) {
     let Prepared { container, network, plane, scratch, tun, process, leases, disk: _ } = prepared;
+    if let Ok(place) = task.place() {
+        place.close().await;
+    }
     terminate(task, container).await;
     drop((plane, process, tun));
     network.stop().await;

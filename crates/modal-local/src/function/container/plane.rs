@@ -1,8 +1,9 @@
-//! A container's way to this server: Modal's API on a socket that only this container sees.
+//! A container's way to this server: Modal's API on a port and a socket that only this container sees.
 //!
-//! The socket lies in a directory of its own, shown read-only inside. A call that comes over it is
-//! that container's, whatever it says about itself: it carries an [`Identity`], and calls that are
-//! not for containers are refused. Uploads, downloads and commands in sandboxes go over HTTP to the
+//! The port is one of the container's own loopback, listened on from here; the socket lies in a directory of its own,
+//! shown read-only inside. Programs are told the port: the SDK takes a server on loopback for one of this machine, and
+//! then commands in sandboxes need no certificate. A call that comes over either is that container's, whatever it says
+//! about itself: it carries an [`Identity`], and calls that are not for containers are refused. Uploads, downloads and commands in sandboxes go over HTTP to the
 //! server's own port, which is carried into the container; there every request is signed or holds a
 //! token, as outside.
 
@@ -13,13 +14,17 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use container_runtime::Container;
+use futures::Stream;
 use modal_proto::client::modal_client_server::ModalClientServer;
 use std::net::{Ipv4Addr, SocketAddr};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Status;
 use tonic::service::Routes;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 use crate::blocking;
 use crate::ctx::Ctx;
@@ -27,12 +32,11 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::function::pool::Pool;
 use crate::function::task::Task;
+use crate::sandbox::inside_listener;
 use crate::service::{ControlPlane, not_served};
 
 /// Where the directory is shown.
 pub(super) const INSIDE: &str = "/__modal/run";
-/// The socket, as the container's `MODAL_SERVER_URL`.
-pub(super) const URL: &str = "unix:/__modal/run/server.sock";
 /// The container's arguments.
 pub(super) const ARGUMENTS: &str = "/__modal/run/arguments.pb";
 const SOCKET: &str = "server.sock";
@@ -79,6 +83,8 @@ pub(crate) struct Identity {
 
 /// The socket at work; dropping it cuts every connection.
 pub(super) struct Plane {
+    ctx: Ctx,
+    identity: Identity,
     serving: JoinSet<()>,
 }
 
@@ -109,8 +115,19 @@ impl Plane {
             UnixListener::from_std(listener).map_err(Error::file("listen on", directory))?;
         let identity = Identity { pool: Arc::clone(pool), task: Arc::clone(task) };
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, ctx.clone(), identity));
-        Ok(Self { serving })
+        let incoming = UnixListenerStream::new(listener);
+        serving.spawn(serve(incoming, ctx.clone(), identity.clone()));
+        Ok(Self { ctx: ctx.clone(), identity, serving })
+    }
+
+    /// Listens on a port of the container's own loopback too; answers its address.
+    pub(super) async fn listen_inside(mut self, container: &Container) -> Result<(Self, String)> {
+        let failed = |source| Error::Runtime { source: Box::new(source) };
+        let listener = inside_listener(container, 0).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        self.serving.spawn(serve(incoming, self.ctx.clone(), self.identity.clone()));
+        Ok((self, format!("http://127.0.0.1:{port}")))
     }
 
     /// Carries the server's port into the container, from a listener inside.
@@ -145,7 +162,12 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
         .map_err(Error::file("set the mode of", path))
 }
 
-async fn serve(listener: UnixListener, ctx: Ctx, identity: Identity) {
+async fn serve<S, C>(incoming: S, ctx: Ctx, identity: Identity)
+where
+    S: Stream<Item = std::io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    C::ConnectInfo: Clone + Send + Sync + 'static,
+{
     let service = ModalClientServer::new(ControlPlane::new(ctx))
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
@@ -156,7 +178,7 @@ async fn serve(listener: UnixListener, ctx: Ctx, identity: Identity) {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .add_routes(routes.into())
-        .serve_with_incoming(UnixListenerStream::new(listener))
+        .serve_with_incoming(incoming)
         .await;
     if let Err(error) = served {
         tracing::warn!(%error, task = %identity.task.id, "the socket of a container is no longer served");

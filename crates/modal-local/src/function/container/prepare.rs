@@ -16,11 +16,13 @@ use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::function::package;
+use crate::function::place::Place;
 use crate::function::pool::Pool;
 use crate::function::task::Task;
 use crate::ids::{ImageId, MountId, VolumeId};
 use crate::image::{ImageRoot, Lease};
 use crate::sandbox::disk_watch::DiskWatch;
+use crate::sandbox::snapshot::RootRecord;
 use crate::sandbox::usage::{self, DiskLimit};
 use crate::sandbox::{
     Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount, host_files,
@@ -66,12 +68,17 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let mut env = Environment::with_defaults();
     env.extend(image.env.iter().cloned())?;
     env.extend(secrets)?;
-    describe(&mut env, task, &environment, &image);
     let access = access(function)?;
     let plan = NetworkPlan::new(&access, &env, ctx.relays.all())?;
     let run_dir = scratch.run_dir();
     let plane = Plane::open(ctx, pool, task, &run_dir, arguments).await?;
     let layers = layers(&image, trees, &scratch).await?;
+    let root = RootRecord {
+        image: Arc::clone(&image.base),
+        overlaid: layers[image.layers.len()..].to_vec(),
+        upper: scratch.upper_dir(),
+        mount_points: mounts.iter().map(|mount| mount.target.clone()).collect(),
+    };
     let runtime = ctx.runtime().await?;
     // Modal's web servers look for `eth0`, also where nothing can be reached through it.
     let network = if runtime.capabilities().tun { NetworkSpec::Tun } else { plan.spec() };
@@ -92,13 +99,21 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let tun = if plan.has_gateway() { None } else { container.take_tun() };
     let network = Network::start(&container, plan).await?;
     let plane = plane.relay(ctx, inside_listener(&container, plane::port(ctx)).await);
-    let process = start(&container, env, &image).await?;
+    let (plane, url) = plane.listen_inside(&container).await?;
+    describe(&mut env, task, &environment, &image, &url);
+    let (process, workdir) = start(&container, &env, &image).await?;
+    task.set_place(Place::new(container.clone(), env, workdir, scratch.spill_dir(), root));
     let leases = package.into_iter().chain([image.lease]).collect();
     let disk = DiskWatch { upper: scratch.upper_dir(), volumes, limit, room: ctx.room.clone() };
     Ok(Prepared { container, process, network, plane, scratch, tun, leases, disk })
 }
 
-async fn start(container: &Container, env: Environment, image: &ImageRoot) -> Result<Process> {
+/// Starts the entrypoint; answers it and the directory it runs in.
+async fn start(
+    container: &Container,
+    env: &Environment,
+    image: &ImageRoot,
+) -> Result<(Process, PathBuf)> {
     let workdir = image.workdir.clone().unwrap_or_else(|| DEFAULT_WORKDIR.to_owned());
     for workdir in [workdir.as_str(), DEFAULT_WORKDIR, "/"] {
         let mut exec = ExecSpec::new(ENTRYPOINT);
@@ -106,7 +121,7 @@ async fn start(container: &Container, env: Environment, image: &ImageRoot) -> Re
         exec.cwd = PathBuf::from(workdir);
         exec.stdin = Stdio::Null;
         match container.exec(exec).await {
-            Ok(process) => return Ok(process),
+            Ok(process) => return Ok((process, PathBuf::from(workdir))),
             Err(container_runtime::Error::Workdir { .. }) if workdir != "/" => {}
             Err(error) if error.is_program_not_found() => {
                 return Err(Error::Precondition(
@@ -121,7 +136,13 @@ async fn start(container: &Container, env: Environment, image: &ImageRoot) -> Re
 }
 
 /// What a program can read about where it runs, and how it finds this server.
-fn describe(env: &mut Environment, task: &Task, environment: &str, image: &ImageRoot) {
+fn describe(
+    env: &mut Environment,
+    task: &Task,
+    environment: &str,
+    image: &ImageRoot,
+    server: &str,
+) {
     let image_path = image.env.iter().find(|(name, _)| name == "PYTHONPATH");
     let path = match image_path {
         Some((_, path)) if !path.is_empty() => format!("{PYTHONPATH}:{path}"),
@@ -129,7 +150,7 @@ fn describe(env: &mut Environment, task: &Task, environment: &str, image: &Image
     };
     let variables = [
         ("PYTHONPATH", path.as_str()),
-        ("MODAL_SERVER_URL", plane::URL),
+        ("MODAL_SERVER_URL", server),
         ("MODAL_CONTAINER_ARGUMENTS_PATH", plane::ARGUMENTS),
         ("MODAL_IS_REMOTE", "1"),
         ("MODAL_TASK_ID", task.id.as_str()),

@@ -8,6 +8,7 @@ mod command;
 mod debian;
 mod host;
 mod mirror;
+pub(crate) mod pythons;
 mod tools;
 
 use std::io;
@@ -147,6 +148,11 @@ impl Bases {
 
     /// Nothing at all: an empty layer.
     pub(crate) fn scratch(&self) -> Result<PreparedBase, BaseError> {
+        Ok(PreparedBase { layer: self.empty()?, config: ImageConfig::default() })
+    }
+
+    /// The layer that is empty.
+    pub(crate) fn empty(&self) -> Result<LayerId, Error> {
         let layer = LayerId::of(&super::digest::Hasher::new("scratch"));
         if !self.store.has(&layer) {
             let scratch = self.store.scratch()?;
@@ -154,7 +160,7 @@ impl Bases {
             crate::durable::create_dir(&empty, 0o755)?;
             self.store.commit(&layer, &empty)?;
         }
-        Ok(PreparedBase { layer, config: ImageConfig::default() })
+        Ok(layer)
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Build, BuildError, Stage};
 use crate::error::Error;
+use crate::function::standalone::standalone_series;
 use crate::ids::MountId;
 use crate::image::context::{self, ContextFile, Item, Plan};
 use crate::image::copy::{self, Orders};
@@ -32,6 +33,8 @@ impl Build<'_> {
         self.add_inline_files()?;
         let Some(id) = &self.definition.context_mount else { return Ok(()) };
         let id = MountId::parse(id)?;
+        let name = self.ctx.mounts.name_of(&id).await?;
+        self.added_python = name.as_deref().and_then(standalone_series);
         for file in self.ctx.mounts.files(&id).await? {
             let path = context::normalize(&file.filename);
             if self.context.iter().any(|known| known.path == path) {

@@ -32,6 +32,8 @@ pub(in crate::image) enum BuildError {
     Base { image: String, source: BaseError },
     #[error("its base image {id} could not be built: {reason}")]
     BaseImage { id: String, reason: String },
+    #[error("the function failed: {reason}")]
+    Function { reason: String },
     #[error(transparent)]
     Id(#[from] InvalidId),
     #[error(transparent)]

@@ -6,12 +6,14 @@
 
 mod copy;
 mod error;
+mod function;
 mod stage;
 
 use std::path::PathBuf;
 
 pub(super) use self::error::BuildError;
 use self::stage::Stage;
+use super::base::pythons::MachinePython;
 use super::config::{Arguments, ImageConfig};
 use super::context::ContextFile;
 use super::definition::Definition;
@@ -43,6 +45,8 @@ pub(super) struct Build<'a> {
     log: &'a BuildLog,
     secrets: Variables,
     context: Vec<ContextFile>,
+    /// The series of the Python that the context holds, if it is one.
+    added_python: Option<String>,
     /// Directories that hold the context: name below the settings' directory, source.
     context_mounts: Vec<(String, PathBuf)>,
     stages: Vec<Stage>,
@@ -71,12 +75,16 @@ pub(super) async fn build(
         log,
         secrets: ctx.secrets.env_of(&secrets).await?,
         context: Vec::new(),
+        added_python: None,
         context_mounts: Vec::new(),
         stages: Vec::new(),
         substitutions: Vec::new(),
         scratch: images.store().scratch()?,
         within: Vec::new(),
     };
+    if let Some(function) = &definition.build_function {
+        return build.run_function(function).await;
+    }
     build.open_context().await?;
     build.run().await
 }
@@ -154,23 +162,46 @@ impl Build<'_> {
         if let Some(version) = reference::Reference::parse(image).uv_version() {
             return self.uv(image, version).await;
         }
-        let choice = reference::choose(image, self.definition.is_global)?;
+        let choice = reference::choose(image, self.definition.is_global, self.images.pythons())?;
         for note in choice.notes {
             let note = format!("{image}: {note}");
             self.log.info(&note);
             self.substitutions.push(note);
         }
-        let base = match choice.base {
-            Base::Debian(suite) => {
+        let base = match &choice.base {
+            Base::Debian(suite) | Base::WithPython(suite, _) => {
                 let policy = self.ctx.config.bases;
-                self.images.bases().debian(suite, policy, self.settings, self.log).await
+                self.images.bases().debian(*suite, policy, self.settings, self.log).await
             }
             Base::Scratch => self.images.bases().scratch(),
         };
         let base = base.map_err(|source| BuildError::Base { image: image.to_owned(), source })?;
         let mut stage = Stage::new(base.layer, base.config);
         stage.is_prepared = choice.base != Base::Scratch;
+        if let Base::WithPython(_, python) = choice.base {
+            stage.config.python = Some(python.series.clone());
+            let layer = self.python_layer(&stage, python).await?;
+            stage.layers.push(layer.clone());
+            stage.tip = layer;
+        }
         Ok(stage)
+    }
+
+    /// A Python of this machine on top of a stage.
+    async fn python_layer(
+        &self,
+        stage: &Stage,
+        python: MachinePython,
+    ) -> Result<LayerId, BuildError> {
+        let (id, store) = (python.layer_id(&stage.tip), self.images.store().clone());
+        let lock = self.images.layer_lock(&id);
+        let _making = lock.lock().await;
+        if !store.has(&id) {
+            self.log.info(format!("copying Python {} of this machine", python.version));
+            let id = id.clone();
+            crate::blocking::run(move || python.make(&id, &store)).await?;
+        }
+        Ok(id)
     }
 
     /// What was registered for an image, built in its place.
@@ -192,6 +223,7 @@ impl Build<'_> {
             log: self.log,
             secrets: Variables::new(),
             context: Vec::new(),
+            added_python: None,
             context_mounts: Vec::new(),
             stages: Vec::new(),
             substitutions: Vec::new(),
@@ -274,6 +306,9 @@ impl Build<'_> {
             Instruction::Copy(copy) => {
                 let layer = self.copy(stage, copy, step).await?;
                 self.push(stage, layer).await?;
+                if copy.from.is_none() && self.added_python.is_some() {
+                    stage.config.python.clone_from(&self.added_python);
+                }
             }
             Instruction::Workdir(path) => {
                 let path = expand(stage, path)?;

@@ -28,3 +28,12 @@ pub(crate) fn mount_target(text: &str) -> Result<PathBuf> {
     }
     Ok(path)
 }
+
+/// A directory of the sandbox's own, to be copied.
+pub(crate) fn directory(text: &str) -> Result<PathBuf> {
+    let path = absolute("directory", text)?;
+    match RESERVED.iter().any(|dir| path.starts_with(dir)) {
+        true => Err(Error::invalid(format!("`{}` is no directory of files", path.display()))),
+        false => Ok(path),
+    }
+}

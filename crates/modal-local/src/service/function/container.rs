@@ -12,7 +12,8 @@ use modal_proto::client::{
     FunctionCallPutDataRequest, FunctionGetDynamicConcurrencyRequest,
     FunctionGetDynamicConcurrencyResponse, FunctionGetInputsItem, FunctionGetInputsRequest,
     FunctionGetInputsResponse, FunctionPutOutputsRequest, TaskCurrentInputsResponse,
-    TaskResultRequest,
+    TaskResultRequest, TunnelStartRequest, TunnelStartResponse, TunnelStopRequest,
+    TunnelStopResponse,
 };
 use prost::Message as _;
 use tokio::io::AsyncReadExt as _;
@@ -26,6 +27,7 @@ use crate::function::outcome;
 use crate::function::pool::Next;
 use crate::ids::{BlobId, CallId};
 use crate::logs::{LogLine, Source};
+use crate::sandbox::PortSpec;
 use crate::service::BoxStream;
 
 /// How long a heartbeat is held, so that the container hears at once what to give up. Clients send
@@ -229,4 +231,33 @@ pub(in crate::service) async fn container_log(
         ctx.logs.append(source, vec![line]).await;
     }
     Ok(())
+}
+
+/// Makes a port of the container reachable from this machine: `modal.forward`.
+pub(in crate::service) async fn tunnel_start(
+    ctx: &Ctx,
+    request: TunnelStartRequest,
+    Identity { task, .. }: Identity,
+) -> Result<TunnelStartResponse, Status> {
+    let tunnel_type = request.tunnel_type.unwrap_or_default();
+    let port = PortSpec::parse(request.port, request.unencrypted, tunnel_type)?;
+    let data = task.place()?.forward(ctx, port).await?;
+    Ok(TunnelStartResponse {
+        host: data.host,
+        port: data.port,
+        unencrypted_host: data.unencrypted_host,
+        unencrypted_port: data.unencrypted_port,
+    })
+}
+
+pub(in crate::service) async fn tunnel_stop(
+    _ctx: &Ctx,
+    request: TunnelStopRequest,
+    Identity { task, .. }: Identity,
+) -> Result<TunnelStopResponse, Status> {
+    let exists = match u16::try_from(request.port) {
+        Ok(port) => task.place()?.unforward(port).await,
+        Err(_) => false,
+    };
+    Ok(TunnelStopResponse { exists })
 }

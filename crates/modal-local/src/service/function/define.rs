@@ -8,8 +8,6 @@ use modal_proto::client::{
     FunctionGetByIdResponse, FunctionGetRequest, FunctionGetResponse, FunctionGetSerializedRequest,
     FunctionGetSerializedResponse, FunctionPrecreateRequest, FunctionPrecreateResponse, Warning,
 };
-use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use super::{app_id, function_id};
@@ -60,7 +58,9 @@ pub(in crate::service) async fn function_create(
         }
         _ => ctx.functions.records.add_definition(&id, &data).await?,
     };
-    if ctx.functions.deployments.current(&app).await?.is_none() {
+    // A function that builds an image is called before its app is deployed.
+    let is_builder = definition::first(&data)?.is_builder_function;
+    if is_builder || ctx.functions.deployments.current(&app).await?.is_none() {
         ctx.functions.records.use_definition(&id, &definition).await?;
     }
     let record = ctx.functions.records.get(&id).await?;
@@ -279,13 +279,7 @@ pub(in crate::service) async fn function_bind_params(
             Error::invalid("functions of the local server have no cloud bucket mounts").into()
         );
     }
-    let mut hash = Sha256::new();
-    hash.update((request.serialized_params.len() as u64).to_le_bytes());
-    hash.update(&request.serialized_params);
-    hash.update(options.encode_to_vec());
-    let hash = hex::encode(hash.finalize());
-    let records = &ctx.functions.records;
-    let record = records.variant(&base, &request.serialized_params, &options, &hash).await?;
+    let record = ctx.functions.variant(&base, &request.serialized_params, &options).await?;
     let (_, metadata) = described(ctx, &record).await?;
     Ok(FunctionBindParamsResponse {
         bound_function_id: record.id.to_string(),

@@ -5,12 +5,14 @@ mod call;
 mod container;
 mod define;
 mod follow;
+mod history;
 mod stats;
 
 pub(super) use self::call::*;
 pub(super) use self::container::*;
 pub(super) use self::define::*;
 pub(super) use self::follow::*;
+pub(super) use self::history::*;
 pub(super) use self::stats::*;
 
 use crate::error::{Error, Result};

@@ -20,6 +20,7 @@ use crate::function::definition;
 use crate::function::scaling::{Load, Scaling};
 use crate::function::task::Stop;
 use crate::ids::TaskId;
+use crate::sandbox::{Ending, Filter};
 
 /// Inputs of each kind that an answer shows.
 const SHOWN: usize = 10;
@@ -222,8 +223,19 @@ pub(in crate::service) async fn task_list(
             });
         }
     }
-    if !request.app_id.is_empty() {
-        app_id(&request.app_id)?;
+    let filter = match request.app_id.as_str() {
+        "" => Filter { environment_id: Some(environment.id), ..Filter::default() },
+        id => Filter { app_id: Some(app_id(id)?.to_string()), ..Filter::default() },
+    };
+    for sandbox in ctx.sandboxes.records.list(&filter).await? {
+        let app = ctx.apps.get(&app_id(&sandbox.app_id)?).await?;
+        tasks.push(TaskStats {
+            task_id: sandbox.task_id,
+            app_id: sandbox.app_id,
+            app_description: app.description,
+            started_at: sandbox.started_at.unwrap_or_default(),
+            enqueued_at: sandbox.created_at,
+        });
     }
     Ok(TaskListResponse { tasks })
 }
@@ -236,6 +248,10 @@ pub(in crate::service) async fn container_stop(
 ) -> Result<ContainerStopResponse, Status> {
     let id = TaskId::parse(&request.task_id).map_err(Error::from)?;
     let Some((pool, task)) = ctx.functions.find_task(&id) else {
+        if let Ok(sandbox) = ctx.sandboxes.of_task(&id) {
+            sandbox.request_stop(Ending::terminated("its container was stopped"));
+            return Ok(ContainerStopResponse {});
+        }
         // One that has ended is stopped.
         ctx.functions.tasks.get(&id).await?;
         return Ok(ContainerStopResponse {});

@@ -12,62 +12,61 @@ use modal_proto::task_command_router::{
 };
 use tonic::Status;
 
+use super::host::{Host, Surroundings};
 use crate::ctx::Ctx;
 use crate::failpoint::{Point, reach};
 use crate::sandbox::{
-    Command, LiveSandbox, OutputTo, RunningProcess, check_arguments, describe_exec_error,
+    Command, Environment, OutputTo, RunningProcess, check_arguments, describe_exec_error,
     secret_sources, terminal, workdir,
 };
 
 /// Starts a command once, however often the client asks for it.
 pub(super) async fn start(
     ctx: &Ctx,
-    sandbox: Arc<LiveSandbox>,
+    host: Host,
     request: TaskExecStartRequest,
 ) -> Result<TaskExecStartResponse, Status> {
     if !request.container_id.is_empty() {
         return Err(Status::invalid_argument("sandboxes of the local server have no sidecars"));
     }
     let id = request.exec_id.clone();
-    let work = run(ctx.clone(), Arc::clone(&sandbox), request);
-    sandbox.execs.start(&id, work).await?;
+    let work = run(ctx.clone(), host.clone(), request);
+    host.execs()?.start(&id, work).await?;
     Ok(TaskExecStartResponse {})
 }
 
 async fn run(
     ctx: Ctx,
-    sandbox: Arc<LiveSandbox>,
+    host: Host,
     request: TaskExecStartRequest,
 ) -> Result<Arc<RunningProcess>, Status> {
-    let in_use = sandbox.activity.begin();
-    let container = sandbox.container()?;
-    let spill_dir = sandbox.running()?.spill_dir.clone();
-    let command = command(&ctx, &sandbox, request).await?;
+    let in_use = host.begin();
+    let Surroundings { container, env, workdir, spill_dir } = host.surroundings()?;
+    let command = command(&ctx, env, workdir, request).await?;
     reach(Point::ExecStarting);
-    let started = RunningProcess::start(&container, command, &spill_dir, Some(in_use)).await;
+    let started = RunningProcess::start(&container, command, &spill_dir, in_use).await;
     reach(Point::ExecStarted);
     Ok(Arc::new(started.map_err(|error| refusal(&error))?))
 }
 
 async fn command(
     ctx: &Ctx,
-    sandbox: &LiveSandbox,
+    mut env: Environment,
+    own_workdir: PathBuf,
     request: TaskExecStartRequest,
 ) -> Result<Command, Status> {
     if request.command_args.is_empty() {
         return Err(Status::invalid_argument("a command needs at least a program"));
     }
     check_arguments(&request.command_args)?;
-    let running = sandbox.running()?;
     let (stdout, stderr) = (stdout_of(&request), stderr_of(&request));
     let inline = Some(StringMap { contents: request.env });
     let sources = secret_sources(request.secret_sources, request.secret_ids, inline);
     let variables = ctx.secrets.resolve_sources(&sources).await?;
-    let mut env = running.env.clone();
     env.extend(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())))?;
     let workdir: PathBuf = match request.workdir.as_deref().filter(|dir| !dir.is_empty()) {
         Some(dir) => workdir(dir)?,
-        None => running.workdir.clone(),
+        None => own_workdir,
     };
     Ok(Command {
         argv: request.command_args,

@@ -2,7 +2,9 @@
 //!
 //! Each call carries a JWT that names one task; no other task can be touched with it.
 
+mod directories;
 mod exec;
+mod host;
 mod stdin;
 mod stdio;
 
@@ -13,6 +15,7 @@ use modal_proto::task_command_router::task_command_router_server::TaskCommandRou
 use modal_proto::task_command_router::*;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::host::Host;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::ids::TaskId;
@@ -41,11 +44,17 @@ impl CommandRouter {
     }
 
     fn sandbox_of(&self, token: &TaskId, task_id: &str) -> Result<Arc<LiveSandbox>, Status> {
-        let task = TaskId::parse(task_id).map_err(Error::from)?;
-        if *token != task {
-            return Err(Status::permission_denied("the token is for another task"));
-        }
-        Ok(self.ctx.sandboxes.of_task(&task)?)
+        Ok(self.ctx.sandboxes.of_task(&named(token, task_id)?)?)
+    }
+
+    /// The container that a request names, of a sandbox or of a function.
+    fn host<T>(&self, request: &Request<T>, task_id: &str) -> Result<Host, Status> {
+        let token = self.ctx.auth.verify_router_token(request.metadata().as_ref())?;
+        self.host_of(&token, task_id)
+    }
+
+    fn host_of(&self, token: &TaskId, task_id: &str) -> Result<Host, Status> {
+        Ok(Host::find(&self.ctx, &named(token, task_id)?)?)
     }
 
     async fn exec<T>(
@@ -54,8 +63,17 @@ impl CommandRouter {
         task_id: &str,
         exec_id: &str,
     ) -> Result<Arc<RunningProcess>, Status> {
-        self.sandbox(request, task_id)?.execs.get(exec_id).await
+        self.host(request, task_id)?.execs()?.get(exec_id).await
     }
+}
+
+/// The task that a request names, if it is the token's.
+fn named(token: &TaskId, task_id: &str) -> Result<TaskId, Status> {
+    let task = TaskId::parse(task_id).map_err(Error::from)?;
+    if *token != task {
+        return Err(Status::permission_denied("the token is for another task"));
+    }
+    Ok(task)
 }
 
 #[tonic::async_trait]
@@ -64,8 +82,8 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskExecStartRequest>,
     ) -> Result<Response<TaskExecStartResponse>, Status> {
-        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
-        exec::start(&self.ctx, sandbox, request.into_inner()).await.map(Response::new)
+        let host = self.host(&request, &request.get_ref().task_id)?;
+        exec::start(&self.ctx, host, request.into_inner()).await.map(Response::new)
     }
 
     async fn task_exec_poll(
@@ -121,8 +139,8 @@ impl TaskCommandRouter for CommandRouter {
         let token = self.ctx.auth.verify_router_token(request.metadata().as_ref())?;
         let mut messages = request.into_inner();
         let start = stdin::start_of_stream(&mut messages).await?;
-        let sandbox = self.sandbox_of(&token, &start.task_id)?;
-        let process = sandbox.execs.get(&start.exec_id).await?;
+        let host = self.host_of(&token, &start.task_id)?;
+        let process = host.execs()?.get(&start.exec_id).await?;
         stdin::stream(&process, start.offset, messages).await.map(Response::new)
     }
 
@@ -204,6 +222,31 @@ impl TaskCommandRouter for CommandRouter {
         Err(Status::failed_precondition(
             "the sandbox was made without header replacements, which the local server has not",
         ))
+    }
+
+    async fn task_mount_directory(
+        &self,
+        request: Request<TaskMountDirectoryRequest>,
+    ) -> Result<Response<()>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        directories::mount(&self.ctx, sandbox, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn task_unmount_directory(
+        &self,
+        request: Request<TaskUnmountDirectoryRequest>,
+    ) -> Result<Response<()>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        directories::unmount(sandbox, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn task_snapshot_directory(
+        &self,
+        request: Request<TaskSnapshotDirectoryRequest>,
+    ) -> Result<Response<TaskSnapshotDirectoryResponse>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let ctx = self.ctx.clone();
+        directories::snapshot(ctx, sandbox, request.into_inner()).await.map(Response::new)
     }
 
     /// Volumes are shown live: there is nothing to load.

@@ -6,7 +6,7 @@ use modal_proto::client::{
     GenericResult, SandboxGetCommandRouterAccessRequest, SandboxGetCommandRouterAccessResponse,
     SandboxGetFromNameRequest, SandboxGetFromNameResponse, SandboxGetTaskIdRequest,
     SandboxGetTaskIdResponse, SandboxGetTunnelsRequest, SandboxGetTunnelsResponse,
-    TaskGetInfoRequest, TaskGetInfoResponse,
+    TaskGetInfoRequest, TaskGetInfoResponse, TaskInfo,
 };
 use tonic::Status;
 
@@ -105,6 +105,28 @@ pub(crate) async fn task_get_info(
     request: TaskGetInfoRequest,
 ) -> Result<TaskGetInfoResponse, Status> {
     let id = TaskId::parse(&request.task_id).map_err(Error::from)?;
-    let record = ctx.sandboxes.records.get_by_task(&id).await?;
+    let record = match ctx.sandboxes.records.get_by_task(&id).await {
+        Err(error) if error.is_not_found() => return Ok(container_info(ctx, &id).await?),
+        record => record?,
+    };
     Ok(TaskGetInfoResponse { info: Some(task_info(&record)), app_id: record.app_id })
+}
+
+/// The same of a container of a function.
+async fn container_info(ctx: &Ctx, id: &TaskId) -> Result<TaskGetInfoResponse, Error> {
+    let record = ctx.functions.tasks.get(id).await?;
+    let live = ctx.functions.find_task(id).and_then(|(_, task)| task.ready_at());
+    let info = TaskInfo {
+        id: record.task_id,
+        enqueued_at: record.enqueued_at,
+        started_at: record.started_at.or(live).unwrap_or_default(),
+        finished_at: record.finished_at.unwrap_or_default(),
+        result: record.status.map(|status| GenericResult {
+            status,
+            exception: record.reason.unwrap_or_default(),
+            ..GenericResult::default()
+        }),
+        ..TaskInfo::default()
+    };
+    Ok(TaskGetInfoResponse { info: Some(info), app_id: record.app_id })
 }

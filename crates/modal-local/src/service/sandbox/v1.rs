@@ -95,6 +95,10 @@ pub(crate) async fn task_get_command_router_access(
     caller: &Caller,
 ) -> Result<TaskGetCommandRouterAccessResponse, Status> {
     let task = TaskId::parse(&request.task_id).map_err(Error::from)?;
+    if ctx.functions.find_task(&task).is_some() {
+        let access = router_access(ctx, &task, caller);
+        return Ok(TaskGetCommandRouterAccessResponse { jwt: access.jwt, url: access.url });
+    }
     ctx.sandboxes.records.get_by_task(&task).await?;
     ctx.sandboxes.of_task(&task).map_err(|_| {
         Status::failed_precondition(format!("task `{task}` has ended, and its output is gone"))

@@ -1,0 +1,79 @@
+//! What a command runs in: a sandbox, or a container of a function.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use container_runtime::Container;
+
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::function::task::Task;
+use crate::ids::TaskId;
+use crate::sandbox::{Environment, ExecTable, LiveSandbox, Use};
+
+/// A container that takes commands.
+#[derive(Clone)]
+pub(super) enum Host {
+    Sandbox(Arc<LiveSandbox>),
+    /// Its program runs.
+    Function(Arc<Task>),
+}
+
+/// What a command starts with.
+pub(super) struct Surroundings {
+    pub(super) container: Container,
+    pub(super) env: Environment,
+    pub(super) workdir: PathBuf,
+    pub(super) spill_dir: PathBuf,
+}
+
+impl Host {
+    /// The container of a task; sandboxes are found for a while after their end.
+    pub(super) fn find(ctx: &Ctx, task: &TaskId) -> Result<Self> {
+        match ctx.functions.find_task(task) {
+            Some((_, task)) => {
+                task.place()?;
+                Ok(Self::Function(task))
+            }
+            None => ctx.sandboxes.of_task(task).map(Self::Sandbox),
+        }
+    }
+
+    pub(super) fn execs(&self) -> Result<&ExecTable> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(&sandbox.execs),
+            Self::Function(task) => Ok(&task.place()?.execs),
+        }
+    }
+
+    pub(super) fn surroundings(&self) -> Result<Surroundings> {
+        Ok(match self {
+            Self::Sandbox(sandbox) => {
+                let (container, running) = (sandbox.container()?, sandbox.running()?);
+                Surroundings {
+                    container,
+                    env: running.env.clone(),
+                    workdir: running.workdir.clone(),
+                    spill_dir: running.spill_dir.clone(),
+                }
+            }
+            Self::Function(task) => {
+                let place = task.place()?;
+                Surroundings {
+                    container: place.container()?,
+                    env: place.env.clone(),
+                    workdir: place.workdir.clone(),
+                    spill_dir: place.spill_dir.clone(),
+                }
+            }
+        })
+    }
+
+    /// Counts a use, for a sandbox's idle time-out.
+    pub(super) fn begin(&self) -> Option<Use> {
+        match self {
+            Self::Sandbox(sandbox) => Some(sandbox.activity.begin()),
+            Self::Function(_) => None,
+        }
+    }
+}
