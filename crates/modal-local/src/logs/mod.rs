@@ -109,7 +109,8 @@ impl Logs {
         let task = Self::builder_of(image);
         let (app, image) = (app.to_string(), image.to_string());
         self.append(Source { app, task: task.clone(), image, ..Source::default() }, lines).await;
-        self.send(Message::Finish(task)).await;
+        let (done, _) = oneshot::channel();
+        self.send(Message::Finish(task, done)).await;
     }
 
     /// The task that clients find the log of a build by.
