@@ -3,8 +3,8 @@
 //! Contents go when neither a mount nor a blob names them and nobody has asked for them for hours:
 //! an upload may be between its blocks and its files. What a container may have mounted (deleted
 //! volumes, directories of mounts) goes only while none runs. Layers that a container runs on are
-//! leased ([`crate::image::Lease`]); what functions name stays as long as their app
-//! ([`References`]), however old it is.
+//! leased (`image::Lease`); what functions name stays as long as their app
+//! (`References`), however old it is.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! The linter: what the real proxy would do with a configuration, before it does.
 //!
-//! [`lint`] runs every [rule](crate::rule) over a file. LiteLLM checks almost nothing itself: most mistakes are silent
+//! [`lint`] runs [every rule](crate::rule) over a file. LiteLLM checks almost nothing itself: most mistakes are silent
 //! until a request fails, a trace is missing or a GPU wakes. Each rule says what the proxy does then; the tests boot
 //! the real proxy with each mistake and see it.
 //!
