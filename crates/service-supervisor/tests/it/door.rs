@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -240,9 +240,10 @@ async fn what_is_too_much_is_refused() {
 
 #[tokio::test]
 async fn a_service_that_is_not_there_is_a_bad_gateway() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let upstream = listener.local_addr().unwrap();
-    drop(listener);
+    // Bound and not listening: refuses connections, and no other test gets the port meanwhile.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let upstream = held.local_addr().unwrap();
     let mut supervisor = Supervisor::start(&plan(upstream, &json!({})), &KEYS);
     let door = supervisor.door().await;
     assert_eq!(status(door, "GET /health", "").await, 502);
