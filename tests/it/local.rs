@@ -15,7 +15,9 @@ fn it_starts_says_how_it_isolates_and_stops() {
     let machine = Machine::new();
     let variables = machine.start_local();
     let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["MODAL_SERVER_URL", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"]);
+    let server = ["MODAL_SERVER_URL", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"];
+    let trust = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
+    assert_eq!(names, [server, trust].concat());
     let running = machine.succeed(&["local", "status"]);
     assert!(running.contains("namespaces") || running.contains("isolation"), "{running}");
     machine.succeed(&["local", "stop"]);
