@@ -99,7 +99,12 @@ fn setup_refuses_what_would_go_wrong_and_says_how_to_mend_it() {
     assert_eq!(broken.status.code(), Some(2));
     assert!(!said(&broken).contains("sk-a-secret-alone"), "{}", said(&broken));
 
-    let tracked = it::repository().join("README.md").display().to_string();
-    let kept = setup(&machine, &["--dry-run", "--env-file", &tracked]);
-    assert_ne!(kept.status.code(), Some(0), "git would take that file along");
+    let repository = machine.path().join("repository");
+    fs::create_dir(&repository).unwrap();
+    let made = machine.command("git").arg("init").arg("--quiet").arg(&repository).status().unwrap();
+    assert!(made.success());
+    let taken = repository.join(".env").display().to_string();
+    let kept = setup(&machine, &["--dry-run", "--env-file", &taken]);
+    assert_eq!(kept.status.code(), Some(1));
+    assert!(said(&kept).contains("add it to .gitignore"), "{}", said(&kept));
 }
