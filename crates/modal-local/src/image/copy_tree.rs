@@ -108,7 +108,11 @@ impl Copy {
             }
             FileType::RegularFile => self.file(from, to, name, path)?,
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(from, name, Vec::new())?;
+                let target = match rustix::fs::readlinkat(from, name, Vec::new()) {
+                    // No link any more.
+                    Err(rustix::io::Errno::INVAL) => return Ok(false),
+                    target => target?,
+                };
                 rustix::fs::symlinkat(target.as_c_str(), to, name)?;
                 own(&stat, to.as_fd(), name)?;
             }
@@ -242,7 +246,8 @@ fn open_directory(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
 /// Whether the place changed under our hands: then it is as if it had never been there.
 fn is_gone(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NXIO];
+    // A name that was moved while its directory was read can be listed twice: `EXIST`.
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NXIO, Errno::EXIST];
     error.raw_os_error().is_some_and(|code| gone.iter().any(|it| it.raw_os_error() == code))
 }
 
@@ -280,6 +285,15 @@ mod tests {
         assert_eq!(fs::metadata(to.join("closed")).unwrap().mode() & 0o777, 0o500);
     }
 
+    /// Also when an assertion fails: the scope waits for the other thread.
+    struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+    impl Drop for StopAtTheEnd<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     #[test]
     fn a_directory_that_becomes_a_link_leads_nowhere() {
         let dir = tempfile::tempdir().unwrap();
@@ -300,6 +314,7 @@ mod tests {
                     let _ = fs::rename(from.join("real"), from.join("d"));
                 }
             });
+            let _stop = StopAtTheEnd(&stop);
             for round in 0..300 {
                 let to = dir.path().join(format!("to-{round}"));
                 copy_tree(&from, &to).unwrap();
@@ -311,7 +326,6 @@ mod tests {
                 }
                 fs::remove_dir_all(&to).unwrap();
             }
-            stop.store(true, Ordering::Relaxed);
         });
     }
 }
