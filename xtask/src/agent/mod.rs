@@ -9,12 +9,17 @@ mod empty_root;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::mpsc::RecvTimeoutError,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use sandbox_runner::agent::{AgentBinary, Arch};
 
 use crate::{context::Context, printer::Printer, workspace::Workspace};
+
+/// How long a build says nothing.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The C library that the agent is linked with, statically either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +54,12 @@ pub(crate) fn build(
     let is_first = !built.exists();
     if is_first {
         printer.note("building the agent (once; later only where its sources changed)");
+        cargo(workspace, &target_dir, &triple, linker.as_deref(), !printer.is_quiet())?;
+    } else {
+        noting_what_takes_long(printer, || {
+            cargo(workspace, &target_dir, &triple, linker.as_deref(), false)
+        })?;
     }
-    cargo(workspace, &target_dir, &triple, linker.as_deref(), is_first && !printer.is_quiet())?;
     let placed = workspace.path("target/goat-eval").join(file_name(arch));
     place(&built, &placed)?;
     let agent = AgentBinary::open(&placed, arch)?;
@@ -166,6 +175,21 @@ fn cargo(
         bail!("cargo could not build the agent for {triple}");
     }
     Ok(())
+}
+
+/// Cargo is asked each time, and nearly always has nothing to do: a word only where it has.
+fn noting_what_takes_long<T>(printer: &Printer, work: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        let (done, waits) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            if waits.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                printer.note("building the agent: its sources or the compiler changed");
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// Copies in one step, and only what is new: the upload is cached by content.

@@ -38,8 +38,15 @@ impl End {
         Some(match self {
             End::Work(Ending::Answered) => return None,
             End::Work(Ending::TurnsUsedUp) => format!("no answer within {} turns", tally.turns),
+            // The next request counts beforehand, so that the limit is never passed knowingly.
+            End::Work(Ending::TokensUsedUp) if tally.turns == 0 => {
+                "the first request alone would need more than the tokens allowed".to_owned()
+            }
             End::Work(Ending::TokensUsedUp) => {
                 format!("no answer within the tokens allowed; {} used", tally.usage.total())
+            }
+            End::Work(Ending::CostUsedUp) if tally.turns == 0 => {
+                "the first request alone would cost more than is allowed".to_owned()
             }
             End::Work(Ending::CostUsedUp) => "no answer within the cost allowed".to_owned(),
             End::Failed(error) => one_line(error),
@@ -54,5 +61,22 @@ impl End {
     /// over; nothing after a signal or an error.
     pub(super) fn has_answer(&self) -> bool {
         matches!(self, End::Work(_) | End::Stopped(Cause::TimedOut(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_allows_no_request_is_told_apart_from_one_that_is_used_up() {
+        let error = |ending, turns| {
+            let tally = Tally { turns, ..Tally::default() };
+            End::Work(ending).error(tally).unwrap_or_default()
+        };
+        insta::assert_snapshot!(error(Ending::TokensUsedUp, 0), @"the first request alone would need more than the tokens allowed");
+        insta::assert_snapshot!(error(Ending::TokensUsedUp, 1), @"no answer within the tokens allowed; 0 used");
+        insta::assert_snapshot!(error(Ending::CostUsedUp, 0), @"the first request alone would cost more than is allowed");
+        insta::assert_snapshot!(error(Ending::CostUsedUp, 1), @"no answer within the cost allowed");
     }
 }
