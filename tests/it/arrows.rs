@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("eval-types", &[]),
     ("goat-eval", &["tls-config"]),
     ("goat-keys", &["eval-types"]),
-    ("goat-services", &["goat-keys"]),
+    ("goat-services", &["goat-keys", "litellm-config", "service-supervisor"]),
     ("it", &["modal-proto"]),
     ("langfuse-client", &["tls-config"]),
     ("langfuse-local", &[]),

@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Results(cmd::results::Args),
     Local(cmd::local::Args),
     Setup(cmd::setup::Args),
+    Deploy(cmd::deploy::Args),
     Login(cmd::login::Args),
     Whoami(cmd::whoami::Args),
     Litellm(cmd::litellm::Args),

@@ -10,6 +10,17 @@ use sandbox_runner::{
 
 use crate::context::Context;
 
+#[cfg(target_os = "linux")]
+pub(crate) use modal_local::Substitution;
+
+/// What to build instead of an image.
+#[cfg(not(target_os = "linux"))]
+pub(crate) struct Substitution {
+    pub(crate) matches: String,
+    pub(crate) dockerfile_commands: Vec<String>,
+    pub(crate) reason: String,
+}
+
 /// The server of one state directory, whether it runs or not.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalServer {
@@ -36,15 +47,47 @@ mod linux {
     use std::process::Command;
 
     use anyhow::Context as _;
-    use modal_local::{StateDir, daemon};
+    use modal_local::{StateDir, Substitution, daemon};
     use sandbox_runner::{Secret, relay::RelayServer};
 
     use super::LocalServer;
 
+    /// One call to the server.
+    const CALL: std::time::Duration = std::time::Duration::from_secs(10);
     /// What a background server tells in its log: what it does, and every call that failed.
     const SERVER_LOG: &str = "info,sqlx=warn";
 
+    /// The table of substitutions, as the server has it.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Table {
+        substitutions: Vec<Substitution>,
+    }
+
     impl LocalServer {
+        /// Has the server build something else for an image that it can't have. Others' substitutions stay.
+        pub(crate) async fn substitute(&self, wanted: Substitution) -> anyhow::Result<()> {
+            let server = self.ensure_running().await?;
+            let client = crate::services::http(CALL)?;
+            let call = |method| {
+                let url = format!("{}/_local/substitutions", server.url.trim_end_matches('/'));
+                let call = client.request(method, url).header("x-modal-token-id", &server.token_id);
+                call.header("x-modal-token-secret", server.token_secret.expose())
+            };
+            let exchange = async {
+                let answer = call(reqwest::Method::GET).send().await?.error_for_status()?;
+                let mut table: Table = answer.json().await?;
+                if table.substitutions.contains(&wanted) {
+                    return Ok(());
+                }
+                table.substitutions.retain(|it| it.matches != wanted.matches);
+                table.substitutions.push(wanted);
+                let put = call(reqwest::Method::PUT).json(&table).send().await?;
+                put.error_for_status().map(drop)
+            };
+            let done: reqwest::Result<()> = exchange.await;
+            done.context("can't register a substitution at the local server")
+        }
+
         /// The server, started in the background where none runs.
         pub(crate) async fn ensure_running(&self) -> anyhow::Result<RelayServer> {
             self.ensure_running_with([]).await
@@ -106,6 +149,10 @@ impl LocalServer {
             "the local target isolates sandboxes with Linux namespaces: use --target modal, or run this \
              in a Linux machine or container"
         )
+    }
+
+    pub(crate) async fn substitute(&self, _: Substitution) -> anyhow::Result<()> {
+        Ok(())
     }
 
     pub(crate) async fn is_running(&self) -> bool {

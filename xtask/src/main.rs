@@ -19,6 +19,7 @@ mod model;
 mod printer;
 mod progress;
 mod results_sink;
+mod services;
 mod signals;
 mod soak;
 mod state;

@@ -48,7 +48,7 @@ pub(crate) struct Model {
 }
 
 /// Recordings for the replay server, below the workspace.
-const RECORDINGS: &str = "fixtures/llm";
+pub(crate) const RECORDINGS: &str = "fixtures/llm";
 /// How a replay server signs its models.
 const REPLAY: &str = "llm-replay";
 /// Variable with the model's key.

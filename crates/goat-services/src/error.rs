@@ -34,6 +34,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A file of a service can't be read or put where it is sent from.
+    #[error("can't prepare `{}` for a service", path.display())]
+    Stage {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A value that no line of the file can hold.
     #[error(
         "the value of `{0}` holds a quote or the end of a line: set it in the environment instead"

@@ -5,7 +5,10 @@
 //! what is [`Deployed`] and says of each thing what will become of it and why; nothing here talks to a
 //! server. A value is never shown: a [`Fingerprints`] key makes short marks of values, by which equal ones
 //! are known.
+//!
+//! [`app`] describes the app `goat-services` that is deployed with them.
 
+pub mod app;
 pub mod catalog;
 mod deployed;
 mod env_file;

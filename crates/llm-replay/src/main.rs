@@ -29,6 +29,9 @@ enum Command {
         /// Address to listen on; port 0 takes a free one.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Environment variable that holds the key which clients show; without it one is made and printed.
+        #[arg(long, value_name = "NAME")]
+        key_env: Option<String>,
     },
     /// Forward to an upstream and keep what is said, keys left out.
     Record {
@@ -65,12 +68,14 @@ type Failure = Box<dyn std::error::Error>;
 
 async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
-        Command::Replay { recordings, listen } => {
-            let token = token()?;
+        Command::Replay { recordings, listen, key_env } => {
+            let given = key_env.map(|name| key_from(&name)).transpose()?;
+            let is_given = given.is_some();
+            let token = given.map_or_else(token, Ok)?;
             let key = Some(token.to_string());
             let config = ReplayConfig { listen, key, ..ReplayConfig::new(recordings) };
             let server = ReplayServer::start(config).await?;
-            serve(&server.url(), &token).await
+            serve(&server.url(), (!is_given).then_some(&*token)).await
         }
         Command::Record { upstream, key_env, into, listen } => {
             let key = key_env.map(|name| key_from(&name)).transpose()?;
@@ -78,14 +83,14 @@ async fn run(args: Args) -> Result<(), Failure> {
             let own = Some(token.clone());
             let config = RecordConfig { upstream, key, token: own, directory: into, listen };
             let server = RecordServer::start(config).await?;
-            serve(&server.url(), &token).await
+            serve(&server.url(), Some(&token)).await
         }
     }
 }
 
 fn key_from(name: &str) -> Result<Zeroizing<String>, Failure> {
     let value = std::env::var(name).map_err(|_| {
-        format!("environment variable `{name}` is not set; it names the upstream's key")
+        format!("environment variable `{name}` is not set; it is to hold a key")
     })?;
     Ok(value.into())
 }
@@ -98,8 +103,11 @@ fn token() -> Result<Zeroizing<String>, Failure> {
 }
 
 #[expect(clippy::print_stdout, reason = "address and token are this program's output")]
-async fn serve(url: &str, token: &str) -> Result<(), Failure> {
-    println!("export OPENAI_BASE_URL={url}\nexport OPENAI_API_KEY={token}");
+async fn serve(url: &str, token: Option<&str>) -> Result<(), Failure> {
+    println!("export OPENAI_BASE_URL={url}");
+    if let Some(token) = token {
+        println!("export OPENAI_API_KEY={token}");
+    }
     tokio::signal::ctrl_c().await?;
     Ok(())
 }

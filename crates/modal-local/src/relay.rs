@@ -5,7 +5,7 @@
 //! minute unless its client renews it, and goes with the client that forgot it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,15 @@ pub(crate) struct Relay {
     pub(crate) target: SocketAddr,
     /// Cancelled when the relay ends.
     pub(crate) closed: CancellationToken,
+}
+
+impl Relay {
+    /// A port of this machine's loopback under its own address.
+    pub(crate) fn to_own_port(port: u16) -> Self {
+        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let host = target.ip().to_string();
+        Self { host, port, target, closed: CancellationToken::new() }
+    }
 }
 
 struct Lease {

@@ -45,31 +45,70 @@ pub(crate) fn build(
     arch: Arch,
     printer: &Printer,
 ) -> anyhow::Result<AgentBinary> {
+    let wanted = Wanted { profile: "agent", names: &["goat-eval"], what: "the agent" };
+    let built = static_programs(workspace, arch, &wanted, printer)?;
+    let placed = workspace.path("target/goat-eval").join(file_name(arch));
+    place(&built[0], &placed)?;
+    let agent = AgentBinary::open(&placed, arch)?;
+    require_static(agent.is_static, &placed)?;
+    Ok(agent)
+}
+
+/// Builds programs for containers of services, as the agent is built. Answers their paths in the order of the names.
+pub(crate) fn build_services(
+    workspace: &Workspace,
+    arch: Arch,
+    names: &[&str],
+    printer: &Printer,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let wanted = Wanted { profile: "service", names, what: "the services' programs" };
+    let built = static_programs(workspace, arch, &wanted, printer)?;
+    for path in &built {
+        require_static(AgentBinary::open(path, arch)?.is_static, path)?;
+    }
+    Ok(built)
+}
+
+/// Programs that are to run in any image. Each is the only one of its package, which has its name.
+struct Wanted<'a> {
+    profile: &'a str,
+    names: &'a [&'a str],
+    /// For people.
+    what: &'a str,
+}
+
+fn static_programs(
+    workspace: &Workspace,
+    arch: Arch,
+    wanted: &Wanted<'_>,
+    printer: &Printer,
+) -> anyhow::Result<Vec<PathBuf>> {
     let libc = libc_for(arch);
     let triple = libc.triple(arch);
     require_target(&triple)?;
     let linker = linker(arch, libc)?;
     let target_dir = workspace.path("target/agent");
-    let built = target_dir.join(&triple).join("agent/goat-eval");
-    let is_first = !built.exists();
+    let directory = target_dir.join(&triple).join(wanted.profile);
+    let built: Vec<PathBuf> = wanted.names.iter().map(|name| directory.join(name)).collect();
+    let is_first = !built.iter().all(|path| path.exists());
     if is_first {
-        printer.note("building the agent (once; later only where its sources changed)");
-        cargo(workspace, &target_dir, &triple, linker.as_deref(), !printer.is_quiet())?;
+        let what = wanted.what;
+        printer.note(&format!("building {what} (once; later only where its sources changed)"));
+        cargo(workspace, &target_dir, &triple, linker.as_deref(), wanted, !printer.is_quiet())?;
     } else {
-        noting_what_takes_long(printer, || {
-            cargo(workspace, &target_dir, &triple, linker.as_deref(), false)
+        noting_what_takes_long(printer, wanted.what, || {
+            cargo(workspace, &target_dir, &triple, linker.as_deref(), wanted, false)
         })?;
     }
-    let placed = workspace.path("target/goat-eval").join(file_name(arch));
-    place(&built, &placed)?;
-    let agent = AgentBinary::open(&placed, arch)?;
-    if !agent.is_static {
-        bail!(
-            "`{}` needs a dynamic loader: the C library was not linked statically",
-            placed.display()
-        );
+    Ok(built)
+}
+
+fn require_static(is_static: bool, path: &Path) -> anyhow::Result<()> {
+    if !is_static {
+        let path = path.display();
+        bail!("`{path}` needs a dynamic loader: the C library was not linked statically");
     }
-    Ok(agent)
+    Ok(())
 }
 
 /// The agent for this machine, for checks that run it here.
@@ -150,13 +189,15 @@ fn cargo(
     target_dir: &Path,
     triple: &str,
     linker: Option<&str>,
+    wanted: &Wanted<'_>,
     shows_progress: bool,
 ) -> anyhow::Result<()> {
     let variable = triple.to_uppercase().replace('-', "_");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
-        .args(["build", "--package", "goat-eval", "--bin", "goat-eval"])
-        .args(["--profile", "agent", "--target", triple])
+        .arg("build")
+        .args(wanted.names.iter().flat_map(|name| ["--package", name, "--bin", name]))
+        .args(["--profile", wanted.profile, "--target", triple])
         .current_dir(workspace.path(""))
         .env("CARGO_TARGET_DIR", target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -170,20 +211,21 @@ fn cargo(
         command.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);
         command.env(format!("CC_{}", triple.replace('-', "_")), linker);
     }
-    let status = command.status().context("can't run cargo to build the agent")?;
+    let status = command.status();
+    let status = status.with_context(|| format!("can't run cargo to build {}", wanted.what))?;
     if !status.success() {
-        bail!("cargo could not build the agent for {triple}");
+        bail!("cargo could not build {} for {triple}", wanted.what);
     }
     Ok(())
 }
 
 /// Cargo is asked each time, and nearly always has nothing to do: a word only where it has.
-fn noting_what_takes_long<T>(printer: &Printer, work: impl FnOnce() -> T) -> T {
+fn noting_what_takes_long<T>(printer: &Printer, what: &str, work: impl FnOnce() -> T) -> T {
     std::thread::scope(|scope| {
         let (done, waits) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
             if waits.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
-                printer.note("building the agent: its sources or the compiler changed");
+                printer.note(&format!("building {what}: sources or the compiler changed"));
             }
         });
         let result = work();

@@ -3,6 +3,7 @@
 pub(crate) mod build_eval;
 pub(crate) mod ci;
 pub(crate) mod completions;
+pub(crate) mod deploy;
 pub(crate) mod eval;
 pub(crate) mod infra_test;
 pub(crate) mod litellm;
@@ -34,6 +35,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Results(args) => results::run(args, context).await,
         Command::Local(args) => local::run(args, context).await,
         Command::Setup(args) => setup::run(args, context).await,
+        Command::Deploy(args) => deploy::run(args, context).await,
         Command::Login(args) => login::run(args, context).await,
         Command::Whoami(args) => whoami::run(args, context).await,
         Command::Litellm(args) => litellm::run(args, context).await,

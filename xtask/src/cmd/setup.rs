@@ -1,8 +1,8 @@
 //! `setup`: the environment with its secrets and volumes.
 
 mod apply;
-mod deployed;
-mod env_path;
+pub(crate) mod deployed;
+pub(crate) mod env_path;
 mod show;
 
 use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf};

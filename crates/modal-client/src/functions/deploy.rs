@@ -58,7 +58,17 @@ pub struct Deploy {
     tags: BTreeMap<String, String>,
     strategy: DeployStrategy,
     functions: Vec<FunctionSpec>,
+    kept: Vec<String>,
+    addresses: Vec<AddressVariable>,
     listener: Option<Listener>,
+}
+
+/// A variable of one function that holds the address of another, or its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AddressVariable {
+    function: String,
+    variable: String,
+    of: String,
 }
 
 impl fmt::Debug for Deploy {
@@ -107,6 +117,8 @@ impl Client {
             tags: BTreeMap::new(),
             strategy: DeployStrategy::Rolling,
             functions: Vec::new(),
+            kept: Vec::new(),
+            addresses: Vec::new(),
             listener: None,
         }
     }
@@ -127,6 +139,13 @@ struct Parts {
     sources: Vec<(Source, MountId)>,
 }
 
+/// What the server said of a function before its definition was sent.
+struct Announced {
+    id: FunctionId,
+    /// Empty where the server does not tell yet.
+    address: String,
+}
+
 /// What a deployment made of one spec.
 struct Made {
     name: String,
@@ -137,6 +156,26 @@ impl Deploy {
     /// A function of the app.
     pub fn function(mut self, spec: FunctionSpec) -> Self {
         self.functions.push(spec);
+        self
+    }
+
+    /// A function that stays as it was deployed. Whatever is named neither here nor by [`function`](Self::function) is
+    /// no part of the app any more.
+    pub fn keep(mut self, function: impl Into<String>) -> Self {
+        self.kept.push(function.into());
+        self
+    }
+
+    /// Gives `function` a variable with the address of the web function `of`, which may be itself. The server is asked
+    /// for the address before anything is built; where it does not tell, the app is published once without the variable.
+    pub fn address_variable(
+        mut self,
+        function: impl Into<String>,
+        variable: impl Into<String>,
+        of: impl Into<String>,
+    ) -> Self {
+        let (function, variable, of) = (function.into(), variable.into(), of.into());
+        self.addresses.push(AddressVariable { function, variable, of });
         self
     }
 
@@ -171,6 +210,14 @@ impl Deploy {
         }
         let mut names: Vec<&str> = self.functions.iter().map(FunctionSpec::name).collect();
         names.sort_unstable();
+        let is_there = |name: &String| names.contains(&name.as_str());
+        let is_kept = |name: &String| self.kept.contains(name);
+        let lost = self.addresses.iter();
+        let lost = lost.clone().find(|it| !is_there(&it.function) || !(is_there(&it.of) || is_kept(&it.of)));
+        if let Some(AddressVariable { function, variable, of }) = lost {
+            let problem = format!("`{variable}` is for `{function}`, with the address of `{of}`: both must be functions of the app");
+            return Err(Error::invalid(operation, problem));
+        }
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             let problem = format!("there are two functions `{}`", twice[0]);
             return Err(Error::invalid(operation, problem));
@@ -232,31 +279,87 @@ impl Deploy {
         site: &Site,
         existing: HashMap<String, String>,
     ) -> Result<Deployment> {
-        let mut precreating: Vec<BoxFuture<'_, Result<FunctionId>>> = Vec::new();
+        let mut precreating: Vec<BoxFuture<'_, Result<Announced>>> = Vec::new();
         for spec in &self.functions {
             let id = existing.get(&spec.name).cloned();
             precreating.push(Box::pin(site.precreate(spec, id)));
         }
-        let ids = try_join_all(precreating).await?;
+        let announced = try_join_all(precreating).await?;
+        let names = self.functions.iter().map(|spec| spec.name.clone());
+        let told = announced.iter().map(|told| told.address.clone());
+        let mut addresses: HashMap<String, String> = names.zip(told).collect();
+        let ids: Vec<FunctionId> = announced.into_iter().map(|told| told.id).collect();
+        let kept = self.kept_functions().await?;
+        for function in &kept {
+            let address = function.web_url().unwrap_or_default();
+            addresses.insert(function.name.clone(), address.to_owned());
+        }
         let mut parts = Parts::default();
-        let client_mount = match self.functions.is_empty() {
+        if let Some(functions) = self.with_addresses(&addresses) {
+            let made = self.create_all(site, &functions, &ids, &mut parts).await?;
+            return self.publish(site, made, &kept).await;
+        }
+        let made = self.create_all(site, &self.functions, &ids, &mut parts).await?;
+        self.publish(site, made, &kept).await?;
+        for spec in &self.functions {
+            let function = self.client.function(&self.name, &spec.name).await?;
+            addresses.insert(spec.name.clone(), function.web_url().unwrap_or_default().to_owned());
+        }
+        let functions = self.with_addresses(&addresses).ok_or_else(|| {
+            Error::protocol(self.operation(), "a web function has no address after its deployment")
+        })?;
+        let made = self.create_all(site, &functions, &ids, &mut parts).await?;
+        self.publish(site, made, &kept).await
+    }
+
+    async fn kept_functions(&self) -> Result<Vec<Function>> {
+        let mut kept = Vec::new();
+        for name in &self.kept {
+            kept.push(self.client.function(&self.name, name).await?);
+        }
+        Ok(kept)
+    }
+
+    /// The functions with the variables that hold addresses; nothing if one is not known.
+    fn with_addresses(&self, addresses: &HashMap<String, String>) -> Option<Vec<FunctionSpec>> {
+        let mut functions = self.functions.clone();
+        for AddressVariable { function, variable, of } in &self.addresses {
+            let address = addresses.get(of).filter(|address| !address.is_empty())?;
+            let spec = functions.iter_mut().find(|spec| spec.name == *function)?;
+            spec.env.insert(variable.clone(), address.as_str().into());
+        }
+        Some(functions)
+    }
+
+    async fn create_all(
+        &self,
+        site: &Site,
+        functions: &[FunctionSpec],
+        ids: &[FunctionId],
+        parts: &mut Parts,
+    ) -> Result<Vec<Made>> {
+        let client_mount = match functions.is_empty() {
             true => None,
             false => Some(mount::global(&self.client, &client_mount_name()).await?.id),
         };
         let mut ready = Vec::new();
-        for (spec, id) in self.functions.iter().zip(ids) {
-            let resolved = site.resolve(spec, &client_mount, &mut parts).await?;
+        for (spec, id) in functions.iter().zip(ids) {
+            let resolved = site.resolve(spec, &client_mount, parts).await?;
             ready.push((spec, id, resolved));
         }
         let mut creating: Vec<BoxFuture<'_, Result<Made>>> = Vec::new();
         for (spec, id, resolved) in &ready {
             creating.push(Box::pin(site.create(spec, id, resolved)));
         }
-        let made = try_join_all(creating).await?;
-        self.publish(site, made).await
+        try_join_all(creating).await
     }
 
-    async fn publish(&self, site: &Site, made: Vec<Made>) -> Result<Deployment> {
+    async fn publish(
+        &self,
+        site: &Site,
+        made: Vec<Made>,
+        kept: &[Function],
+    ) -> Result<Deployment> {
         let query = api::AppPublishRequest {
             app_id: site.app.to_string(),
             name: self.name.clone(),
@@ -265,6 +368,8 @@ impl Deploy {
             function_ids: made
                 .iter()
                 .map(|made| (made.name.clone(), made.function.id.to_string()))
+                // Without a definition: the one it has.
+                .chain(kept.iter().map(|function| (function.name.clone(), function.id.to_string())))
                 .collect(),
             definition_ids: made
                 .iter()
@@ -288,7 +393,11 @@ impl Deploy {
             app: App { id: site.app.clone(), name: self.name.clone() },
             url: answer.url,
             deployed_at,
-            functions: made.into_iter().map(|made| (made.name, made.function)).collect(),
+            functions: made
+                .into_iter()
+                .map(|made| (made.name, made.function))
+                .chain(kept.iter().map(|function| (function.name.clone(), function.clone())))
+                .collect(),
         })
     }
 }
@@ -322,12 +431,13 @@ impl Site {
         })
     }
 
-    async fn precreate(&self, spec: &FunctionSpec, existing: Option<String>) -> Result<FunctionId> {
+    async fn precreate(&self, spec: &FunctionSpec, existing: Option<String>) -> Result<Announced> {
         let query = request::precreate(&self.app, spec, existing);
         let operation = || self.operation(spec);
         let answer = self.client.call(&methods::FUNCTION_PRECREATE, &query, operation()).await?;
-        FunctionId::try_from(answer.function_id)
-            .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })
+        let id = FunctionId::try_from(answer.function_id)
+            .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })?;
+        Ok(Announced { id, address: answer.handle_metadata.unwrap_or_default().web_url })
     }
 
     /// Sees to it that the server has everything that the function names.

@@ -54,6 +54,14 @@ impl Environment {
         self.0.values().any(|value| value.contains(text))
     }
 
+    /// Whether some value contains the address `127.0.0.1:port`.
+    pub(crate) fn names_port(&self, port: u16) -> bool {
+        let address = format!("127.0.0.1:{port}");
+        let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_digit());
+        let names = |value: &String| value.split(&address).skip(1).any(ends);
+        self.0.values().any(names)
+    }
+
     /// The variables as a program gets them.
     pub(crate) fn to_os(&self) -> Vec<(OsString, OsString)> {
         self.0.iter().map(|(name, value)| (name.into(), value.into())).collect()

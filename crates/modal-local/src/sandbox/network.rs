@@ -54,6 +54,16 @@ impl NetworkPlan {
         Ok(Self { policy, relays })
     }
 
+    /// Makes addresses of web functions that a variable names reachable, as they are on Modal from
+    /// wherever the outside is: what listens at this machine's `127.0.0.1:PORT` does so inside, too.
+    pub(crate) fn with_web_functions(mut self, env: &Environment, ports: &[u16]) -> Self {
+        if self.policy == Some(Policy::Open) {
+            let named = ports.iter().filter(|port| env.names_port(**port));
+            self.relays.extend(named.map(|port| Relay::to_own_port(*port)));
+        }
+        self
+    }
+
     /// Whether anything outside can be reached.
     pub(crate) fn has_gateway(&self) -> bool {
         self.policy.is_some()
@@ -66,7 +76,8 @@ impl NetworkPlan {
 
     /// Host names that resolve to the sandbox's own loopback.
     pub(crate) fn local_names(&self) -> impl Iterator<Item = &str> {
-        self.relays.iter().map(|relay| relay.host.as_str())
+        let names = self.relays.iter().map(|relay| relay.host.as_str());
+        names.filter(|host| host.parse::<IpAddr>().is_err())
     }
 }
 
@@ -202,6 +213,21 @@ mod tests {
         env.put("OPENAI_BASE_URL", "http://two.relay.internal:4000/v1");
         let plan = NetworkPlan::new(&NetworkAccess::Blocked, &env, relays()).unwrap();
         assert_eq!(plan.local_names().collect::<Vec<_>>(), ["two.relay.internal"]);
+    }
+
+    #[test]
+    fn web_functions_are_reached_by_who_names_them_and_reaches_the_outside() {
+        let mut env = Environment::default();
+        env.put("LANGFUSE_HOST", "http://127.0.0.1:40001/x");
+        let ports = |access: &NetworkAccess| {
+            let plan = NetworkPlan::new(access, &env, Vec::new()).unwrap();
+            let plan = plan.with_web_functions(&env, &[4000, 40001, 40002]);
+            assert_eq!(plan.local_names().count(), 0, "an address needs no name");
+            plan.relays.iter().map(|relay| relay.target.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(&NetworkAccess::Open), ["127.0.0.1:40001"]);
+        assert!(ports(&NetworkAccess::Blocked).is_empty());
+        assert!(ports(&allow(&["example.com"])).is_empty());
     }
 
     #[test]

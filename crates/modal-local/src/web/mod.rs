@@ -64,6 +64,11 @@ impl WebFronts {
         Ok(urls)
     }
 
+    /// Every port that some web function has, whether somebody listens there yet or not.
+    pub(crate) async fn ports(&self) -> Result<Vec<u16>> {
+        self.ports.all().await
+    }
+
     async fn url(&self, ctx: &Ctx, record: &FunctionRecord, method: &str) -> Result<String> {
         let function = record.base.clone().unwrap_or_else(|| record.id.clone());
         let key = (function, method.to_owned());

@@ -34,6 +34,15 @@ impl Ports {
         Ok(port.and_then(|port| u16::try_from(port).ok()))
     }
 
+    /// Every port that some function has.
+    pub(super) async fn all(&self) -> Result<Vec<u16>> {
+        let ports: Vec<i64> = sqlx::query_scalar("SELECT DISTINCT port FROM web_endpoints")
+            .fetch_all(&self.db)
+            .await
+            .map_err(Error::database("list the ports"))?;
+        Ok(ports.into_iter().filter_map(|port| u16::try_from(port).ok()).collect())
+    }
+
     /// Listens on the function's port: its own, else the last of this name, else a free one. A port
     /// that somebody else has taken meanwhile is given up.
     pub(super) async fn listen(

@@ -13,6 +13,8 @@ mod redact;
 mod registration;
 mod upstream;
 
+use std::{fmt::Debug, sync::Arc};
+
 use async_trait::async_trait;
 use eval_types::TrialKey;
 
@@ -28,6 +30,12 @@ use crate::{Error, Result, secret::Secret};
 pub trait ModelAccess: Send + Sync {
     /// Access for one attempt at a trial; it ends when the grant is dropped.
     async fn grant(&self, trial: &TrialKey) -> Result<ModelGrant>;
+}
+
+/// Makes keys that are a trial's own: short-lived, and good for nothing but its calls.
+pub trait TrialKeys: Debug + Send + Sync {
+    /// A key for one attempt that begins now.
+    fn key(&self, trial: &TrialKey) -> Result<Secret>;
 }
 
 /// One trial's access to its model.
@@ -57,12 +65,16 @@ impl ModelGrant {
 pub struct Direct {
     /// The model.
     pub upstream: Upstream,
+    /// Makes a key for each trial; none: all of them get the server's.
+    pub keys: Option<Arc<dyn TrialKeys>>,
 }
 
 #[async_trait]
 impl ModelAccess for Direct {
-    async fn grant(&self, _trial: &TrialKey) -> Result<ModelGrant> {
-        let key = self.upstream.key().cloned().unwrap_or_else(|| Secret::new("none"));
+    async fn grant(&self, trial: &TrialKey) -> Result<ModelGrant> {
+        let own = self.keys.as_ref().map(|keys| keys.key(trial)).transpose()?;
+        let key = own.or_else(|| self.upstream.key().cloned());
+        let key = key.unwrap_or_else(|| Secret::new("none"));
         let base_url = self.upstream.base_url().to_owned();
         let (upstream, host) = (base_url.clone(), self.upstream.host().to_owned());
         Ok(ModelGrant { base_url, host, key, upstream, token: None })
@@ -76,12 +88,15 @@ pub struct Relayed {
     pub relay: Relay,
     /// Its name in sandboxes; none: sandboxes share this machine's loopback, as in tests.
     pub registration: Option<Registration>,
+    /// Makes a key for each trial; none: calls of all of them go on with the server's.
+    pub keys: Option<Arc<dyn TrialKeys>>,
 }
 
 #[async_trait]
 impl ModelAccess for Relayed {
     async fn grant(&self, trial: &TrialKey) -> Result<ModelGrant> {
-        let (key, token) = self.relay.grant(trial)?;
+        let own = self.keys.as_ref().map(|keys| keys.key(trial)).transpose()?;
+        let (key, token) = self.relay.grant(trial, own)?;
         let (host, port) = match &self.registration {
             Some(registration) => registration.address().await?,
             None => (self.relay.address().ip().to_string(), self.relay.address().port()),

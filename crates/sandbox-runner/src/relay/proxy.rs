@@ -57,7 +57,16 @@ pub struct Relay {
 }
 
 /// Tokens in force, by their hash, so that looking one up tells nothing about others.
-type Tokens = Arc<Mutex<HashMap<Digested, String>>>;
+type Tokens = Arc<Mutex<HashMap<Digested, Granted>>>;
+
+/// What a token stands for.
+#[derive(Clone, Debug)]
+struct Granted {
+    /// For the log.
+    trial: String,
+    /// The trial's own key for the server, instead of the run's.
+    key: Option<Secret>,
+}
 
 /// Keeps a trial's token in force until it is dropped.
 #[derive(Debug)]
@@ -106,11 +115,11 @@ impl Relay {
         &self.upstream
     }
 
-    /// A token for one trial.
-    pub fn grant(&self, trial: &TrialKey) -> Result<(Secret, Token)> {
+    /// A token for one trial; its calls go on with `key`, else with the server's.
+    pub fn grant(&self, trial: &TrialKey, key: Option<Secret>) -> Result<(Secret, Token)> {
         let secret = Secret::random("goat-trial-").map_err(failed)?;
         let digest = digest(secret.expose());
-        lock(&self.tokens).insert(digest, trial.to_string());
+        lock(&self.tokens).insert(digest, Granted { trial: trial.to_string(), key });
         Ok((secret, Token { digest, tokens: Arc::clone(&self.tokens) }))
     }
 }
@@ -122,7 +131,7 @@ impl Drop for Relay {
 }
 
 async fn relay(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let Some(trial) = shared.trial(request.headers()) else {
+    let Some(Granted { trial, key }) = shared.granted(request.headers()) else {
         return refuse(StatusCode::UNAUTHORIZED, "this key is not, or no longer, valid here");
     };
     let (parts, body) = request.into_parts();
@@ -140,11 +149,12 @@ async fn relay(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let url = format!("{}{path}", shared.upstream.base_url());
     let mut call = shared.client.request(method.clone(), url).body(body);
     call = call.headers(passing(&parts.headers, &TO_SERVER));
-    if let Some(key) = shared.upstream.key() {
+    let key = key.or_else(|| shared.upstream.key().cloned());
+    if let Some(key) = &key {
         call = call.bearer_auth(key.expose());
     }
     match call.send().await {
-        Ok(answer) => shared.pass(answer).await,
+        Ok(answer) => pass(answer, key).await,
         Err(error) => {
             let text = format!("the model does not answer: {}", chain(&error.without_url()));
             refuse(StatusCode::BAD_GATEWAY, &text)
@@ -153,34 +163,35 @@ async fn relay(State(shared): State<Arc<Shared>>, request: Request) -> Response 
 }
 
 impl Shared {
-    fn trial(&self, headers: &HeaderMap) -> Option<String> {
+    fn granted(&self, headers: &HeaderMap) -> Option<Granted> {
         let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let token = given.strip_prefix("Bearer ")?;
         lock(&self.tokens).get(&digest(token)).cloned()
     }
 
-    /// Passes an answer back as it comes, without the key, which a careless server may repeat.
-    async fn pass(&self, answer: reqwest::Response) -> Response {
-        let status = answer.status();
-        let headers = passing(answer.headers(), &TO_SANDBOX);
-        if status.is_redirection() {
-            return refuse(
-                StatusCode::BAD_GATEWAY,
-                "the model's server redirects; give its address",
-            );
-        }
-        let body = if status.is_success() {
-            Body::from_stream(without_key(answer.bytes_stream(), self.upstream.key().cloned()))
-        } else {
-            let body = Body::from_stream(answer.bytes_stream());
-            let bytes = to_bytes(body, LARGEST_ERROR).await.unwrap_or_default().to_vec();
-            Body::from(match self.upstream.key() {
-                Some(key) => key.redact_bytes(bytes),
-                None => bytes,
-            })
-        };
-        (status, headers, body).into_response()
+}
+
+/// Passes an answer back as it comes, without the key, which a careless server may repeat.
+async fn pass(answer: reqwest::Response, key: Option<Secret>) -> Response {
+    let status = answer.status();
+    let headers = passing(answer.headers(), &TO_SANDBOX);
+    if status.is_redirection() {
+        return refuse(
+            StatusCode::BAD_GATEWAY,
+            "the model's server redirects; give its address",
+        );
     }
+    let body = if status.is_success() {
+        Body::from_stream(without_key(answer.bytes_stream(), key))
+    } else {
+        let body = Body::from_stream(answer.bytes_stream());
+        let bytes = to_bytes(body, LARGEST_ERROR).await.unwrap_or_default().to_vec();
+        Body::from(match &key {
+            Some(key) => key.redact_bytes(bytes),
+            None => bytes,
+        })
+    };
+    (status, headers, body).into_response()
 }
 
 fn passing(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {

@@ -15,17 +15,17 @@ use crate::{
 pub(super) const SALT: &str = "salt";
 
 /// What the target has, and how its values are marked.
-pub(super) struct Found {
-    pub(super) deployed: Deployed,
+pub(crate) struct Found {
+    pub(crate) deployed: Deployed,
     pub(super) fingerprints: Fingerprints,
     /// Whether the key of fingerprints is stored already.
     pub(super) has_salt: bool,
     /// None where there was nothing to connect to, and nothing may be started.
-    pub(super) client: Option<Client>,
+    pub(crate) client: Option<Client>,
 }
 
 /// Looks at the target. One that only looks starts no server where there never was one.
-pub(super) async fn look(context: &Context, only_looks: bool) -> anyhow::Result<Found> {
+pub(crate) async fn look(context: &Context, only_looks: bool) -> anyhow::Result<Found> {
     let connection = Connection::new(context, &context.environment);
     if only_looks && connection.local().is_some() && !context.state.root().exists() {
         let fingerprints = Fingerprints::generate()?;

@@ -10,7 +10,7 @@ use anyhow::bail;
 use crate::{context::Context, exit::UsageError};
 
 /// `--env-file`, then GOAT_ENV_FILE, else `.env` of the repository.
-pub(super) fn choose(flag: Option<&Path>, context: &Context) -> anyhow::Result<PathBuf> {
+pub(crate) fn choose(flag: Option<&Path>, context: &Context) -> anyhow::Result<PathBuf> {
     let variable = std::env::var_os("GOAT_ENV_FILE").filter(|value| !value.is_empty());
     let named = flag.map(Path::to_owned).or(variable.map(PathBuf::from));
     let path = std::path::absolute(named.unwrap_or_else(|| context.workspace.path(".env")))?;

@@ -70,6 +70,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     env.extend(secrets)?;
     let access = access(function)?;
     let plan = NetworkPlan::new(&access, &env, ctx.relays.all())?;
+    let plan = plan.with_web_functions(&env, &ctx.web.ports().await?);
     let run_dir = scratch.run_dir();
     let plane = Plane::open(ctx, pool, task, &run_dir, arguments).await?;
     let layers = layers(&image, trees, &scratch).await?;

@@ -1,0 +1,106 @@
+//! The app, as it is described.
+
+use std::collections::BTreeMap;
+
+use litellm_config::{Catalogue, VersionSet};
+
+use super::*;
+
+fn supervisor() -> Contents {
+    Contents::Text("the supervisor".to_owned())
+}
+
+fn proxy(upstreams: Upstreams) -> Service {
+    let catalogue = Catalogue::builtin().unwrap();
+    let set = VersionSet::default_set();
+    litellm(&Litellm { set, catalogue: &catalogue, upstreams }, &supervisor())
+}
+
+fn replayed() -> Service {
+    let program = Contents::Text("llm-replay".to_owned());
+    proxy(Upstreams::Replay { program, recordings: Vec::new() })
+}
+
+fn all() -> Vec<Service> {
+    let stand_in = Langfuse::StandIn(Contents::Text("langfuse-local".to_owned()));
+    let keys = vec!["OPENAI_API_KEY".to_owned()];
+    vec![
+        replayed(),
+        proxy(Upstreams::Providers(keys)),
+        langfuse(&Langfuse::Official, &supervisor()),
+        langfuse(&stand_in, &supervisor()),
+    ]
+}
+
+#[test]
+fn every_plan_can_be_carried_out_and_fits_into_the_startup_time() {
+    for service in all() {
+        service.plan.check().unwrap();
+        assert!(service.ready_within() < service.startup, "{}", service.name);
+        assert_eq!(service.plan.doors[0].port, service.port);
+        for spec in &service.plan.services {
+            // Behind the door: nothing but the door listens for the outside.
+            let words = format!("{:?} {:?}", spec.command, spec.env);
+            assert!(!words.contains("0.0.0.0"), "{words}");
+        }
+    }
+}
+
+#[test]
+fn the_plans_read_well() {
+    insta::assert_json_snapshot!("litellm_plan", replayed().plan);
+    insta::assert_json_snapshot!("langfuse_plan", langfuse(&Langfuse::Official, &supervisor()).plan);
+}
+
+#[test]
+fn the_shim_reads_well() {
+    let (module, text) = shim(&replayed());
+    assert_eq!(module, "goat_litellm");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_images_read_well() {
+    let image = |service: Service| {
+        let commands = service.commands.iter().map(|line| line.chars().take(400).collect::<String>());
+        std::iter::once(format!("FROM {}", service.base)).chain(commands).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!("litellm_image", image(replayed()));
+    insta::assert_snapshot!("langfuse_image", image(langfuse(&Langfuse::Official, &supervisor())));
+}
+
+#[test]
+fn a_change_is_named_by_its_part() {
+    let marks = BTreeMap::from([("goat-litellm/LITELLM_MASTER_KEY".to_owned(), "aa".to_owned())]);
+    let before = Digests::of(&replayed(), &marks).unwrap();
+    assert_eq!(Digests::of(&replayed(), &marks).unwrap(), before);
+    let mut record = DeployRecord::default();
+    assert_eq!(record.change(LITELLM, &before), Change::New);
+    record.set(&replayed(), before.clone());
+    assert_eq!(record.change(LITELLM, &before), Change::Unchanged);
+
+    let rotated = BTreeMap::from([("goat-litellm/LITELLM_MASTER_KEY".to_owned(), "bb".to_owned())]);
+    let changed = Digests::of(&replayed(), &rotated).unwrap();
+    assert_eq!(record.change(LITELLM, &changed), Change::Changed(vec!["secrets".to_owned()]));
+    let other = Digests::of(&proxy(Upstreams::Providers(Vec::new())), &marks).unwrap();
+    let parts = ["configuration", "plan", "programs", "secrets"].map(str::to_owned);
+    assert_eq!(record.change(LITELLM, &other), Change::Changed(parts.to_vec()));
+
+    let tag = record.tag();
+    record.set(&replayed(), changed);
+    assert_ne!(record.tag(), tag);
+    assert_eq!(tag.len(), 12);
+}
+
+#[test]
+fn the_proxy_sees_no_password_and_langfuse_no_key_of_models() {
+    let names = |service: &Service| {
+        let specs = service.plan.services.iter();
+        specs.map(|spec| format!("{:?}", spec.env)).collect::<String>()
+    };
+    for service in all() {
+        let is_proxy = service.name == LITELLM;
+        assert_eq!(names(&service).contains("USER_PASSWORD"), !is_proxy);
+        assert_eq!(names(&service).contains("LITELLM_MASTER_KEY"), is_proxy);
+    }
+}

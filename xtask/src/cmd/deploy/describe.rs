@@ -1,0 +1,147 @@
+//! The services for this target, as setup has left it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::Context as _;
+use goat_services::{
+    Deployed,
+    app::{Contents, LANGFUSE_IMAGE, Langfuse, Litellm, Service, Upstreams, langfuse, litellm, stand_in_recipe},
+    catalog::{PROVIDERS, PROVIDERS_SECRET, SECRETS},
+};
+use litellm_config::{Catalogue, VersionSet};
+use sandbox_runner::agent::Arch;
+
+use super::DeployPlan;
+use crate::{
+    agent,
+    context::Context,
+    exit::UsageError,
+    local_server::{LocalServer, Substitution},
+    model::RECORDINGS,
+    target::Target,
+};
+
+/// Both functions, with what tells whether they changed.
+pub(super) struct Described {
+    pub(super) services: Vec<Service>,
+    /// Marks of the values of secrets, by `secret/VARIABLE`.
+    pub(super) marks: BTreeMap<String, String>,
+    /// Whether recordings answer in the place of models.
+    pub(super) replays: bool,
+}
+
+pub(super) async fn describe(deployed: &Deployed, context: &Context) -> anyhow::Result<Described> {
+    let providers = providers(deployed);
+    let is_local = context.choice.target == Target::Local;
+    check(deployed, &providers, is_local)?;
+    let replays = providers.is_empty();
+    let programs = programs(context, is_local, replays).await?;
+    let catalogue = catalogue()?;
+    let upstreams = match &programs.replay {
+        Some(program) => {
+            Upstreams::Replay { program: program.clone(), recordings: recordings(context)? }
+        }
+        None => Upstreams::Providers(providers),
+    };
+    let server = match &programs.langfuse {
+        Some(program) => Langfuse::StandIn(program.clone()),
+        None => Langfuse::Official,
+    };
+    let set = VersionSet::default_set();
+    let wanted = Litellm { set, catalogue: &catalogue, upstreams };
+    let services =
+        vec![litellm(&wanted, &programs.supervisor), langfuse(&server, &programs.supervisor)];
+    Ok(Described { services, marks: marks(deployed), replays })
+}
+
+/// The variables of complete providers, as far as the secret has them.
+fn providers(deployed: &Deployed) -> Vec<String> {
+    let Some(secret) = deployed.secrets.get(PROVIDERS_SECRET) else { return Vec::new() };
+    let complete = PROVIDERS.iter().map(|provider| provider.keys);
+    let complete = complete.filter(|keys| keys.iter().all(|key| secret.keys.contains(*key)));
+    complete.flatten().map(|key| (*key).to_owned()).collect()
+}
+
+/// What containers could not start without is told before anything is built.
+fn check(deployed: &Deployed, providers: &[String], is_local: bool) -> Result<(), UsageError> {
+    for spec in SECRETS.iter().filter(|spec| !spec.optional) {
+        let here = deployed.secrets.get(spec.name);
+        let lacks = spec.keys.iter().find(|key| here.is_none_or(|it| !it.keys.contains(key.name)));
+        if let Some(key) = lacks {
+            let (secret, key) = (spec.name, key.name);
+            let text = match here {
+                None => format!("secret {secret} is missing: run `cargo xtask setup` first"),
+                Some(_) => format!("secret {secret} lacks {key}: run `cargo xtask setup`"),
+            };
+            return Err(UsageError(text));
+        }
+    }
+    if providers.is_empty() && !is_local {
+        let text = "no provider of models is set up: `cargo xtask setup` says what each one needs";
+        return Err(UsageError(text.to_owned()));
+    }
+    Ok(())
+}
+
+fn marks(deployed: &Deployed) -> BTreeMap<String, String> {
+    let of = |(secret, known): (&String, &goat_services::DeployedSecret)| {
+        let mark = |(key, mark): (&String, &goat_services::Fingerprint)| {
+            (format!("{secret}/{key}"), mark.as_str().to_owned())
+        };
+        known.fingerprints.iter().map(mark).collect::<Vec<_>>()
+    };
+    deployed.secrets.iter().flat_map(of).collect()
+}
+
+/// Programs for the containers; those that stand in for something only where it is needed.
+struct Programs {
+    supervisor: Contents,
+    langfuse: Option<Contents>,
+    replay: Option<Contents>,
+}
+
+async fn programs(context: &Context, is_local: bool, replays: bool) -> anyhow::Result<Programs> {
+    let arch = if is_local { Arch::host().unwrap_or(Arch::Amd64) } else { Arch::Amd64 };
+    let mut names = vec!["service-supervisor"];
+    names.extend(is_local.then_some("langfuse-local"));
+    names.extend(replays.then_some("llm-replay"));
+    let (workspace, printer) = (context.workspace.clone(), context.printer.clone());
+    let building = move || agent::build_services(&workspace, arch, &names, &printer);
+    let built = tokio::task::spawn_blocking(building).await??;
+    let mut built = built.into_iter().map(Contents::Local);
+    let supervisor = built.next().context("the supervisor was not built")?;
+    let langfuse = if is_local { built.next() } else { None };
+    let replay = if replays { built.next() } else { None };
+    Ok(Programs { supervisor, langfuse, replay })
+}
+
+fn recordings(context: &Context) -> anyhow::Result<Vec<PathBuf>> {
+    let directory = context.workspace.path(RECORDINGS);
+    let failed = || format!("can't read the recordings in `{}`", directory.display());
+    let entries = std::fs::read_dir(&directory).with_context(failed)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths.collect::<Result<Vec<_>, _>>().with_context(failed)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    Ok(paths)
+}
+
+fn catalogue() -> anyhow::Result<Catalogue> {
+    let Some(path) = std::env::var_os("GOAT_MODELS").filter(|path| !path.is_empty()) else {
+        return Ok(Catalogue::builtin()?);
+    };
+    let path = PathBuf::from(path);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("can't read the model catalogue `{}`", path.display()))?;
+    Ok(Catalogue::parse(&text)?)
+}
+
+/// Has this machine's server build something else for Langfuse's image, which it can't pull.
+pub(super) async fn substitute(plan: &DeployPlan, local: &LocalServer) -> anyhow::Result<()> {
+    if plan.services.iter().any(|service| service.base == LANGFUSE_IMAGE) {
+        let (dockerfile_commands, reason) = stand_in_recipe();
+        let matches = LANGFUSE_IMAGE.to_owned();
+        local.substitute(Substitution { matches, dockerfile_commands, reason }).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! `deploy`: the services, as an app of the target.
+
+mod build_log;
+mod describe;
+mod send;
+mod show;
+mod wait;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::bail;
+use goat_services::app::{APP, Change, DeployRecord, Digests, LANGFUSE, LITELLM, Service};
+use modal_client::Client;
+
+use crate::{
+    cmd::setup::deployed,
+    context::Context,
+    exit::{Exit, UsageError},
+    services::{self, Current},
+    target::Target,
+};
+
+/// Deploy the proxy that routes every model call (litellm) and the store of its traces (langfuse)
+///
+/// What is deployed like this already stays as it is. Setup comes first: it makes the secrets. On this machine the
+/// same app runs on the embedded server: LiteLLM from PyPI, PostgreSQL from Debian, langfuse-local in the place of
+/// Langfuse's image, and, where no provider of models is set up, recorded conversations in the place of models.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask deploy --target local --wait     all of it on this machine, until it answers
+  cargo xtask deploy --dry-run                 what would change
+  cargo xtask deploy --only litellm            the other function stays as it is
+
+A new version ends the containers of the one before first: the services do not answer for half a minute.
+
+Exit codes: 0 deployed (and healthy, with --wait), 2 something is not set up, 3 it failed or is not healthy in time")]
+pub(crate) struct Args {
+    /// What to deploy
+    #[arg(value_enum, default_value_t = What::Services)]
+    what: What,
+    /// This function alone
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// Return when everything answers, or fail
+    #[arg(long)]
+    wait: bool,
+    /// Seconds that --wait waits
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    timeout: u32,
+    /// Say what would be deployed and deploy nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Deploy on Modal without asking whether it may cost money
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    /// The app goat-services
+    Services,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    Litellm,
+    Langfuse,
+}
+
+impl Only {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Litellm => LITELLM,
+            Self::Langfuse => LANGFUSE,
+        }
+    }
+}
+
+/// What will be deployed, and what that changes.
+struct DeployPlan {
+    /// Those that are sent.
+    services: Vec<Service>,
+    /// Whether the other one stays as it is.
+    keeps: Option<&'static str>,
+    /// By function, those that stay included.
+    changes: BTreeMap<String, Change>,
+    /// What will be deployed then.
+    record: DeployRecord,
+    /// What is deployed now.
+    current: Option<Current>,
+}
+
+impl DeployPlan {
+    fn is_done(&self) -> bool {
+        self.changes.values().all(|change| matches!(change, Change::Unchanged | Change::Kept))
+    }
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let What::Services = args.what;
+    context.announce_target();
+    let found = deployed::look(context, args.dry_run).await?;
+    let described = describe::describe(&found.deployed, context).await?;
+    let current = match &found.client {
+        Some(client) => services::current(client).await?,
+        None => None,
+    };
+    let plan = plan(&args, described, current)?;
+    show::plan(&plan, context);
+    if args.dry_run {
+        show::dry_run(&plan, context)?;
+        return Ok(Exit::Ok);
+    }
+    let Some(client) = found.client else { bail!("the target can't be reached") };
+    let version = match plan.is_done() {
+        true => services::current(&client).await?.map(|current| current.version),
+        false => Some(deploy(&args, &plan, &client, context).await?),
+    };
+    let urls = services::urls(&client).await?;
+    let is_healthy = match args.wait {
+        true => Some(wait::until_healthy(&urls, limit(&args), context).await?),
+        false => None,
+    };
+    show::done(&plan, version, &urls, is_healthy, context)?;
+    Ok(Exit::Ok)
+}
+
+fn limit(args: &Args) -> Duration {
+    Duration::from_secs(args.timeout.into())
+}
+
+fn plan(
+    args: &Args,
+    described: describe::Described,
+    current: Option<Current>,
+) -> anyhow::Result<DeployPlan> {
+    let known = current.as_ref().and_then(|current| current.record.clone());
+    let mut record = known.clone().unwrap_or_default();
+    let (mut changes, mut chosen) = (BTreeMap::new(), Vec::new());
+    let mut keeps = None;
+    for service in described.services {
+        let name = service.name;
+        if args.only.is_some_and(|only| only.name() != name) {
+            let is_deployed = current.as_ref().is_some_and(|it| it.has(name));
+            if is_deployed {
+                keeps = Some(name);
+                changes.insert(name.to_owned(), Change::Kept);
+            } else if name == LANGFUSE {
+                let text = "litellm hands traces to langfuse, which is not deployed: leave out --only";
+                bail!(UsageError(text.to_owned()));
+            }
+            continue;
+        }
+        let digests = Digests::of(&service, &described.marks)?;
+        let change = known.as_ref().map_or(Change::New, |known| known.change(name, &digests));
+        changes.insert(name.to_owned(), change);
+        record.set(&service, digests);
+        chosen.push(service);
+    }
+    if chosen.iter().any(|service| service.name == LITELLM) {
+        record.replays = described.replays;
+    }
+    Ok(DeployPlan { services: chosen, keeps, changes, record, current })
+}
+
+/// Deploys, and answers the version.
+async fn deploy(
+    args: &Args,
+    plan: &DeployPlan,
+    client: &Client,
+    context: &Context,
+) -> anyhow::Result<u32> {
+    if context.choice.target == Target::Modal && !args.yes {
+        let question = "This keeps two containers running on Modal, which costs money. Go on?";
+        if !context.printer.confirm(question)? {
+            let text = "not deployed: containers on Modal cost money; confirm with --yes";
+            bail!(UsageError(text.to_owned()));
+        }
+    }
+    if let Some(local) = crate::backend::Connection::new(context, &context.environment).local() {
+        describe::substitute(plan, local).await?;
+    }
+    // Before the version is there: a version without its record would look like somebody else's.
+    services::keep(client, &plan.record).await?;
+    send::send(plan, client, context).await?;
+    match services::current(client).await? {
+        Some(current) => Ok(current.version),
+        None => bail!("app {APP} was deployed and is not there"),
+    }
+}

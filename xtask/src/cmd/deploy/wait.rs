@@ -1,0 +1,74 @@
+//! Waiting until the services answer.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use goat_services::app::{LANGFUSE, LITELLM};
+use reqwest::Client;
+
+use crate::{context::Context, services, table};
+
+/// One look; a function of Modal holds a request while its container starts.
+const LOOK: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Returns when all of them answer. What is waited for is said whenever it changes.
+pub(super) async fn until_healthy(
+    urls: &BTreeMap<String, String>,
+    limit: Duration,
+    context: &Context,
+) -> anyhow::Result<BTreeMap<String, f64>> {
+    let began = Instant::now();
+    let client = services::http(LOOK)?;
+    let mut healthy = BTreeMap::new();
+    let mut said = String::new();
+    loop {
+        let mut waits = Vec::new();
+        for (name, url) in urls {
+            if healthy.contains_key(name) {
+                continue;
+            }
+            match look(&client, name, url).await {
+                Ok(()) => {
+                    let took = began.elapsed().as_secs_f64();
+                    context.printer.note(&format!("{name} answers after {}", table::seconds(took)));
+                    healthy.insert(name.clone(), took);
+                }
+                Err(why) => waits.push(format!("{name} ({why})")),
+            }
+        }
+        if waits.is_empty() {
+            return Ok(healthy);
+        }
+        let waits = waits.join(", ");
+        if began.elapsed() > limit {
+            let seconds = limit.as_secs();
+            bail!(
+                "not healthy after {seconds} s: {waits}; `cargo xtask logs NAME` shows what a function prints"
+            );
+        }
+        if waits != said {
+            let left = limit.saturating_sub(began.elapsed()).as_secs();
+            context.printer.note(&format!("waiting for {waits}; {left} s left"));
+            said = waits;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn look(client: &Client, name: &str, url: &str) -> Result<(), String> {
+    let path = match name {
+        LITELLM => "/health/readiness",
+        LANGFUSE => "/api/public/health",
+        _ => "/",
+    };
+    match client.get(format!("{url}{path}")).send().await {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => Err(format!("{path} answers {}", answer.status().as_u16())),
+        Err(error) if error.is_timeout() => Err(format!("{path} does not answer yet")),
+        Err(error) => Err(services::cause(&error)),
+    }
+}

@@ -1,0 +1,103 @@
+//! The deployed services, as other commands need them: which version, where, and what is known of it.
+
+use std::{collections::BTreeMap, error::Error as StdError, time::Duration};
+
+use goat_services::app::{APP, DEPLOY_DICT, DeployRecord, LANGFUSE, LITELLM};
+use modal_client::{App, AppVersion, Client};
+
+/// What is deployed now.
+pub(crate) struct Current {
+    /// The app.
+    pub(crate) app: App,
+    /// Its version.
+    pub(crate) version: u32,
+    /// What is known of it; nothing if it was deployed by something else than `deploy`.
+    pub(crate) record: Option<DeployRecord>,
+    /// The addresses of its functions.
+    urls: BTreeMap<String, String>,
+}
+
+impl Current {
+    /// Whether it has that function.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.urls.contains_key(name)
+    }
+
+    /// Where a function is.
+    pub(crate) fn url(&self, name: &str) -> Option<&str> {
+        self.urls.get(name).map(String::as_str)
+    }
+}
+
+/// What is deployed of the app in the client's environment; nothing where it was never deployed, or stopped.
+pub(crate) async fn current(client: &Client) -> modal_client::Result<Option<Current>> {
+    let app = match client.apps().by_name(APP).await {
+        Ok(app) => app,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let history = client.apps().history(&app.id).await?;
+    let Some(newest) = history.first() else { return Ok(None) };
+    // A version that repeats another is that other one.
+    let original = |version: &AppVersion| {
+        let of = version.rollback_of?;
+        history.iter().find(|it| it.version == of)
+    };
+    let tag = newest.tag.clone().or_else(|| original(newest)?.tag.clone());
+    let record = match tag {
+        Some(tag) => record(client, &tag).await?,
+        None => None,
+    };
+    let urls = urls(client).await?;
+    Ok(Some(Current { app, version: newest.version, record, urls }))
+}
+
+/// The addresses of the functions that are deployed.
+pub(crate) async fn urls(client: &Client) -> modal_client::Result<BTreeMap<String, String>> {
+    let mut urls = BTreeMap::new();
+    for name in [LITELLM, LANGFUSE] {
+        match client.function(APP, name).await {
+            Ok(function) => {
+                let url = function.web_url().unwrap_or_default().trim_end_matches('/').to_owned();
+                urls.insert(name.to_owned(), url);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(urls)
+}
+
+async fn record(client: &Client, tag: &str) -> modal_client::Result<Option<DeployRecord>> {
+    let dict = match client.dict(DEPLOY_DICT).await {
+        Ok(dict) => dict,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text: Option<String> = dict.get(&DeployRecord::key(tag)).await?;
+    // One that a newer version of this program wrote is as good as none.
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// Keeps what is known of a deployment.
+pub(crate) async fn keep(client: &Client, record: &DeployRecord) -> anyhow::Result<()> {
+    let dict = client.dict(DEPLOY_DICT).create_if_missing().await?;
+    let text = serde_json::to_string(record)?;
+    dict.put(&DeployRecord::key(&record.tag()), &text).await?;
+    Ok(())
+}
+
+/// A client for the services themselves.
+pub(crate) fn http(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls_config::client_config());
+    client.timeout(timeout).build()
+}
+
+/// The last cause of an error: what a person wants to know.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn StdError = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
