@@ -6,6 +6,7 @@ mod arrows;
 mod client_examples;
 mod conformance;
 mod crash;
+mod deploy;
 mod escape;
 mod eval;
 mod extras;

@@ -19,16 +19,25 @@ use crate::{
 /// Where `python3` has no `venv` module (Debian: `apt-get install python3-venv`) or PyPI can't be reached.
 pub fn interpreter() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(install)
+    PYTHON.get_or_init(|| install("sdk-python", "fixtures/sdk/python-requirements.txt"))
 }
 
-fn install() -> PathBuf {
-    let requirements = repository().join("fixtures/sdk/python-requirements.txt");
-    let directory = target_directory().join("sdk-python");
+/// A Python that has the pinned `langfuse` package, likewise.
+///
+/// # Panics
+/// As [`interpreter`].
+pub fn langfuse_interpreter() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| install("sdk-langfuse", "fixtures/langfuse-sdk/requirements.txt"))
+}
+
+fn install(name: &str, requirements: &str) -> PathBuf {
+    let requirements = repository().join(requirements);
+    let directory = target_directory().join(name);
     let python = directory.join("bin/python");
     let wanted = fs::read_to_string(&requirements).unwrap();
     let stamp = directory.join("installed-requirements.txt");
-    let _guard = lock(&target_directory().join("sdk-python.lock"));
+    let _guard = lock(&target_directory().join(format!("{name}.lock")));
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return python;
     }

@@ -1,15 +1,20 @@
 //! Which model answers the agents, decided before anything is started.
 
+mod keys;
+mod proxy;
+
 use std::sync::Arc;
 
 use anyhow::bail;
 use eval_types::ModelSource;
+use goat_keys::SigningKeys;
 use llm_replay::{ReplayConfig, ReplayServer};
 use sandbox_runner::{
-    ModelAccess, Secret, Traces,
+    ModelAccess, Plan, Secret, Traces,
     relay::{Direct, Registration, Relay, Relayed, Upstream},
 };
 
+use self::{keys::TaskKeys, proxy::Proxy};
 use crate::{
     context::Context,
     exit::UsageError,
@@ -25,7 +30,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, default_value = "gpt-5-nano")]
     pub(crate) model: String,
     /// Address of an OpenAI-compatible server, with or without /v1; its key is OPENAI_API_KEY.
-    /// Without it: OPENAI_BASE_URL, else (target local) recorded conversations answer
+    /// Without it: OPENAI_BASE_URL, else the deployed proxy, else (target local) recorded
+    /// conversations answer
     #[arg(long, value_name = "URL")]
     pub(crate) api_url: Option<String>,
     /// On Modal: hand OPENAI_API_KEY itself to the sandboxes, where the agents' commands could
@@ -45,6 +51,8 @@ pub(crate) struct Model {
     pub(crate) traces: Traces,
     /// Kept alive with the run.
     replay: Option<ReplayServer>,
+    /// Signs the keys of trials, where the deployed proxy answers.
+    signing: Option<SigningKeys>,
 }
 
 /// Recordings for the replay server, below the workspace.
@@ -59,7 +67,12 @@ impl Model {
     pub(crate) async fn choose(args: &ModelArgs, context: &Context) -> anyhow::Result<Self> {
         let key = Process.variable(KEY);
         let url = args.api_url.clone().or_else(|| Process.variable("OPENAI_BASE_URL"));
-        let Some(url) = url else { return Self::without_address(key.is_some(), context).await };
+        let Some(url) = url else {
+            return match proxy::find(args, context).await? {
+                Some(proxy) => Self::behind(proxy),
+                None => Self::without_address(key.is_some(), context).await,
+            };
+        };
         let upstream = Upstream::new(&url, key.map(Secret::new))?;
         if context.choice.target == Target::Modal {
             refuse_on_modal(&upstream, args)?;
@@ -74,7 +87,16 @@ impl Model {
         // A replay server does not mind, so that the form which LiteLLM takes is the one that is tried most.
         let takes_metadata = found.is_litellm || replayed;
         let traces = if takes_metadata { Traces::LiteLlm } else { Traces::Header };
-        Ok(Self { upstream, source, answered_by, traces, replay: None })
+        Ok(Self { upstream, source, answered_by, traces, replay: None, signing: None })
+    }
+
+    /// The proxy that was deployed: every trial gets a key of its own.
+    fn behind(proxy: Proxy) -> anyhow::Result<Self> {
+        let Proxy { upstream, replays, signing } = proxy;
+        let source = if replays { ModelSource::Replay } else { ModelSource::Live };
+        let answered_by = upstream.base_url().to_owned();
+        let (traces, signing) = (Traces::LiteLlm, Some(signing));
+        Ok(Self { upstream, source, answered_by, traces, replay: None, signing })
     }
 
     /// Recordings, on this machine; on Modal there is nothing that could answer.
@@ -98,12 +120,21 @@ impl Model {
         let answered_by = format!("recordings in {RECORDINGS}");
         let source = ModelSource::Replay;
         let traces = Traces::LiteLlm;
-        Ok(Self { upstream, source, answered_by, traces, replay: Some(replay) })
+        let replay = Some(replay);
+        Ok(Self { upstream, source, answered_by, traces, replay, signing: None })
     }
 
     /// Says what answers.
     pub(crate) fn announce(&self, context: &Context) {
         let by = &self.answered_by;
+        if self.signing.is_some() {
+            let by_what = match self.source {
+                ModelSource::Replay => ", behind which recordings answer (replay)",
+                _ => "",
+            };
+            context.printer.note(&format!("model: the deployed proxy, {by}{by_what}"));
+            return;
+        }
         context.printer.note(&match (self.source, &self.replay) {
             (ModelSource::Live, _) => format!("model: {by}"),
             (_, Some(_)) => format!("model: none is configured, {by} answer instead (replay)"),
@@ -113,14 +144,16 @@ impl Model {
 
     /// How sandboxes reach it: through a relay where there is a local server, else by its address.
     pub(crate) async fn access(
-        &self,
+        &mut self,
         local: Option<LocalServer>,
+        plan: &Plan,
     ) -> anyhow::Result<Arc<dyn ModelAccess>> {
         let upstream = self.upstream.clone();
-        let Some(server) = local else { return Ok(Arc::new(Direct { upstream })) };
+        let keys = self.signing.take().map(|signing| TaskKeys::new(signing, plan).shared());
+        let Some(server) = local else { return Ok(Arc::new(Direct { upstream, keys })) };
         let relay = Relay::start(upstream).await?;
         let registration = Some(Registration::new(server, relay.address()).await?);
-        Ok(Arc::new(Relayed { relay, registration }))
+        Ok(Arc::new(Relayed { relay, registration, keys }))
     }
 }
 

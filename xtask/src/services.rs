@@ -1,6 +1,6 @@
 //! The deployed services, as other commands need them: which version, where, and what is known of it.
 
-use std::{collections::BTreeMap, error::Error as StdError, time::Duration};
+use std::{collections::BTreeMap, error::Error as StdError, time::{Duration, SystemTime}};
 
 use goat_services::app::{APP, DEPLOY_DICT, DeployRecord, LANGFUSE, LITELLM};
 use modal_client::{App, AppVersion, Client};
@@ -85,6 +85,12 @@ pub(crate) async fn keep(client: &Client, record: &DeployRecord) -> anyhow::Resu
     let text = serde_json::to_string(record)?;
     dict.put(&DeployRecord::key(&record.tag()), &text).await?;
     Ok(())
+}
+
+/// A time as people and programs read it: RFC 3339, whole seconds.
+pub(crate) fn moment(at: Option<SystemTime>) -> Option<String> {
+    let at = jiff::Timestamp::try_from(at?).ok()?;
+    Some(at.round(jiff::Unit::Second).unwrap_or(at).to_string())
 }
 
 /// A client for the services themselves.

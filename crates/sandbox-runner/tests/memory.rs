@@ -124,7 +124,7 @@ async fn run_plan(backend: &MemoryBackend, plan: Plan, log: Log) -> (Report, Arc
     let runner = Runner {
         plan: Arc::new(plan),
         backend: Arc::new(backend.clone()),
-        model: Arc::new(Direct { upstream }),
+        model: Arc::new(Direct { upstream, keys: None }),
         events: Events::new(vec![Arc::clone(&log) as _]),
         stop: log.stop.clone(),
         retry_delay: Duration::ZERO,

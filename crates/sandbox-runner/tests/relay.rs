@@ -68,7 +68,7 @@ fn client() -> reqwest::Client {
 #[tokio::test]
 async fn the_token_is_taken_and_the_real_key_is_sent() {
     let relay = Relay::start(upstream(model().await, KEY)).await.unwrap();
-    let (secret, token) = relay.grant(&trial()).unwrap();
+    let (secret, token) = relay.grant(&trial(), None).unwrap();
     let url = format!("http://{}/v1/embeddings?x=1", relay.address());
     let call = || client().post(&url).bearer_auth(secret.expose()).header("cookie", "a=b");
     let text = call().send().await.unwrap().text().await.unwrap();
@@ -79,9 +79,20 @@ async fn the_token_is_taken_and_the_real_key_is_sent() {
 }
 
 #[tokio::test]
+async fn a_trial_s_own_key_is_sent_in_the_place_of_the_run_s() {
+    let relay = Relay::start(upstream(model().await, KEY)).await.unwrap();
+    let (secret, _token) = relay.grant(&trial(), Some(Secret::new("sk-own-0123456789"))).unwrap();
+    let url = format!("http://{}/v1/embeddings", relay.address());
+    let text = client().post(&url).bearer_auth(secret.expose()).send().await.unwrap();
+    // Only the key that was sent is masked on its way back.
+    let text = text.text().await.unwrap();
+    assert_eq!(text, r#"{"got":"POST /v1/embeddings Bearer ****","cookie":false}"#);
+}
+
+#[tokio::test]
 async fn only_the_paths_of_the_api_pass() {
     let relay = Relay::start(upstream(model().await, KEY)).await.unwrap();
-    let (secret, _token) = relay.grant(&trial()).unwrap();
+    let (secret, _token) = relay.grant(&trial(), None).unwrap();
     let paths =
         ["/key/generate", "/v1/files", "/v1/models/../../key", "//v1/models", "/v1/models/"];
     for path in paths {
@@ -97,7 +108,7 @@ async fn only_the_paths_of_the_api_pass() {
 #[tokio::test]
 async fn an_error_that_repeats_the_key_loses_it() {
     let relay = Relay::start(upstream(model().await, KEY)).await.unwrap();
-    let (secret, _token) = relay.grant(&trial()).unwrap();
+    let (secret, _token) = relay.grant(&trial(), None).unwrap();
     let url = format!("http://{}/v1/chat/completions", relay.address());
     let answer = client().post(url).bearer_auth(secret.expose()).send().await.unwrap();
     assert_eq!(answer.status(), 400);
@@ -114,7 +125,7 @@ async fn a_stream_passes_piece_by_piece() {
         async { Body::from_stream(stream) }
     });
     let relay = Relay::start(upstream(serve(routes).await, KEY)).await.unwrap();
-    let (secret, _token) = relay.grant(&trial()).unwrap();
+    let (secret, _token) = relay.grant(&trial(), None).unwrap();
     let url = format!("http://{}/v1/chat/completions", relay.address());
     send.send(Ok("data: one\n\n")).unwrap();
     let answer = client().post(url).bearer_auth(secret.expose()).send().await.unwrap();
@@ -132,7 +143,7 @@ async fn a_model_that_does_not_answer_is_a_bad_gateway() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let relay = Relay::start(upstream(address, KEY)).await.unwrap();
-    let (secret, _token) = relay.grant(&trial()).unwrap();
+    let (secret, _token) = relay.grant(&trial(), None).unwrap();
     let url = format!("http://{}/v1/chat/completions", relay.address());
     let answer = client().post(url).bearer_auth(secret.expose()).send().await.unwrap();
     assert_eq!(answer.status(), 502);
@@ -156,7 +167,7 @@ async fn a_wrong_key_and_an_unknown_model_are_one_clear_line_each() {
 #[tokio::test]
 async fn keys_and_tokens_are_not_printed() {
     let relay = Relay::start(upstream(model().await, KEY)).await.unwrap();
-    let (secret, token) = relay.grant(&trial()).unwrap();
+    let (secret, token) = relay.grant(&trial(), None).unwrap();
     let printed = format!("{relay:?} {token:?} {secret:?} {:?}", upstream(relay.address(), KEY));
     assert!(!printed.contains(KEY) && !printed.contains(secret.expose()));
 }

@@ -117,7 +117,7 @@ struct Prepared {
 async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Result<Prepared> {
     let extras = args.extras.read()?;
     let variant = extras.variant();
-    let model = Model::choose(&args.model, context).await?;
+    let mut model = Model::choose(&args.model, context).await?;
     model.announce(context);
     // Mistakes in the tasks show before anything is built or started.
     let plan = plan(args, tasks, &model, &extras)?;
@@ -133,7 +133,7 @@ async fn prepare(args: &Args, context: &Context, tasks: &[Task]) -> anyhow::Resu
     }
     let connected = backend::connect(context, &args.sandbox, &agent, &extras).await?;
     sweep::left_over(context, Reach::Any).await;
-    let access = model.access(connected.connection.local().cloned()).await?;
+    let access = model.access(connected.connection.local().cloned(), &plan).await?;
     let run = Run {
         id: plan.run.clone(),
         started_at: Timestamp::now(),

@@ -1,18 +1,24 @@
 //! One file a command.
 
+pub(crate) mod apps;
 pub(crate) mod build_eval;
 pub(crate) mod ci;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod eval;
+pub(crate) mod history;
 pub(crate) mod infra_test;
 pub(crate) mod litellm;
 pub(crate) mod local;
 pub(crate) mod login;
+pub(crate) mod logs;
 pub(crate) mod results;
+pub(crate) mod rollback;
 pub(crate) mod selfbench;
 pub(crate) mod setup;
 pub(crate) mod soak;
+pub(crate) mod stop;
+pub(crate) mod urls;
 pub(crate) mod whoami;
 
 use crate::{
@@ -36,6 +42,12 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Local(args) => local::run(args, context).await,
         Command::Setup(args) => setup::run(args, context).await,
         Command::Deploy(args) => deploy::run(args, context).await,
+        Command::Urls(args) => urls::run(args, context).await,
+        Command::Apps(args) => apps::run(args, context).await,
+        Command::Logs(args) => logs::run(args, context).await,
+        Command::Stop(args) => stop::run(args, context).await,
+        Command::History(args) => history::run(args, context).await,
+        Command::Rollback(args) => rollback::run(args, context).await,
         Command::Login(args) => login::run(args, context).await,
         Command::Whoami(args) => whoami::run(args, context).await,
         Command::Litellm(args) => litellm::run(args, context).await,

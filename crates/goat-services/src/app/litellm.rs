@@ -38,8 +38,8 @@ pub enum Upstreams {
     Replay {
         /// `llm-replay`.
         program: Contents,
-        /// The recordings.
-        recordings: Vec<PathBuf>,
+        /// The recordings: the path below their directory, and the file.
+        recordings: Vec<(String, PathBuf)>,
     },
 }
 
@@ -67,10 +67,10 @@ pub fn litellm(wanted: &Litellm<'_>, supervisor: &Contents) -> Service {
         Upstreams::Providers(_) => secrets.push(PROVIDERS_SECRET),
         Upstreams::Replay { program, recordings } => {
             files.push(ServiceFile::program(REPLAY_PROGRAM, program.clone()));
-            files.extend(recordings.iter().filter_map(|path| {
-                let name = path.file_name()?.to_string_lossy();
-                Some(ServiceFile::copy(format!("{RECORDINGS}/{name}"), path))
-            }));
+            let copy = |(name, path): &(String, PathBuf)| {
+                ServiceFile::copy(format!("{RECORDINGS}/{name}"), path)
+            };
+            files.extend(recordings.iter().map(copy));
             services.push(replay());
             let why = "no provider is set up: recorded conversations answer (replay)";
             stand_ins.push(format!("models: {why}"));

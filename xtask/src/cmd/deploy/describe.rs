@@ -115,15 +115,24 @@ async fn programs(context: &Context, is_local: bool, replays: bool) -> anyhow::R
     Ok(Programs { supervisor, langfuse, replay })
 }
 
-fn recordings(context: &Context) -> anyhow::Result<Vec<PathBuf>> {
-    let directory = context.workspace.path(RECORDINGS);
-    let failed = || format!("can't read the recordings in `{}`", directory.display());
-    let entries = std::fs::read_dir(&directory).with_context(failed)?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths = paths.collect::<Result<Vec<_>, _>>().with_context(failed)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    paths.sort();
-    Ok(paths)
+/// Every recording, by its path below their directory.
+fn recordings(context: &Context) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let root = context.workspace.path(RECORDINGS);
+    let (mut found, mut directories) = (Vec::new(), vec![root.clone()]);
+    while let Some(directory) = directories.pop() {
+        let failed = || format!("can't read the recordings in `{}`", directory.display());
+        for entry in std::fs::read_dir(&directory).with_context(failed)? {
+            let path = entry.with_context(failed)?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "json") {
+                let below = path.strip_prefix(&root).unwrap_or(&path);
+                found.push((below.to_string_lossy().into_owned(), path));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn catalogue() -> anyhow::Result<Catalogue> {

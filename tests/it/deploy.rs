@@ -1,0 +1,98 @@
+//! The services on the local target: set up, deployed, used by an evaluation, and its traces found by the official SDK.
+
+use std::{fs, process::Output};
+
+use it::{Machine, python};
+use serde_json::Value;
+
+/// How long traces may be on their way.
+const PATIENCE: &str = "60";
+
+fn json(output: &Output) -> Value {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"))
+}
+
+fn run(machine: &Machine, args: &[&str]) -> Output {
+    let args: Vec<_> = ["--target", "local", "--output", "json"].iter().chain(args).collect();
+    machine.xtask(&args.into_iter().copied().collect::<Vec<_>>()).output().unwrap()
+}
+
+fn succeed(machine: &Machine, args: &[&str]) -> Value {
+    let output = run(machine, args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {}\n{stderr}", output.status);
+    json(&output)
+}
+
+/// What the official SDK finds of a run.
+fn traces(machine: &Machine, host: &str, values: &[(String, String)], run: &str, count: usize) -> Value {
+    let value = |name: &str| values.iter().find(|(key, _)| key == name).unwrap().1.clone();
+    let script = it::repository().join("fixtures/langfuse-sdk/find_traces.py");
+    let output = machine
+        .command(python::langfuse_interpreter())
+        .env("LANGFUSE_HOST", host)
+        .env("LANGFUSE_PUBLIC_KEY", value("LANGFUSE_INIT_PROJECT_PUBLIC_KEY"))
+        .env("LANGFUSE_SECRET_KEY", value("LANGFUSE_INIT_PROJECT_SECRET_KEY"))
+        .env("NO_PROXY", "127.0.0.1")
+        .arg(script)
+        .args([run, &count.to_string(), PATIENCE])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    json(&output)
+}
+
+#[test]
+fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
+    let machine = Machine::new();
+    let file = machine.path().join("values.env");
+    let machine = machine.with("GOAT_ENV_FILE", file.display().to_string());
+    let early = run(&machine, &["deploy"]);
+    assert_eq!(early.status.code(), Some(2), "{early:?}");
+    assert!(String::from_utf8_lossy(&early.stderr).contains("run `cargo xtask setup` first"));
+    succeed(&machine, &["setup", "--yes"]);
+
+    let first = succeed(&machine, &["deploy", "--wait"]);
+    assert_eq!(first["version"], 1, "{first}");
+    assert_eq!(first["unchanged"], false);
+    let again = succeed(&machine, &["deploy", "--wait"]);
+    assert_eq!((&again["version"], &again["unchanged"]), (&first["version"], &Value::from(true)));
+    let urls = succeed(&machine, &["urls"]);
+
+    let eval = succeed(&machine, &["eval", "--batch", "fixtures/benchmarks/smoke.json"]);
+    let run_id = eval["run_id"].as_str().unwrap_or_else(|| panic!("{eval}"));
+    let trials = eval["results"].as_array().unwrap();
+    assert_eq!(eval["model_source"], "replay", "{eval}");
+
+    let text = fs::read_to_string(&file).unwrap();
+    let pair = |line: &str| line.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let values: Vec<_> = text.lines().filter_map(pair).collect();
+    let host = urls["langfuse"].as_str().unwrap();
+    let found = traces(&machine, host, &values, run_id, trials.len());
+    let found = found.as_array().unwrap();
+    assert_eq!(found.len(), trials.len(), "one trace for each attempt: {found:?}");
+    for trial in trials {
+        let task = &trial["id"];
+        let trace = found.iter().find(|it| it["name"] == *task).unwrap_or_else(|| panic!("{task}"));
+        assert_eq!(trace["session"], run_id);
+        for generation in trace["generations"].as_array().unwrap() {
+            let counts = |name: &str| generation[name].as_u64().unwrap();
+            assert!(counts("input_tokens") > 0 && counts("output_tokens") > 0, "{generation}");
+            // The token's own claims, which the agent can't change.
+            let alias = format!("{run_id}/{}", task.as_str().unwrap());
+            assert_eq!(generation["alias"], Value::from(alias));
+        }
+    }
+
+    // No value was given away by what the services print.
+    let logs = run(&machine, &["logs", "--tail", "20000"]);
+    let said = String::from_utf8_lossy(&logs.stdout);
+    let is_secret = |name: &str| name.contains("KEY") || name.contains("PASSWORD") || name.contains("SALT");
+    for (name, value) in values.iter().filter(|(name, _)| is_secret(name) && !name.contains("PUBLIC")) {
+        assert!(!said.contains(value.as_str()), "{name} is in the log");
+    }
+    succeed(&machine, &["stop", "--yes"]);
+    assert_eq!(run(&machine, &["urls"]).status.code(), Some(1));
+}
