@@ -27,7 +27,13 @@ fn succeed(machine: &Machine, args: &[&str]) -> Value {
 }
 
 /// What the official SDK finds of a run.
-fn traces(machine: &Machine, host: &str, values: &[(String, String)], run: &str, count: usize) -> Value {
+fn traces(
+    machine: &Machine,
+    host: &str,
+    values: &[(String, String)],
+    run: &str,
+    count: usize,
+) -> Value {
     let value = |name: &str| values.iter().find(|(key, _)| key == name).unwrap().1.clone();
     let script = it::repository().join("fixtures/langfuse-sdk/find_traces.py");
     let output = machine
@@ -89,8 +95,11 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     // No value was given away by what the services print.
     let logs = run(&machine, &["logs", "--tail", "20000"]);
     let said = String::from_utf8_lossy(&logs.stdout);
-    let is_secret = |name: &str| name.contains("KEY") || name.contains("PASSWORD") || name.contains("SALT");
-    for (name, value) in values.iter().filter(|(name, _)| is_secret(name) && !name.contains("PUBLIC")) {
+    let is_secret =
+        |name: &str| name.contains("KEY") || name.contains("PASSWORD") || name.contains("SALT");
+    for (name, value) in
+        values.iter().filter(|(name, _)| is_secret(name) && !name.contains("PUBLIC"))
+    {
         assert!(!said.contains(value.as_str()), "{name} is in the log");
     }
     succeed(&machine, &["stop", "--yes"]);

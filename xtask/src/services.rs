@@ -1,6 +1,10 @@
 //! The deployed services, as other commands need them: which version, where, and what is known of it.
 
-use std::{collections::BTreeMap, error::Error as StdError, time::{Duration, SystemTime}};
+use std::{
+    collections::BTreeMap,
+    error::Error as StdError,
+    time::{Duration, SystemTime},
+};
 
 use goat_services::app::{APP, DEPLOY_DICT, DeployRecord, LANGFUSE, LITELLM};
 use modal_client::{App, AppVersion, Client};

@@ -89,9 +89,8 @@ async fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn key_from(name: &str) -> Result<Zeroizing<String>, Failure> {
-    let value = std::env::var(name).map_err(|_| {
-        format!("environment variable `{name}` is not set; it is to hold a key")
-    })?;
+    let value = std::env::var(name)
+        .map_err(|_| format!("environment variable `{name}` is not set; it is to hold a key"))?;
     Ok(value.into())
 }
 

@@ -19,8 +19,8 @@ Examples:
   cargo xtask rollback 3")]
 pub(crate) struct Args {
     /// Number of the version, as `history` shows it; without it the one before
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    version: Option<u32>,
+    #[arg(value_name = "VERSION", value_parser = clap::value_parser!(u32).range(1..))]
+    to: Option<u32>,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let before = services::current(&client).await?;
     let before = before.ok_or_else(|| UsageError(format!("{APP} is not deployed")))?;
     let history = client.apps().history(&before.app.id).await?;
-    let wanted = match args.version {
+    let wanted = match args.to {
         Some(version) => history.iter().find(|it| it.version == version),
         None => history.get(1),
     };

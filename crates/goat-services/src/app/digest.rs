@@ -60,7 +60,8 @@ impl Digests {
                 add("secrets", format!("{name}={mark}").as_bytes());
             }
         }
-        let done = |(part, hasher): (String, Sha256)| (part, PartDigest(hex::encode(hasher.finalize())));
+        let done =
+            |(part, hasher): (String, Sha256)| (part, PartDigest(hex::encode(hasher.finalize())));
         Ok(Self(parts.into_iter().map(done).collect()))
     }
 

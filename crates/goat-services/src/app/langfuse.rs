@@ -8,9 +8,7 @@ use service_supervisor::plan::{
     Access, DoorSpec, Health, Limits, Plan, Route, ServiceSpec, Stop, Value,
 };
 
-use super::{
-    Contents, LANGFUSE, LANGFUSE_URL, Service, ServiceFile, in_files, postgres, words,
-};
+use super::{Contents, LANGFUSE, LANGFUSE_URL, Service, ServiceFile, in_files, postgres, words};
 
 /// Langfuse's official image: the newest of version 2, which needs nothing but PostgreSQL.
 pub const LANGFUSE_IMAGE: &str = "langfuse/langfuse:2.95.12";
@@ -84,7 +82,13 @@ fn server(which: &Langfuse) -> ServiceSpec {
     let (prepare, command, directory) = match which {
         Langfuse::StandIn(_) => (Vec::new(), vec![in_files(STAND_IN)], None),
         Langfuse::Official => (
-            vec![words(["prisma", "migrate", "deploy", "--schema", "packages/shared/prisma/schema.prisma"])],
+            vec![words([
+                "prisma",
+                "migrate",
+                "deploy",
+                "--schema",
+                "packages/shared/prisma/schema.prisma",
+            ])],
             words(["node", "web/server.js", "--keepAliveTimeout", "110000"]),
             Some("/app".into()),
         ),
@@ -165,6 +169,10 @@ fn door() -> DoorSpec {
         user_keys: Vec::new(),
         admin_keys: Vec::new(),
         task_keys: None,
-        limits: Limits { answer_within: Duration::from_secs(120), concurrent: 200, ..Limits::default() },
+        limits: Limits {
+            answer_within: Duration::from_secs(120),
+            concurrent: 200,
+            ..Limits::default()
+        },
     }
 }

@@ -12,7 +12,9 @@ use service_supervisor::plan::{
     TaskKeys, Value,
 };
 
-use super::{Contents, LANGFUSE, LANGFUSE_URL, LITELLM, Service, ServiceFile, in_files, in_state, words};
+use super::{
+    Contents, LANGFUSE, LANGFUSE_URL, LITELLM, Service, ServiceFile, in_files, in_state, words,
+};
 use crate::catalog::PROVIDERS_SECRET;
 
 const DOOR: u16 = 4000;
@@ -163,7 +165,9 @@ fn proxy(wanted: &Litellm<'_>) -> ServiceSpec {
         text("PYTHONUNBUFFERED", "1"),
     ]);
     match &wanted.upstreams {
-        Upstreams::Providers(variables) => env.extend(variables.iter().map(|name| from(name, name))),
+        Upstreams::Providers(variables) => {
+            env.extend(variables.iter().map(|name| from(name, name)))
+        }
         Upstreams::Replay { .. } => env.extend([replay_key()]),
     }
     ServiceSpec {

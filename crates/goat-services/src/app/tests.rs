@@ -49,7 +49,10 @@ fn every_plan_can_be_carried_out_and_fits_into_the_startup_time() {
 #[test]
 fn the_plans_read_well() {
     insta::assert_json_snapshot!("litellm_plan", replayed().plan);
-    insta::assert_json_snapshot!("langfuse_plan", langfuse(&Langfuse::Official, &supervisor()).plan);
+    insta::assert_json_snapshot!(
+        "langfuse_plan",
+        langfuse(&Langfuse::Official, &supervisor()).plan
+    );
 }
 
 #[test]
@@ -62,8 +65,12 @@ fn the_shim_reads_well() {
 #[test]
 fn the_images_read_well() {
     let image = |service: Service| {
-        let commands = service.commands.iter().map(|line| line.chars().take(400).collect::<String>());
-        std::iter::once(format!("FROM {}", service.base)).chain(commands).collect::<Vec<_>>().join("\n")
+        let commands =
+            service.commands.iter().map(|line| line.chars().take(400).collect::<String>());
+        std::iter::once(format!("FROM {}", service.base))
+            .chain(commands)
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     insta::assert_snapshot!("litellm_image", image(replayed()));
     insta::assert_snapshot!("langfuse_image", image(langfuse(&Langfuse::Official, &supervisor())));

@@ -213,9 +213,13 @@ impl Deploy {
         let is_there = |name: &String| names.contains(&name.as_str());
         let is_kept = |name: &String| self.kept.contains(name);
         let lost = self.addresses.iter();
-        let lost = lost.clone().find(|it| !is_there(&it.function) || !(is_there(&it.of) || is_kept(&it.of)));
+        let lost = lost
+            .clone()
+            .find(|it| !is_there(&it.function) || !(is_there(&it.of) || is_kept(&it.of)));
         if let Some(AddressVariable { function, variable, of }) = lost {
-            let problem = format!("`{variable}` is for `{function}`, with the address of `{of}`: both must be functions of the app");
+            let problem = format!(
+                "`{variable}` is for `{function}`, with the address of `{of}`: both must be functions of the app"
+            );
             return Err(Error::invalid(operation, problem));
         }
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -354,12 +358,7 @@ impl Deploy {
         try_join_all(creating).await
     }
 
-    async fn publish(
-        &self,
-        site: &Site,
-        made: Vec<Made>,
-        kept: &[Function],
-    ) -> Result<Deployment> {
+    async fn publish(&self, site: &Site, made: Vec<Made>, kept: &[Function]) -> Result<Deployment> {
         let query = api::AppPublishRequest {
             app_id: site.app.to_string(),
             name: self.name.clone(),

@@ -168,7 +168,6 @@ impl Shared {
         let token = given.strip_prefix("Bearer ")?;
         lock(&self.tokens).get(&digest(token)).cloned()
     }
-
 }
 
 /// Passes an answer back as it comes, without the key, which a careless server may repeat.
@@ -176,10 +175,7 @@ async fn pass(answer: reqwest::Response, key: Option<Secret>) -> Response {
     let status = answer.status();
     let headers = passing(answer.headers(), &TO_SANDBOX);
     if status.is_redirection() {
-        return refuse(
-            StatusCode::BAD_GATEWAY,
-            "the model's server redirects; give its address",
-        );
+        return refuse(StatusCode::BAD_GATEWAY, "the model's server redirects; give its address");
     }
     let body = if status.is_success() {
         Body::from_stream(without_key(answer.bytes_stream(), key))

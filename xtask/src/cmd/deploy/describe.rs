@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::Context as _;
 use goat_services::{
     Deployed,
-    app::{Contents, LANGFUSE_IMAGE, Langfuse, Litellm, Service, Upstreams, langfuse, litellm, stand_in_recipe},
+    app::{
+        Contents, LANGFUSE_IMAGE, Langfuse, Litellm, Service, Upstreams, langfuse, litellm,
+        stand_in_recipe,
+    },
     catalog::{PROVIDERS, PROVIDERS_SECRET, SECRETS},
 };
 use litellm_config::{Catalogue, VersionSet};

@@ -147,7 +147,8 @@ fn plan(
                 keeps = Some(name);
                 changes.insert(name.to_owned(), Change::Kept);
             } else if name == LANGFUSE {
-                let text = "litellm hands traces to langfuse, which is not deployed: leave out --only";
+                let text =
+                    "litellm hands traces to langfuse, which is not deployed: leave out --only";
                 bail!(UsageError(text.to_owned()));
             }
             continue;

@@ -50,7 +50,9 @@ pub(super) fn done(
     if plan.is_done() {
         context.printer.note(&format!("version {version} of {APP} is deployed like this already"));
     } else {
-        context.printer.note(&format!("version {version} of {APP} is deployed; undo: {}", undo(plan)));
+        context
+            .printer
+            .note(&format!("version {version} of {APP} is deployed; undo: {}", undo(plan)));
     }
     if healthy.is_none() {
         context.printer.note("not waited for: containers may still be starting (--wait)");
