@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("results-store", &["eval-types"]),
     ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
     ("service-supervisor", &["eval-types", "goat-keys", "langfuse-client"]),
+    ("shared-features", &[]),
     ("test-postgres", &[]),
     ("tls-config", &[]),
     (
@@ -40,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "modal-proto",
             "results-store",
             "sandbox-runner",
+            "shared-features",
             "test-postgres",
             "tls-config",
         ],
@@ -49,7 +51,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates whose types may not appear outside these members.
 const WRAPPED: &[(&str, &[&str])] = &[
     ("tonic", &["modal-proto", "modal-client", "modal-local"]),
-    ("sqlx", &["langfuse-local", "modal-local", "results-store", "service-supervisor"]),
+    (
+        "sqlx",
+        &[
+            "langfuse-local",
+            "modal-local",
+            "results-store",
+            "service-supervisor",
+            "shared-features",
+        ],
+    ),
 ];
 
 fn dependencies() -> BTreeMap<String, Vec<String>> {

@@ -10,6 +10,7 @@ mod deploy;
 mod escape;
 mod eval;
 mod extras;
+mod features;
 mod javascript_sdk;
 mod licences;
 mod litellm;

@@ -57,7 +57,8 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
 fn start(context: &Context, agent: &Path) -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["eval", "--target", "local", "--quiet", "--batch"])
+        // One after the other: most kills then find something finished and something not.
+        .args(["eval", "--target", "local", "--quiet", "--parallel", "1", "--batch"])
         .arg(context.workspace.path(BENCHMARK))
         .arg("--binary")
         .arg(agent)
