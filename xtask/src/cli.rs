@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Login(cmd::login::Args),
     Whoami(cmd::whoami::Args),
     Litellm(cmd::litellm::Args),
+    Keys(cmd::keys::Args),
+    Traces(cmd::traces::Args),
     BuildEval(cmd::build_eval::Args),
     InfraTest(cmd::infra_test::Args),
     Selfbench(cmd::selfbench::Args),
@@ -104,9 +106,11 @@ mod tests {
             insta::assert_snapshot!(format!("help_{name}"), help(&[name]));
         }
         let whole = Cli::command();
-        for command in whole.find_subcommand("litellm").unwrap().get_subcommands() {
-            let name = command.get_name();
-            insta::assert_snapshot!(format!("help_litellm_{name}"), help(&["litellm", name]));
+        for group in ["litellm", "keys", "traces"] {
+            for command in whole.find_subcommand(group).unwrap().get_subcommands() {
+                let name = command.get_name();
+                insta::assert_snapshot!(format!("help_{group}_{name}"), help(&[group, name]));
+            }
         }
     }
 

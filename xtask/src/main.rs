@@ -18,6 +18,7 @@ mod local_server;
 mod model;
 mod printer;
 mod progress;
+mod reach;
 mod results_sink;
 mod services;
 mod signals;

@@ -8,6 +8,7 @@ pub(crate) mod deploy;
 pub(crate) mod eval;
 pub(crate) mod history;
 pub(crate) mod infra_test;
+pub(crate) mod keys;
 pub(crate) mod litellm;
 pub(crate) mod local;
 pub(crate) mod login;
@@ -19,6 +20,7 @@ pub(crate) mod setup;
 pub(crate) mod soak;
 pub(crate) mod stop;
 pub(crate) mod urls;
+pub(crate) mod traces;
 pub(crate) mod whoami;
 
 use crate::{
@@ -51,6 +53,8 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Login(args) => login::run(args, context).await,
         Command::Whoami(args) => whoami::run(args, context).await,
         Command::Litellm(args) => litellm::run(args, context).await,
+        Command::Keys(args) => keys::run(args, context).await,
+        Command::Traces(args) => traces::run(args, context).await,
         Command::BuildEval(args) => build_eval::run(args, context).await,
         Command::InfraTest(args) => infra_test::run(args, context).await,
         Command::Selfbench(args) => selfbench::run(args, context).await,

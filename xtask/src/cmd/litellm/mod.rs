@@ -1,7 +1,7 @@
 //! `litellm`: the proxy's models, its configuration, and a linter for any configuration.
 
 mod config;
-mod environment;
+pub(crate) mod environment;
 mod lint;
 mod models;
 mod versions;

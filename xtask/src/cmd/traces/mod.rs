@@ -1,0 +1,41 @@
+//! `traces`: what became of the calls of models.
+
+mod find;
+mod list;
+mod status;
+mod verify;
+mod view;
+
+use crate::{context::Context, exit::Exit};
+
+/// Traces of model calls in Langfuse: list, show, prove that they arrive
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask traces status
+  cargo xtask traces list --session 20261126_140000
+  cargo xtask traces show 0af7651916cd43dd8448eb211c80319c
+  cargo xtask traces verify
+
+docs/traces.md says how a call becomes a trace.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Status(status::Args),
+    List(list::Args),
+    Show(list::ShowArgs),
+    Verify(Box<verify::Args>),
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    match args.command {
+        Command::Status(args) => status::run(&args, context).await,
+        Command::List(args) => list::run(&args, context).await,
+        Command::Show(args) => list::show(&args, context).await,
+        Command::Verify(args) => verify::run(&args, context).await,
+    }
+}

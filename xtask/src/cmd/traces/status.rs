@@ -1,0 +1,81 @@
+//! `traces status`: what the spool between LiteLLM and Langfuse holds and lost.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    context::Context,
+    exit::Exit,
+    reach::{ServiceArgs, Services},
+};
+
+/// Count the events of traces: handed on, waiting, refused, dropped; exit code 1 if any was lost
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask traces status
+  cargo xtask traces status --litellm-url http://127.0.0.1:4000 --output json
+
+The supervisor of the proxy is asked with LITELLM_MASTER_KEY of .env or the environment.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    services: ServiceArgs,
+}
+
+/// Events since the spool was made, as the supervisor counts them.
+#[derive(Debug, Deserialize, Serialize)]
+struct Counts {
+    taken: u64,
+    waiting: u64,
+    delivered: u64,
+    refused: u64,
+    duplicate: u64,
+    dropped: u64,
+    bytes: u64,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
+    let services = Services::new(&args.services, context)?;
+    let answer = services.litellm().await?.get("/goat/traces/status").await?;
+    let counts: Counts = serde_json::from_value(answer)?;
+    context.printer.json(&counts)?;
+    context.printer.text(&words(&counts));
+    Ok(if counts.dropped + counts.refused == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn words(counts: &Counts) -> String {
+    let Counts { taken, waiting, delivered, refused, duplicate, dropped, bytes } = counts;
+    format!(
+        "{taken} events of traces taken\n\
+         {delivered} delivered to Langfuse\n\
+         {waiting} waiting on disk ({bytes} bytes)\n\
+         {duplicate} came twice and were kept once\n\
+         {refused} refused by Langfuse: lost\n\
+         {dropped} without room on disk: lost"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_say_what_is_lost() {
+        let counts = Counts {
+            taken: 12,
+            waiting: 2,
+            delivered: 9,
+            refused: 1,
+            duplicate: 3,
+            dropped: 4,
+            bytes: 512,
+        };
+        insta::assert_snapshot!(words(&counts), @r"
+        12 events of traces taken
+        9 delivered to Langfuse
+        2 waiting on disk (512 bytes)
+        3 came twice and were kept once
+        1 refused by Langfuse: lost
+        4 without room on disk: lost
+        ");
+    }
+}
