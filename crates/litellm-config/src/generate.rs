@@ -179,6 +179,11 @@ fn litellm_settings(config: &mut ProxyConfig, wanted: &Wanted<'_>) {
             "enable_post_custom_auth_checks",
             right(Node::bool(true), "the hook's models, rates and budgets count"),
         );
+        config.set(
+            block,
+            "include_cost_in_streaming_usage",
+            right(Node::bool(true), "the door keeps budgets by what answers say they cost"),
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::postgres::PostgresError;
 pub use crate::spool::StoreError;
 
 /// Result of this crate.
@@ -118,6 +119,16 @@ pub enum Error {
         /// What is wrong with them.
         source: Box<goat_keys::Error>,
     },
+    /// The file of what tokens have spent can't be used.
+    #[error("door `{door}` can't keep budgets in `{}`", path.display())]
+    Budgets {
+        /// Which door.
+        door: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// A spool has no usable address or keys of Langfuse.
     #[error("spool `{spool}` can't hand traces on")]
     SpoolTarget {
@@ -133,6 +144,14 @@ pub enum Error {
         spool: String,
         /// What is wrong with its directory.
         source: StoreError,
+    },
+    /// The PostgreSQL of the plan can't be kept.
+    #[error("PostgreSQL `{name}` can't be kept")]
+    Postgres {
+        /// Which.
+        name: String,
+        /// Why.
+        source: Box<PostgresError>,
     },
     /// Services did not end in time and were killed.
     #[error("killed, because they did not end within their time: {}", services.join(", "))]

@@ -10,6 +10,9 @@
 //!
 //! Between LiteLLM's callback and Langfuse, a spool keeps traces on disk until Langfuse has them.
 //!
+//! A PostgreSQL of the plan works on the container's disk and is kept as base backups and WAL in a directory that
+//! outlives the container; whoever calls [`run`] must have the commands `archive-wal` and `fetch-wal` for it.
+//!
 //! It knows nothing of Modal, LiteLLM or vLLM: what they need is in the plan. The plan holds no secret:
 //! those come from the environment, by name.
 
@@ -19,6 +22,7 @@ mod error;
 mod health;
 mod log;
 pub mod plan;
+mod postgres;
 mod process;
 mod secret;
 mod spool;
@@ -29,6 +33,9 @@ pub use self::environment::Environment;
 pub use self::error::{Error, Result, StoreError};
 pub use self::log::Log;
 pub use self::plan::Plan;
+pub use self::postgres::{
+    PostgresError, Register, RegisterError, archive as archive_wal, fetch as fetch_wal,
+};
 pub use self::process::launch;
 pub use self::secret::SecretString;
 pub use self::supervisor::run;

@@ -1,11 +1,12 @@
 //! `service-supervisor`: runs the services that a plan names, and the door in front of them.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use service_supervisor::{Environment, Error, Log, Plan, launch};
+use service_supervisor::{Environment, Error, Log, Plan, archive_wal, fetch_wal, launch};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,28 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Puts a file of PostgreSQL's WAL into the archive
+    #[command(hide = true)]
+    ArchiveWal {
+        /// The directory of what is kept
+        store: PathBuf,
+        /// Who writes
+        writer: String,
+        /// The file
+        from: PathBuf,
+        /// Its name in the archive
+        name: String,
+    },
+    /// Takes a file of PostgreSQL's WAL out of the archive
+    #[command(hide = true)]
+    FetchWal {
+        /// The directory of what is kept
+        store: PathBuf,
+        /// Its name in the archive
+        name: String,
+        /// Where to
+        to: PathBuf,
+    },
     /// Says whether a plan can be used, and starts nothing
     Check {
         /// The plan, as JSON
@@ -52,6 +75,16 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Check { plan } => read(&plan).map(drop),
         Command::Run { plan } => read(&plan).and_then(|plan| run(&plan, &log)),
+        Command::ArchiveWal { store, writer, from, name } => {
+            return wal(&log, archive_wal(&store, &writer, &from, &name));
+        }
+        Command::FetchWal { store, name, to } => {
+            return match fetch_wal(&store, &name, &to) {
+                // How it learns where the archive ends: nothing to tell.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => ExitCode::FAILURE,
+                fetched => wal(&log, fetched),
+            };
+        }
         Command::Launch { parent, command } => {
             return match command.split_first() {
                 Some((program, arguments)) => launch(parent, program, arguments).into(),
@@ -60,6 +93,16 @@ fn main() -> ExitCode {
         }
     };
     done.map_or_else(|error| ExitCode::from(code(&error)), |()| ExitCode::SUCCESS)
+}
+
+fn wal(log: &Log, done: io::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log.say(format!("WAL: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn run(plan: &Plan, log: &Log) -> service_supervisor::Result<()> {
@@ -78,7 +121,7 @@ fn run(plan: &Plan, log: &Log) -> service_supervisor::Result<()> {
                 stop.cancel();
             });
         }
-        service_supervisor::run(plan, &environment, log, &stop).await
+        service_supervisor::run(plan, &environment, log, &stop, None).await
     })
 }
 
@@ -92,6 +135,7 @@ fn code(error: &Error) -> u8 {
         | Error::Plan(_)
         | Error::MissingVariable { .. }
         | Error::TaskKeys { .. }
+        | Error::Budgets { .. }
         | Error::SpoolTarget { .. }
         | Error::NoUser { .. } => 2,
         Error::Killed { .. } => 4,

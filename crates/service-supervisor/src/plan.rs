@@ -3,6 +3,7 @@
 //! The plan lies in the image, so it names secrets and never holds one. Times are in seconds.
 
 mod check;
+mod postgres;
 mod seconds;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::postgres::{LeaseSpec, PostgresSpec};
 use crate::error::{Error, Result};
 
 /// All that a container runs.
@@ -20,6 +22,9 @@ pub struct Plan {
     /// What keeps traces on disk; they start before all services and end after them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spools: Vec<SpoolSpec>,
+    /// A PostgreSQL, which starts before all services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresSpec>,
     /// In the order in which they start; each waits until the one before is healthy.
     pub services: Vec<ServiceSpec>,
     /// What listens for the outside, once all services are healthy.
@@ -157,6 +162,10 @@ pub struct TaskKeys {
     /// The file of revoked runs, read again whenever it changes. With it, the door answers `POST
     /// /goat/keys/revoke` (`{"run": …}`) to administrators by itself.
     pub revoked: PathBuf,
+    /// The file of what tokens have spent, by which the door keeps budgets across restarts, and answers `GET
+    /// /goat/keys/spent` to administrators. Without it no budget is kept here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<PathBuf>,
 }
 
 /// Traces on their way to Langfuse.

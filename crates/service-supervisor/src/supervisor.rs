@@ -1,7 +1,9 @@
 //! Carries a plan out: start in order, watch, stop in reverse.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -13,6 +15,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::{Plan, ServiceSpec};
+use crate::postgres::{Guard, Register};
 use crate::process::{Launch, Process};
 use crate::spool::{RunningSpool, Spool};
 use crate::{health, user};
@@ -33,57 +36,150 @@ struct Service<'a> {
 /// What ended it: a service that died, was not ready in time or could not start. After an orderly end,
 /// [`Error::Killed`] if a service did not end within its time. Everything is stopped on every path, and
 /// the log has the error already: before what it led to.
+///
+/// `register` is where containers see who writes to the plan's PostgreSQL, if it has one whose lease names no
+/// directory.
 pub async fn run(
     plan: &Plan,
     environment: &Environment,
     log: &Log,
     stop: &CancellationToken,
+    register: Option<Arc<dyn Register>>,
 ) -> Result<()> {
+    while run_once(plan, environment, log, stop, register.clone()).await? == Ended::Again {
+        log.say("starts anew");
+    }
+    Ok(())
+}
+
+/// How an orderly end came about.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    Told,
+    /// To start anew, from another state.
+    Again,
+}
+
+async fn run_once(
+    plan: &Plan,
+    environment: &Environment,
+    log: &Log,
+    stop: &CancellationToken,
+    register: Option<Arc<dyn Register>>,
+) -> Result<Ended> {
     let said = |error: &Error| log.say(error.chain());
     // What is missing is told before anything runs.
-    let (spools, launches, doors) = prepare(plan, environment, log).inspect_err(said)?;
+    let Prepared { spools, mut guard, launches, doors } =
+        prepare(plan, environment, log, register).inspect_err(said)?;
     let mut running = Vec::new();
     for spool in spools {
         running.push(spool.start().await.inspect_err(said)?);
     }
+    let server = guard.as_ref().map(|guard| guard.service().clone());
     let mut services = Vec::new();
-    let ended = carry_out(plan, &launches, doors, &mut services, log, stop).await.inspect_err(said);
+    let ended = match take(&mut guard, server.as_ref(), &mut services, log, stop).await {
+        Ok(None) => {
+            carry_out(plan, &launches, doors, guard.as_ref(), &mut services, log, stop).await
+        }
+        Ok(Some(ended)) => Ok(ended),
+        Err(error) => Err(error),
+    };
+    let ended = ended.inspect_err(said);
     let killed = stop_all(services, log).await;
+    if let Some(guard) = guard {
+        guard.close(stop.is_cancelled()).await;
+    }
     // Last: a service that ends sends its last traces.
     futures::future::join_all(running.into_iter().map(RunningSpool::stop)).await;
-    ended?;
+    let ended = ended?;
     if killed.is_empty() {
-        return Ok(());
+        return Ok(ended);
     }
     Err(Error::Killed { services: killed }).inspect_err(said)
+}
+
+/// All that is made before anything runs.
+struct Prepared {
+    spools: Vec<Spool>,
+    guard: Option<Guard>,
+    launches: Vec<Launch>,
+    doors: Vec<Door>,
 }
 
 fn prepare(
     plan: &Plan,
     environment: &Environment,
     log: &Log,
-) -> Result<(Vec<Spool>, Vec<Launch>, Vec<Door>)> {
+    register: Option<Arc<dyn Register>>,
+) -> Result<Prepared> {
     plan.check()?;
+    let guard = plan.postgres.as_ref().map(|spec| {
+        let launch = launch_as(&spec.name, spec.user.as_deref(), environment, log)?;
+        Guard::new(spec, environment, launch, register)
+    });
     let spools = plan.spools.iter().map(|spec| Spool::new(spec, environment, log.clone()));
     let spools = spools.collect::<Result<_>>()?;
     let launches = plan.services.iter().map(|spec| launch(spec, environment, log));
     let launches = launches.collect::<Result<_>>()?;
     let doors = plan.doors.iter().map(|spec| Door::new(spec, environment, log.clone()));
-    Ok((spools, launches, doors.collect::<Result<_>>()?))
+    let doors = doors.collect::<Result<_>>()?;
+    Ok(Prepared { spools, guard: guard.transpose()?, launches, doors })
 }
 
 fn launch(spec: &ServiceSpec, environment: &Environment, log: &Log) -> Result<Launch> {
     let env = environment.select(&spec.env, &format!("service `{}`", spec.name))?;
-    let user = match &spec.user {
-        None => None,
-        Some(name) => Some(
-            user::find(Path::new(PASSWD), name)
-                .ok_or_else(|| Error::NoUser { service: spec.name.clone(), user: name.clone() })?,
-        ),
-    };
-    let (service, directory) = (spec.name.clone(), spec.directory.clone());
+    let launch = launch_as(&spec.name, spec.user.as_deref(), environment, log)?;
+    Ok(Launch { env, directory: spec.directory.clone(), ..launch })
+}
+
+/// For a program that sees no variable of the plan.
+fn launch_as(
+    service: &str,
+    user: Option<&str>,
+    environment: &Environment,
+    log: &Log,
+) -> Result<Launch> {
+    let no_user = |name: &str| Error::NoUser { service: service.to_owned(), user: name.to_owned() };
+    let find = |name| user::find(Path::new(PASSWD), name).ok_or_else(|| no_user(name));
+    let user = user.map(find).transpose()?;
+    let env = environment.select(&BTreeMap::new(), service)?;
     let launcher = std::env::current_exe().map_err(Error::Itself)?;
-    Ok(Launch { service, env, directory, user, log: log.clone(), launcher })
+    let service = service.to_owned();
+    Ok(Launch { service, env, directory: None, user, log: log.clone(), launcher })
+}
+
+/// Brings PostgreSQL up, where the plan has one. Answers an end that came before it was.
+async fn take<'a>(
+    guard: &mut Option<Guard>,
+    server: Option<&'a ServiceSpec>,
+    services: &mut Vec<Service<'a>>,
+    log: &Log,
+    stop: &CancellationToken,
+) -> Result<Option<Ended>> {
+    let (Some(guard), Some(server)) = (guard, server) else { return Ok(None) };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(Some(Ended::Told)),
+        taken = guard.take() => taken?,
+    }
+    let launch = guard.launch().clone();
+    if let Started::Ended(ended) = start(server, &launch, Some(guard), services, log, stop).await? {
+        return Ok(Some(ended));
+    }
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(Some(Ended::Told)),
+        died = first_end(services) => Err(died),
+        opened = guard.open() => opened.map(|()| None),
+    }
+}
+
+/// Waits until the guard wants an end; without one, for ever.
+async fn wanted(guard: Option<&Guard>) -> Result<Ended> {
+    match guard {
+        Some(guard) => guard.ended().await.map(|()| Ended::Again),
+        None => std::future::pending().await,
+    }
 }
 
 /// Starts everything and watches it. Services are left running in `services`.
@@ -91,13 +187,14 @@ async fn carry_out<'a>(
     plan: &'a Plan,
     launches: &[Launch],
     doors: Vec<Door>,
+    guard: Option<&Guard>,
     services: &mut Vec<Service<'a>>,
     log: &Log,
     stop: &CancellationToken,
-) -> Result<()> {
+) -> Result<Ended> {
     for (spec, launch) in plan.services.iter().zip(launches) {
-        if start(spec, launch, services, log, stop).await? == Started::ToldToStop {
-            return Ok(());
+        if let Started::Ended(ended) = start(spec, launch, guard, services, log, stop).await? {
+            return Ok(ended);
         }
     }
     // Only now: a port that is open says that the container is ready.
@@ -107,11 +204,12 @@ async fn carry_out<'a>(
     }
     let ended = tokio::select! {
         biased;
-        () = stop.cancelled() => Ok(()),
+        () = stop.cancelled() => Ok(Ended::Told),
         died = first_end(services) => Err(died),
+        ended = wanted(guard) => ended,
     };
     // Requests under way need the services.
-    if ended.is_ok() {
+    if let Ok(Ended::Told) = ended {
         log.say("told to stop");
     }
     futures::future::join_all(open.into_iter().map(|door| door.drain(ended.is_ok()))).await;
@@ -121,13 +219,14 @@ async fn carry_out<'a>(
 #[derive(PartialEq, Eq)]
 enum Started {
     Ready,
-    ToldToStop,
+    Ended(Ended),
 }
 
 /// Starts one service and waits until it is ready, while the ones before it are watched.
 async fn start<'a>(
     spec: &'a ServiceSpec,
     launch: &Launch,
+    guard: Option<&Guard>,
     services: &mut Vec<Service<'a>>,
     log: &Log,
     stop: &CancellationToken,
@@ -137,8 +236,9 @@ async fn start<'a>(
     let mut process = None;
     let ended = tokio::select! {
         biased;
-        () = stop.cancelled() => Ok(Started::ToldToStop),
+        () = stop.cancelled() => Ok(Started::Ended(Ended::Told)),
         died = first_end(services) => Err(died),
+        ended = wanted(guard) => ended.map(Started::Ended),
         ready = bring_up(spec, launch, &mut process, &mut last) => ready.map(|()| Started::Ready),
         () = tokio::time::sleep(spec.ready_within) => Err(Error::NotReady {
             service: spec.name.clone(),

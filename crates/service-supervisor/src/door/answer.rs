@@ -29,8 +29,19 @@ impl Refusal {
 
 /// `{"error": {"message", "type", "code"}}`.
 pub(crate) fn refuse(status: StatusCode, why: &str) -> Answer {
+    refuse_as("door_error", status, why)
+}
+
+/// A task's budget is spent. 402 and not 429, which clients would send again and again.
+pub(crate) fn overdrawn(spent: f64, budget: Option<f64>) -> Answer {
+    let budget = budget.unwrap_or_default();
+    let why = format!("the budget of this key is spent: {spent:.6} of {budget:.6} US dollars");
+    refuse_as("budget_exceeded", StatusCode::PAYMENT_REQUIRED, &why)
+}
+
+fn refuse_as(kind: &str, status: StatusCode, why: &str) -> Answer {
     let error = serde_json::json!({
-        "error": { "message": why, "type": "door_error", "code": status.as_str() }
+        "error": { "message": why, "type": kind, "param": null, "code": status.as_str() }
     });
     let mut answer = done(&error);
     *answer.status_mut() = status;

@@ -1,5 +1,6 @@
 //! Keys that open the door.
 
+use goat_keys::Claims;
 use http::StatusCode;
 use subtle::{Choice, ConstantTimeEq as _};
 
@@ -45,25 +46,31 @@ impl Keys {
         Ok(Self { users, admins, tasks: tasks.transpose()? })
     }
 
-    /// Whether what a request shows is enough.
-    pub(crate) fn allow(&self, access: Access, shown: Credentials<'_>) -> Result<(), Refusal> {
+    /// Whether what a request shows is enough; where that is a task's token, what it grants.
+    pub(crate) fn allow(
+        &self,
+        access: Access,
+        shown: Credentials<'_>,
+    ) -> Result<Option<Claims>, Refusal> {
         match (access, shown) {
-            (Access::Open | Access::Login, _) => Ok(()),
+            (Access::Open | Access::Login, _) => Ok(None),
             (_, Credentials::None) => Err(NO_KEY),
-            (Access::Credentials, _) => Ok(()),
+            (Access::Credentials, _) => Ok(None),
             (Access::User | Access::Admin, Credentials::Other) => Err(WRONG_KEY),
-            (Access::User, Credentials::Key(key)) if TaskTokens::is_token(key) => self.token(key),
+            (Access::User, Credentials::Key(key)) if TaskTokens::is_token(key) => {
+                self.token(key).map(Some)
+            }
             (Access::Admin, Credentials::Key(key)) if TaskTokens::is_token(key) => {
                 self.token(key).and(Err(NOT_ADMIN))
             }
             (Access::User, Credentials::Key(key)) => {
                 let known = is_one_of(key, &self.users) | is_one_of(key, &self.admins);
-                if known.into() { Ok(()) } else { Err(WRONG_KEY) }
+                if known.into() { Ok(None) } else { Err(WRONG_KEY) }
             }
             (Access::Admin, Credentials::Key(key)) => {
                 let (admin, user) = (is_one_of(key, &self.admins), is_one_of(key, &self.users));
                 match (admin.into(), user.into()) {
-                    (true, _) => Ok(()),
+                    (true, _) => Ok(None),
                     (false, true) => Err(NOT_ADMIN),
                     (false, false) => Err(WRONG_KEY),
                 }
@@ -78,10 +85,10 @@ impl Keys {
         self.tasks.as_ref()
     }
 
-    fn token(&self, key: &[u8]) -> Result<(), Refusal> {
+    fn token(&self, key: &[u8]) -> Result<Claims, Refusal> {
         let tasks = self.tasks.as_ref().ok_or(WRONG_KEY)?;
         match tasks.verify(key) {
-            Ok(_claims) => Ok(()),
+            Ok(claims) => Ok(claims),
             Err(goat_keys::Error::Expired { .. }) => Err(EXPIRED),
             Err(goat_keys::Error::Revoked { .. }) => Err(REVOKED),
             Err(_) => Err(WRONG_KEY),
@@ -105,7 +112,7 @@ mod tests {
             admins: vec!["admin".into(), "old".into()],
             tasks: None,
         };
-        keys.allow(access, shown).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+        keys.allow(access, shown).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod budgets;
 mod credentials;
 mod forward;
 mod keys;
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::budgets::Budgets;
 use self::forward::Forward;
 use self::keys::Keys;
 use self::routes::Routes;
@@ -50,6 +52,7 @@ pub(crate) struct Door {
 struct Shared {
     routes: Routes,
     keys: Keys,
+    budgets: Option<Budgets>,
     forward: Forward,
     room: Arc<Semaphore>,
     log: Log,
@@ -66,7 +69,16 @@ pub(crate) struct OpenDoor {
 impl Door {
     /// Reads its keys; a key that is missing is an error now, not a door that nobody can pass.
     pub(crate) fn new(spec: &DoorSpec, environment: &Environment, log: Log) -> Result<Self> {
+        let spent = spec.task_keys.as_ref().and_then(|keys| keys.spent.as_deref());
+        let fail = |path: &std::path::Path, source| Error::Budgets {
+            door: spec.name.clone(),
+            path: path.to_owned(),
+            source,
+        };
+        let open = |path| Budgets::open(path, log.clone()).map_err(|source| fail(path, source));
+        let budgets = spent.map(open).transpose()?;
         let shared = Shared {
+            budgets,
             routes: Routes::new(&spec.routes),
             keys: Keys::read(spec, environment)?,
             forward: Forward::new(spec.upstream, &spec.limits),
@@ -164,15 +176,31 @@ impl Shared {
             Err(refusal) => return refusal.answer(),
         };
         let shown = credentials::of(request.headers());
-        if let Err(refusal) = self.keys.allow(passage.access, shown) {
-            return refusal.answer();
+        let claims = match self.keys.allow(passage.access, shown) {
+            Ok(claims) => claims,
+            Err(refusal) => return refusal.answer(),
+        };
+        let account = self.budgets.as_ref().zip(claims);
+        if let Some((budgets, claims)) = &account
+            && let Some(spent) = budgets.overdrawn(claims)
+        {
+            return answer::overdrawn(spent, claims.budget_usd);
         }
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             return answer::busy();
         };
         let (method, shown) = (request.method().clone(), path.to_string());
         match self.forward.pass(request, passage.upstream).await {
-            Ok(answer) => body::while_it_lasts(answer, room),
+            Ok(answer) => {
+                let answer = body::while_it_lasts(answer, room);
+                match account {
+                    // Reading is free.
+                    Some((budgets, claims)) if method != http::Method::GET => {
+                        budgets.meter(answer, claims)
+                    }
+                    _ => answer,
+                }
+            }
             Err(error) => {
                 self.log.say(format!("{}: {method} {shown}: {error}", self.name));
                 error.answer()

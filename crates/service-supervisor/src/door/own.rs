@@ -12,6 +12,7 @@ use super::{Shared, credentials};
 use crate::plan::Access;
 
 const REVOKE: &str = "/goat/keys/revoke";
+const SPENT: &str = "/goat/keys/spent";
 /// Far more than a name takes.
 const MAX_BODY: usize = 4096;
 
@@ -23,19 +24,32 @@ struct Revoke {
 
 /// Whether the door answers that path, if it takes tokens of tasks.
 pub(super) fn is_own(path: &Path<'_>) -> bool {
-    path.to_string() == REVOKE
+    [REVOKE, SPENT].contains(&path.to_string().as_str())
 }
 
 impl Shared {
-    /// Revokes the keys of a run.
+    /// Revokes the keys of a run, or says what tasks have spent.
     pub(super) async fn own(&self, request: Request<Incoming>) -> Answer {
         if let Err(refusal) = self.keys.allow(Access::Admin, credentials::of(request.headers())) {
             return refusal.answer();
         }
-        if request.method() != Method::POST {
+        let is_spent = request.uri().path() == SPENT;
+        if request.method() != if is_spent { Method::GET } else { Method::POST } {
             let why = "not with this method";
             return Refusal { status: StatusCode::METHOD_NOT_ALLOWED, why }.answer();
         }
+        if is_spent { self.spent() } else { self.revoke(request).await }
+    }
+
+    /// What tasks whose keys still live have spent.
+    fn spent(&self) -> Answer {
+        match &self.budgets {
+            Some(budgets) => done(&serde_json::json!({ "spent": budgets.spent() })),
+            None => refuse(StatusCode::NOT_FOUND, "this door keeps no budgets"),
+        }
+    }
+
+    async fn revoke(&self, request: Request<Incoming>) -> Answer {
         let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         let Ok(Revoke { run }) = serde_json::from_slice(&body) else {

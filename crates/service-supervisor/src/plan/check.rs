@@ -1,8 +1,9 @@
 //! Mistakes of a plan that can be told before anything starts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::{DoorSpec, Health, Plan, ServiceSpec};
+use super::{DoorSpec, Health, Plan, PostgresSpec, ServiceSpec};
 use crate::door::path;
 
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
@@ -10,6 +11,11 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         return Err("it has no service".to_owned());
     }
     let mut names = BTreeSet::new();
+    if let Some(postgres) = &plan.postgres {
+        postgres_is_sound(postgres)
+            .map_err(|what| format!("PostgreSQL `{}` {what}", postgres.name))?;
+        names.insert(&postgres.name);
+    }
     for service in &plan.services {
         service_is_sound(service).map_err(|what| format!("service `{}` {what}", service.name))?;
         if !names.insert(&service.name) {
@@ -45,6 +51,20 @@ fn service_is_sound(service: &ServiceSpec) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+fn postgres_is_sound(postgres: &PostgresSpec) -> Result<(), String> {
+    let paths = [&postgres.programs, &postgres.data, &postgres.store];
+    if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
+        return Err(format!("has the path `{}`, which is not absolute", path.display()));
+    }
+    if postgres.data.starts_with(&postgres.store) {
+        return Err("works on the store itself: its data must lie elsewhere".to_owned());
+    }
+    if postgres.max_loss < Duration::from_secs(2) {
+        return Err("can't keep a loss below 2 s".to_owned());
+    }
+    Ok(())
 }
 
 fn door_is_sound(door: &DoorSpec) -> Result<(), String> {

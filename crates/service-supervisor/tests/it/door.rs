@@ -51,6 +51,13 @@ async fn answer(State(pieces): State<Pieces>, request: Request) -> Response {
             Body::from_stream(ReceiverStream::new(pieces)).into_response()
         }
         "/never" => std::future::pending().await,
+        // As LiteLLM says it.
+        "/cost/header" => ([("x-litellm-response-cost", "0.4")], "{}").into_response(),
+        "/cost/stream" => {
+            let events =
+                "data: {\"choices\":[]}\n\ndata: {\"usage\":{\"cost\":0.4}}\n\ndata: [DONE]\n\n";
+            ([("content-type", "text/event-stream")], events).into_response()
+        }
         "/echo" => {
             let (head, body) = request.into_parts();
             let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -78,12 +85,13 @@ fn plan(upstream: SocketAddr, limits: &Value) -> Value {
                 route("/echo", "user"),
                 route("/stream", "user"),
                 route("/never", "user"),
+                route("/cost/*", "user"),
                 route("/admin/*", "admin"),
                 route("/api/*", "credentials"),
             ],
             "user_keys": ["USER_KEY"],
             "admin_keys": ["ADMIN_KEY"],
-            "task_keys": { "signing_keys": "SIGNING_KEY", "revoked": "revoked-runs" },
+            "task_keys": { "signing_keys": "SIGNING_KEY", "revoked": "revoked-runs", "spent": "spent" },
             "limits": limits,
         }],
     })
@@ -292,4 +300,73 @@ async fn a_task_s_token_opens_users_routes_until_it_expires_or_is_revoked() {
     // Another process reads what this one wrote.
     let kept = std::fs::read_to_string(supervisor.directory.path().join("revoked-runs")).unwrap();
     assert!(kept.starts_with("run-1 "), "{kept}");
+}
+
+/// A token with a budget, as a header.
+fn token_with(task: &str, budget: f64) -> String {
+    let (run, task) = ("run-1".parse().unwrap(), task.parse().unwrap());
+    let claims = Claims::for_trial(run, task, Duration::from_secs(600), Timestamp::now());
+    let claims = claims.with_budget_usd(budget);
+    let token = SigningKeys::parse(SIGNING).unwrap().issue(&claims).unwrap();
+    format!("Authorization: Bearer {}\r\n", token.expose())
+}
+
+#[tokio::test]
+async fn a_budget_ends_and_is_kept_across_a_restart() {
+    let (upstream, supervisor, door) = start(json!({})).await;
+    let token = token_with("spender", 1.0);
+    // It may overspend by the call that was under way.
+    for path in ["header", "stream", "header"] {
+        assert_eq!(status(door, &format!("POST /cost/{path}"), &token).await, 200);
+    }
+    let head = format!("POST /cost/header HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{token}\r\n");
+    let refused = raw(door, &head).await;
+    assert!(refused.starts_with("HTTP/1.1 402"), "{refused}");
+    insta::assert_snapshot!(
+        refused.split("\r\n\r\n").nth(1).unwrap(),
+        @r#"{"error":{"message":"the budget of this key is spent: 1.200000 of 1.000000 US dollars","type":"budget_exceeded","param":null,"code":"402"}}"#
+    );
+    assert_eq!(status(door, "POST /cost/header", &token_with("other", 1.0)).await, 200);
+    assert_eq!(status(door, "POST /cost/header", USER).await, 200, "no budget, no count");
+
+    supervisor.signal(Signal::KILL);
+    let spent = std::fs::read(supervisor.directory.path().join("spent")).unwrap();
+    drop(supervisor);
+    let again = Supervisor::start_with(&plan(upstream.address, &json!({})), &KEYS, |directory| {
+        std::fs::write(directory.join("spent"), spent).unwrap();
+    });
+    let mut supervisor = again;
+    let door = supervisor.door().await;
+    assert_eq!(status(door, "POST /cost/header", &token).await, 402);
+    let asked = "GET /goat/keys/spent HTTP/1.1\r\nHost: d\r\nConnection: close\r\n";
+    let answer = raw(door, &format!("{asked}{ADMIN}\r\n")).await;
+    let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let of = |index: usize| {
+        (body["spent"][index]["task"].as_str(), body["spent"][index]["usd"].as_f64())
+    };
+    assert_eq!(
+        (of(0), of(1)),
+        ((Some("other"), Some(0.4)), (Some("spender"), Some(0.4 + 0.4 + 0.4)))
+    );
+    assert!(raw(door, &format!("{asked}{token}\r\n")).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn a_call_is_not_free_for_who_leaves_before_its_end() {
+    let (upstream, supervisor, door) = start(json!({})).await;
+    let token = token_with("leaver", 0.1);
+    let mut stream = TcpStream::connect(door).await.unwrap();
+    let request =
+        format!("POST /stream HTTP/1.1\r\nHost: door\r\nContent-Length: 0\r\n{token}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    upstream.pieces.send(Ok("data: {}\n\n".into())).await.unwrap();
+    assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+    drop(stream);
+    upstream.pieces.send(Ok("data: {\"usage\":{\"cost\":0.2}}\n\n".into())).await.unwrap();
+    drop(upstream);
+    let spent = supervisor.directory.path().join("spent");
+    while !std::fs::read_to_string(&spent).unwrap().contains("0.2") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status(door, "POST /cost/header", &token).await, 402);
 }

@@ -40,7 +40,17 @@ pub(crate) fn idle() -> Value {
 
 impl Supervisor {
     pub(crate) fn start(plan: &Value, env: &[(&str, &str)]) -> Self {
+        Self::start_with(plan, env, |_| {})
+    }
+
+    /// With files that are there before it starts.
+    pub(crate) fn start_with(
+        plan: &Value,
+        env: &[(&str, &str)],
+        prepare: impl FnOnce(&std::path::Path),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
         let path = directory.path().join("plan.json");
         std::fs::write(&path, plan.to_string()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_service-supervisor"))
@@ -72,6 +82,25 @@ impl Supervisor {
                 return line;
             }
         }
+    }
+
+    /// As [`Supervisor::line`], of what is said after the first `known` lines.
+    pub(crate) async fn line_after(&mut self, known: usize, text: &str) -> String {
+        loop {
+            if let Some(line) = self.said[known..].iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let line = tokio::time::timeout(LIMIT, self.lines.next_line()).await;
+            let Ok(Ok(Some(line))) = line else {
+                panic!("`{text}` was not said again, but:\n{}", self.said.join("\n"));
+            };
+            self.said.push(line);
+        }
+    }
+
+    /// Waits until it is gone, after it was killed.
+    pub(crate) async fn gone(&mut self) {
+        tokio::time::timeout(LIMIT, self.child.wait()).await.unwrap().unwrap();
     }
 
     /// Where a door listens.

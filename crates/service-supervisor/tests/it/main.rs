@@ -5,4 +5,5 @@
 mod door;
 mod harness;
 mod life;
+mod postgres;
 mod spool;
