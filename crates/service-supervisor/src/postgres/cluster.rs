@@ -184,6 +184,8 @@ impl Cluster {
         lines.push("recovery_target_action = 'promote'".into());
         match wish {
             Some(Wish { until: Some(until), .. }) => {
+                // PostgreSQL reads six digits of a second.
+                let until = until.strftime("%Y-%m-%d %H:%M:%S%.6f+00");
                 lines.push(format!("recovery_target_time = '{until}'"));
             }
             Some(Wish { base: Some(_), .. }) => {

@@ -77,15 +77,20 @@ impl Lease {
         // Others wait for the whole time: two thirds of it are ours, the rest is for stopping.
         let limit = self.expires.mul_f64(0.66);
         let mut renewed = Instant::now();
+        // What a process says that stood still: nothing that it does now may count.
+        let mut why = "it was not renewed in time".to_owned();
         let mut beat = 1;
         loop {
             tokio::time::sleep(self.expires / 6).await;
             let began = Instant::now();
             let left = (renewed + limit).saturating_duration_since(began);
-            match tokio::time::timeout(left, self.renew(beat)).await {
-                Ok(Ok(())) => renewed = began,
-                Ok(Err(error)) if renewed.elapsed() >= limit => return error.to_string(),
-                Ok(Err(_)) => {}
+            if left.is_zero() {
+                return why;
+            }
+            match tokio::time::timeout(left, self.renew_unless_over(beat)).await {
+                Ok(Ok(true)) => renewed = began,
+                Ok(Ok(false)) => return "another has taken it".to_owned(),
+                Ok(Err(error)) => why = error.to_string(),
                 Err(_) => return "the register does not answer".to_owned(),
             }
             beat += 1;
@@ -100,6 +105,12 @@ impl Lease {
     /// Its number: each holder's is greater than the ones before.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Renews, and answers whether there is nobody after us yet.
+    async fn renew_unless_over(&self, beat: u64) -> Result<bool, RegisterError> {
+        self.renew(beat).await?;
+        Ok(self.register.get(&format!("epoch-{}", self.epoch + 1)).await?.is_none())
     }
 
     async fn renew(&self, beat: u64) -> Result<(), RegisterError> {
@@ -181,6 +192,18 @@ mod tests {
         let second = acquire(&register, WAIT).await.unwrap();
         assert!(began.elapsed() >= EXPIRES);
         assert_eq!((first.epoch(), second.epoch()), (1, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_stood_still_does_not_go_on() {
+        let (_directory, register) = register();
+        let first = acquire(&register, WAIT).await.unwrap();
+        let keeping = first.keep();
+        tokio::pin!(keeping);
+        assert!(futures::poll!(&mut keeping).is_pending());
+        let second = acquire(&register, WAIT).await.unwrap();
+        assert_eq!(keeping.await, "it was not renewed in time");
+        drop(second);
     }
 
     #[tokio::test(start_paused = true)]

@@ -169,6 +169,7 @@ impl Guard {
             self.log.say(format!("{}: base backup {} is made", cluster.spec.name, made.base));
         }
         cluster.store.forget_wish()?;
+        origin::mark(cluster, &self.holder)?;
         let port = cluster.spec.control;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await;
         let listener = listener.map_err(PostgresError::file("listen for", "/goat/postgres"))?;

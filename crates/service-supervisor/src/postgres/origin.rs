@@ -99,21 +99,25 @@ pub(super) async fn prepare(cluster: &Cluster, holder: &str) -> Result<Origin> {
     };
     let origin = decide(&found)?;
     store.set_writer(holder)?;
-    let marker = cluster.holder_file();
     if origin != Origin::Local {
         // What is there now is nobody's state any more.
-        remove(&marker)?;
+        remove(&cluster.holder_file())?;
     }
     match &origin {
-        Origin::Local => {}
+        Origin::Local => mark(cluster, holder)?,
         Origin::Store { base, .. } => {
             cluster.unpack(&store.base_path(base), wish.as_ref()).await?;
         }
         Origin::Earlier(path) => cluster.copy(path).await?,
         Origin::New => cluster.init().await?,
     }
-    fs::write(&marker, holder).map_err(PostgresError::file("write", &marker))?;
     Ok(origin)
+}
+
+/// From now on the disk has the state that `holder` writes: not before a server could open it.
+pub(super) fn mark(cluster: &Cluster, holder: &str) -> Result<()> {
+    let marker = cluster.holder_file();
+    fs::write(&marker, holder).map_err(PostgresError::file("write", &marker))
 }
 
 fn is_newest_here(cluster: &Cluster, writer: Option<String>) -> Result<bool> {
