@@ -6,14 +6,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, bail};
-use goat_services::SecretString;
+use goat_services::{SecretString, app::APP};
 use langfuse_client::{Client, Config, SecretKey};
 use serde_json::Value;
 
 use crate::{backend, cmd::litellm::environment::Sources, context::Context, exit::UsageError};
 
-/// The app with the proxy and Langfuse.
-pub(crate) const APP: &str = "goat-services";
 /// Longest wait for an answer of the proxy: a call of a model is among them.
 const ANSWER: Duration = Duration::from_secs(120);
 

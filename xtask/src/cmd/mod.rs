@@ -19,8 +19,8 @@ pub(crate) mod selfbench;
 pub(crate) mod setup;
 pub(crate) mod soak;
 pub(crate) mod stop;
-pub(crate) mod urls;
 pub(crate) mod traces;
+pub(crate) mod urls;
 pub(crate) mod whoami;
 
 use crate::{

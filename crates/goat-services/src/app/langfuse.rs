@@ -37,6 +37,7 @@ pub fn stand_in_recipe() -> (Vec<String>, String) {
 pub fn langfuse(which: &Langfuse, supervisor: &Contents) -> Service {
     let plan = Plan {
         spools: Vec::new(),
+        postgres: None,
         services: vec![postgres::service(), server(which)],
         doors: vec![door()],
     };

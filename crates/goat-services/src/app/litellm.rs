@@ -85,7 +85,7 @@ pub fn litellm(wanted: &Litellm<'_>, supervisor: &Contents) -> Service {
         base: "python:3.11-slim-bookworm".to_owned(),
         commands: commands(wanted.set),
         files,
-        plan: Plan { spools: vec![spool()], services, doors: vec![door()] },
+        plan: Plan { spools: vec![spool()], postgres: None, services, doors: vec![door()] },
         secrets,
         addresses: vec![(LANGFUSE_URL, LANGFUSE)],
         volumes: Vec::new(),
@@ -240,6 +240,7 @@ fn door() -> DoorSpec {
         task_keys: Some(TaskKeys {
             signing_keys: SIGNING_KEYS.to_owned(),
             revoked: in_state("revoked").into(),
+            spent: Some(in_state("spent").into()),
         }),
         limits: Limits::default(),
     }
