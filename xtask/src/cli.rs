@@ -69,6 +69,7 @@ pub(crate) enum Command {
     Litellm(cmd::litellm::Args),
     Keys(cmd::keys::Args),
     Traces(cmd::traces::Args),
+    Langfuse(cmd::langfuse::Args),
     BuildEval(cmd::build_eval::Args),
     InfraTest(cmd::infra_test::Args),
     Selfbench(cmd::selfbench::Args),
@@ -106,7 +107,7 @@ mod tests {
             insta::assert_snapshot!(format!("help_{name}"), help(&[name]));
         }
         let whole = Cli::command();
-        for group in ["litellm", "keys", "traces"] {
+        for group in ["litellm", "keys", "traces", "langfuse"] {
             for command in whole.find_subcommand(group).unwrap().get_subcommands() {
                 let name = command.get_name();
                 insta::assert_snapshot!(format!("help_{group}_{name}"), help(&[group, name]));

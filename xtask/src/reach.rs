@@ -14,6 +14,8 @@ use crate::{backend, cmd::litellm::environment::Sources, context::Context, exit:
 
 /// Longest wait for an answer of the proxy: a call of a model is among them.
 const ANSWER: Duration = Duration::from_secs(120);
+/// Longest time of a dump.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Where the services are.
 #[derive(clap::Args)]
@@ -72,6 +74,12 @@ impl<'a> Services<'a> {
         let (public, secret) = (self.secret(&public)?, self.secret(&secret)?);
         let secret = SecretKey::new(secret.expose().to_owned());
         Ok(Client::new(Config::new(&self.langfuse_url().await?, public.expose(), secret)?)?)
+    }
+
+    /// Langfuse's database, by the supervisor beside it.
+    pub(crate) async fn postgres(&self) -> anyhow::Result<Door> {
+        let key = self.secret(&["POSTGRES_PASSWORD"])?;
+        Door::new("Langfuse's supervisor", &self.langfuse_url().await?, key)
     }
 
     async fn langfuse_url(&self) -> anyhow::Result<String> {
@@ -140,18 +148,35 @@ impl Door {
         format!("{}{path}", self.url)
     }
 
+    /// The answer at that path as it comes, however long it takes.
+    pub(crate) async fn open(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        self.send(self.http.get(self.at(path)).timeout(LONG), path).await
+    }
+
     async fn ask(&self, request: reqwest::RequestBuilder, path: &str) -> anyhow::Result<Value> {
+        let Self { name, url, .. } = self;
+        let answer = self.send(request, path).await?;
+        let text = answer.text().await.with_context(|| format!("{name}'s answer broke off"))?;
+        serde_json::from_str(&text).with_context(|| {
+            format!("{name} at {url} answers {path} with something that is no JSON")
+        })
+    }
+
+    /// An answer that is a success.
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        path: &str,
+    ) -> anyhow::Result<reqwest::Response> {
         let Self { name, url, .. } = self;
         let answer = request.bearer_auth(self.key.expose()).send().await;
         let answer = answer.with_context(|| format!("{name} at {url} does not answer"))?;
         let status = answer.status();
-        let text = answer.text().await.with_context(|| format!("{name}'s answer broke off"))?;
         if !status.is_success() {
+            let text = answer.text().await.unwrap_or_default();
             bail!("{name} at {url} answers {status} to {path}: {}", words(&text));
         }
-        serde_json::from_str(&text).with_context(|| {
-            format!("{name} at {url} answers {path} with something that is no JSON")
-        })
+        Ok(answer)
     }
 }
 

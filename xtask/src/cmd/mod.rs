@@ -9,6 +9,7 @@ pub(crate) mod eval;
 pub(crate) mod history;
 pub(crate) mod infra_test;
 pub(crate) mod keys;
+pub(crate) mod langfuse;
 pub(crate) mod litellm;
 pub(crate) mod local;
 pub(crate) mod login;
@@ -55,6 +56,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Litellm(args) => litellm::run(args, context).await,
         Command::Keys(args) => keys::run(args, context).await,
         Command::Traces(args) => traces::run(args, context).await,
+        Command::Langfuse(args) => langfuse::run(args, context).await,
         Command::BuildEval(args) => build_eval::run(args, context).await,
         Command::InfraTest(args) => infra_test::run(args, context).await,
         Command::Selfbench(args) => selfbench::run(args, context).await,

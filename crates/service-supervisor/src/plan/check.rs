@@ -54,8 +54,8 @@ fn service_is_sound(service: &ServiceSpec) -> Result<(), String> {
 }
 
 fn postgres_is_sound(postgres: &PostgresSpec) -> Result<(), String> {
-    let paths = [&postgres.programs, &postgres.data, &postgres.store];
-    if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
+    let mut paths = postgres.programs.iter().chain([&postgres.data, &postgres.store]);
+    if let Some(path) = paths.find(|path| !path.is_absolute()) {
         return Err(format!("has the path `{}`, which is not absolute", path.display()));
     }
     if postgres.data.starts_with(&postgres.store) {

@@ -13,8 +13,8 @@ use super::seconds;
 pub struct PostgresSpec {
     /// Stands before each line of its output.
     pub name: String,
-    /// Where `postgres`, `initdb`, `pg_basebackup` and the others lie.
-    pub programs: PathBuf,
+    /// Where `postgres`, `initdb`, `pg_basebackup` and the others lie: the first of these directories that has them.
+    pub programs: Vec<PathBuf>,
     /// Who it runs as, by name of `/etc/passwd` or number; PostgreSQL refuses to be root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,

@@ -55,7 +55,10 @@ impl Cluster {
     }
 
     pub(super) fn program(&self, name: &str) -> String {
-        self.spec.programs.join(name).display().to_string()
+        let has = |place: &&PathBuf| place.join(name).is_file();
+        let place = self.spec.programs.iter().find(has);
+        // Looked for on the PATH, and missed by name, where it is nowhere.
+        place.map_or_else(|| name.to_owned(), |place| place.join(name).display().to_string())
     }
 
     /// The server as a service.

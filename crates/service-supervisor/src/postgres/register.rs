@@ -1,6 +1,6 @@
 //! The register of a lease as a directory: for containers of one machine.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -17,11 +17,12 @@ impl Directory {
         Ok(Self(path))
     }
 
-    /// Writes a value under a name of its own, so that the key never has half of one.
-    fn written(&self, value: &str) -> io::Result<tempfile::NamedTempFile> {
+    /// Writes a value under a name of its own first, so that the key never has half of one.
+    fn replace(&self, key: &str, value: &str) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
         file.write_all(value.as_bytes())?;
-        Ok(file)
+        file.persist(self.0.join(key))?;
+        Ok(())
     }
 }
 
@@ -32,10 +33,12 @@ impl Register for Directory {
         value: &'a str,
     ) -> BoxFuture<'a, Result<bool, RegisterError>> {
         Box::pin(async move {
-            // A link fails where the name is taken.
-            let file = self.written(value)?;
-            match fs::hard_link(file.path(), self.0.join(key)) {
-                Ok(()) => Ok(true),
+            // Not by a link, which not every file system has. Who looks in between sees that it is taken.
+            match OpenOptions::new().write(true).create_new(true).open(self.0.join(key)) {
+                Ok(mut file) => {
+                    file.write_all(value.as_bytes())?;
+                    Ok(true)
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
                 Err(error) => Err(error.into()),
             }
@@ -43,10 +46,7 @@ impl Register for Directory {
     }
 
     fn put<'a>(&'a self, key: &'a str, value: &'a str) -> BoxFuture<'a, Result<(), RegisterError>> {
-        Box::pin(async move {
-            self.written(value)?.persist(self.0.join(key))?;
-            Ok(())
-        })
+        Box::pin(async move { self.replace(key, value).map_err(Into::into) })
     }
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, RegisterError>> {

@@ -72,7 +72,7 @@ impl Scene {
         json!({
             "postgres": {
                 "name": "postgres",
-                "programs": programs(),
+                "programs": [programs()],
                 "user": root.then_some("postgres"),
                 "data": disk.join("data"),
                 "store": self.store(),

@@ -11,6 +11,7 @@ use super::{
     view::{self, ObservationRow, TraceRow},
 };
 use crate::{
+    cmd::langfuse::Answer,
     context::Context,
     exit::{Exit, UsageError},
     reach::{Door, ServiceArgs, Services},
@@ -26,6 +27,24 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// Traces that `--query-only` shows.
 const SHOWN: usize = 5;
 
+/// What `--sql` asks. Columns are version 2's.
+const SQL: [(&str, &str); 3] = [
+    (
+        "newest traces",
+        "SELECT id, name, session_id, timestamp FROM traces ORDER BY timestamp DESC LIMIT 5",
+    ),
+    (
+        "newest observations",
+        "SELECT trace_id, name, model, prompt_tokens, completion_tokens, calculated_total_cost \
+         FROM observations ORDER BY start_time DESC LIMIT 5",
+    ),
+    (
+        "all of them",
+        "SELECT (SELECT count(*) FROM traces) AS traces, (SELECT count(*) FROM observations) AS observations, \
+         min(timestamp) AS first, max(timestamp) AS last FROM traces",
+    ),
+];
+
 /// Call a model through the proxy, wait for the call's own trace, show what it holds
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -33,6 +52,7 @@ Examples:
   cargo xtask traces verify
   cargo xtask traces verify --model gpt-5-mini --within 120
   cargo xtask traces verify --query-only          no call: the newest traces there are
+  cargo xtask traces verify --query-only --sql    the same, and what the database says
   cargo xtask traces verify --litellm-url http://127.0.0.1:4000 --langfuse-url http://127.0.0.1:3000
 
 Without --model the cheapest cloud model of the catalogue whose provider is configured is called, never
@@ -45,6 +65,9 @@ pub(super) struct Args {
     /// Call nothing: show the newest traces and the observations of the newest one
     #[arg(long, conflicts_with = "model")]
     query_only: bool,
+    /// Also ask the database: the newest traces and observations, how many there are, since when
+    #[arg(long)]
+    sql: bool,
     /// How long the trace may take
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     within: u64,
@@ -54,9 +77,23 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let services = Services::new(&args.services, context)?;
-    if args.query_only {
-        return query(&services.langfuse().await?, context).await;
+    let verified = if args.query_only {
+        query(&services.langfuse().await?, context).await?
+    } else {
+        verify(args, &services, context).await?
+    };
+    if args.sql {
+        let door = services.postgres().await?;
+        for (title, sql) in SQL {
+            context.printer.note(title);
+            let answer = Answer::to(&door, sql).await?;
+            context.printer.text(&answer.table());
+        }
     }
+    Ok(verified)
+}
+
+async fn verify(args: &Args, services: &Services<'_>, context: &Context) -> anyhow::Result<Exit> {
     let catalogue = args.services.sources.catalogue()?;
     let model = match &args.model {
         Some(model) => model.clone(),
