@@ -92,6 +92,19 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
         }
     }
 
+    // A new key reaches the proxy alone: Langfuse goes on, with the traces it has.
+    succeed(&machine, &["setup", "--yes", "--rotate", "LITELLM_MASTER_KEY"]);
+    let rotated = succeed(&machine, &["deploy", "--wait"]);
+    assert_eq!(rotated["version"], 2, "{rotated}");
+    let change = |name: &str| {
+        let functions = rotated["functions"].as_array().unwrap();
+        functions.iter().find(|it| it["name"] == name).unwrap()["change"].clone()
+    };
+    assert_eq!(change("langfuse"), serde_json::json!({ "state": "unchanged" }));
+    let secrets = serde_json::json!({ "state": "changed", "parts": ["secrets"] });
+    assert_eq!(change("litellm"), secrets);
+    traces(&machine, host, &values, run_id, trials.len());
+
     // No value was given away by what the services print.
     let logs = run(&machine, &["logs", "--tail", "20000"]);
     let said = String::from_utf8_lossy(&logs.stdout);

@@ -51,6 +51,7 @@ mod linux {
     use sandbox_runner::{Secret, relay::RelayServer};
 
     use super::LocalServer;
+    use crate::target::Target;
 
     /// One call to the server.
     const CALL: std::time::Duration = std::time::Duration::from_secs(10);
@@ -67,7 +68,7 @@ mod linux {
         /// Has the server build something else for an image that it can't have. Others' substitutions stay.
         pub(crate) async fn substitute(&self, wanted: Substitution) -> anyhow::Result<()> {
             let server = self.ensure_running().await?;
-            let client = crate::services::http(CALL)?;
+            let client = crate::services::http(Target::Local, CALL)?;
             let call = |method| {
                 let url = format!("{}/_local/substitutions", server.url.trim_end_matches('/'));
                 let call = client.request(method, url).header("x-modal-token-id", &server.token_id);
@@ -116,6 +117,11 @@ mod linux {
             })
         }
 
+        /// Whether one ever ran here: else there is nothing that could be deployed.
+        pub(crate) fn has_ever_run(&self) -> bool {
+            StateDir::new(&self.root).lock().exists()
+        }
+
         /// Whether it runs and answers.
         pub(crate) async fn is_running(&self) -> bool {
             daemon::status(&StateDir::new(&self.root)).await.is_ok_and(|status| status.is_some())
@@ -153,6 +159,10 @@ impl LocalServer {
 
     pub(crate) async fn substitute(&self, _: Substitution) -> anyhow::Result<()> {
         Ok(())
+    }
+
+    pub(crate) fn has_ever_run(&self) -> bool {
+        false
     }
 
     pub(crate) async fn is_running(&self) -> bool {

@@ -9,6 +9,8 @@ use std::{
 use goat_services::app::{APP, DEPLOY_DICT, DeployRecord, LANGFUSE, LITELLM};
 use modal_client::{App, AppVersion, Client};
 
+use crate::target::Target;
+
 /// What is deployed now.
 pub(crate) struct Current {
     /// The app.
@@ -97,9 +99,10 @@ pub(crate) fn moment(at: Option<SystemTime>) -> Option<String> {
     Some(at.round(jiff::Unit::Second).unwrap_or(at).to_string())
 }
 
-/// A client for the services themselves.
-pub(crate) fn http(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+/// A client for the services themselves. A proxy of the environment is for the outside.
+pub(crate) fn http(target: Target, timeout: Duration) -> reqwest::Result<reqwest::Client> {
     let client = reqwest::Client::builder().tls_backend_preconfigured(tls_config::client_config());
+    let client = if target == Target::Local { client.no_proxy() } else { client };
     client.timeout(timeout).build()
 }
 

@@ -15,6 +15,7 @@ use crate::{
     cmd::setup::env_path,
     context::Context,
     exit::UsageError,
+    local_server::LocalServer,
     services,
     target::{Process, Surroundings as _, Target},
 };
@@ -57,7 +58,7 @@ pub(super) async fn find(args: &ModelArgs, context: &Context) -> anyhow::Result<
 
 /// Where it is, and whether recordings answer behind it. Nothing is started to find out.
 async fn deployed(context: &Context) -> anyhow::Result<Option<(String, bool)>> {
-    if context.choice.target == Target::Local && !context.state.root().exists() {
+    if context.choice.target == Target::Local && !LocalServer::of(context).has_ever_run() {
         return Ok(None);
     }
     let client = match backend::client(context).await {

@@ -71,9 +71,10 @@ async fn discover(dir: &StateDir, wanted: Option<&str>) -> Result<Option<ServerH
     }
     if answer.is_busy() {
         let message = format!(
-            "a local server of another build (process {}) is running {} sandboxes and {} builds; \
-             wait for them, or end them with it: `cargo xtask local stop`",
-            answer.pid, answer.sandboxes, answer.builds
+            "a local server of another build (process {}) is running {} sandboxes, {} containers of \
+             functions and {} builds; wait for them, or end them with it: `cargo xtask local stop` \
+             (deployed apps start again with the next command)",
+            answer.pid, answer.sandboxes, answer.functions, answer.builds
         );
         return Err(Error::Daemon { message, log: dir.log() });
     }

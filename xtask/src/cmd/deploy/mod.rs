@@ -32,7 +32,8 @@ Examples:
   cargo xtask deploy --dry-run                 what would change
   cargo xtask deploy --only litellm            the other function stays as it is
 
-A new version ends the containers of the one before first: the services do not answer for half a minute.
+A function that is unchanged goes on as it is. Where langfuse changes, all containers of the version before are
+ended first, so that its database never has two writers: the services do not answer for half a minute.
 
 Exit codes: 0 deployed (and healthy, with --wait), 2 something is not set up, 3 it failed or is not healthy in time")]
 pub(crate) struct Args {
@@ -81,8 +82,8 @@ impl Only {
 struct DeployPlan {
     /// Those that are sent.
     services: Vec<Service>,
-    /// Whether the other one stays as it is.
-    keeps: Option<&'static str>,
+    /// Those that stay as they are, containers and all.
+    keeps: Vec<&'static str>,
     /// By function, those that stay included.
     changes: BTreeMap<String, Change>,
     /// What will be deployed then.
@@ -138,13 +139,13 @@ fn plan(
     let known = current.as_ref().and_then(|current| current.record.clone());
     let mut record = known.clone().unwrap_or_default();
     let (mut changes, mut chosen) = (BTreeMap::new(), Vec::new());
-    let mut keeps = None;
+    let mut keeps = Vec::new();
     for service in described.services {
         let name = service.name;
         if args.only.is_some_and(|only| only.name() != name) {
             let is_deployed = current.as_ref().is_some_and(|it| it.has(name));
             if is_deployed {
-                keeps = Some(name);
+                keeps.push(name);
                 changes.insert(name.to_owned(), Change::Kept);
             } else if name == LANGFUSE {
                 let text =
@@ -155,11 +156,14 @@ fn plan(
         }
         let digests = Digests::of(&service, &described.marks)?;
         let change = known.as_ref().map_or(Change::New, |known| known.change(name, &digests));
-        changes.insert(name.to_owned(), change);
         record.set(&service, digests);
-        chosen.push(service);
+        match change {
+            Change::Unchanged => keeps.push(name),
+            _ => chosen.push(service),
+        }
+        changes.insert(name.to_owned(), change);
     }
-    if chosen.iter().any(|service| service.name == LITELLM) {
+    if !matches!(changes.get(LITELLM), None | Some(Change::Kept)) {
         record.replays = described.replays;
     }
     Ok(DeployPlan { services: chosen, keeps, changes, record, current })

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use goat_services::app::{APP, FILES, Service, shim};
+use goat_services::app::{APP, FILES, LANGFUSE, Service, shim};
 use modal_client::{
     Autoscaling, Client, DeployStrategy, FunctionSpec, Image, MiB, VolumeMount, Web,
 };
@@ -23,7 +23,7 @@ pub(super) async fn send(
     let mut deploy = client
         .deploy(APP)
         .version_tag(plan.record.tag())
-        .strategy(DeployStrategy::Recreate)
+        .strategy(strategy(plan))
         .on_build(log.listener());
     for service in &plan.services {
         let directory = stage.path().join(service.name);
@@ -35,11 +35,19 @@ pub(super) async fn send(
             deploy = deploy.address_variable(service.name, *variable, *of);
         }
     }
-    if let Some(kept) = plan.keeps {
-        deploy = deploy.keep(kept);
+    for kept in &plan.keeps {
+        deploy = deploy.keep(*kept);
     }
     deploy.await?;
     Ok(())
+}
+
+/// The proxy keeps nothing that two of it could spoil; a database has one writer.
+fn strategy(plan: &DeployPlan) -> DeployStrategy {
+    match plan.services.iter().any(|service| service.name == LANGFUSE) {
+        true => DeployStrategy::Recreate,
+        false => DeployStrategy::Rolling,
+    }
 }
 
 async fn function(

@@ -22,7 +22,7 @@ pub(super) async fn until_healthy(
     context: &Context,
 ) -> anyhow::Result<BTreeMap<String, f64>> {
     let began = Instant::now();
-    let client = services::http(LOOK)?;
+    let client = services::http(context.choice.target, LOOK)?;
     let mut healthy = BTreeMap::new();
     let mut said = String::new();
     loop {
