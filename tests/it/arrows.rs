@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modal-client", &["modal-proto", "tls-config"]),
     ("modal-local", &["container-network", "container-runtime", "modal-proto"]),
     ("modal-proto", &[]),
+    ("modal-zero", &["modal-proto"]),
     ("results-store", &["eval-types"]),
     ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
     ("service-supervisor", &["eval-types", "goat-keys", "langfuse-client"]),
@@ -39,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "modal-client",
             "modal-local",
             "modal-proto",
+            "modal-zero",
             "results-store",
             "sandbox-runner",
             "shared-features",
@@ -50,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Crates whose types may not appear outside these members.
 const WRAPPED: &[(&str, &[&str])] = &[
-    ("tonic", &["modal-proto", "modal-client", "modal-local"]),
+    ("tonic", &["modal-proto", "modal-client", "modal-local", "modal-zero"]),
     (
         "sqlx",
         &[

@@ -73,6 +73,7 @@ pub(crate) enum Command {
     BuildEval(cmd::build_eval::Args),
     InfraTest(cmd::infra_test::Args),
     Selfbench(cmd::selfbench::Args),
+    BenchJob(cmd::bench_job::Args),
     Soak(cmd::soak::Args),
     Ci(cmd::ci::Args),
     Completions(cmd::completions::Args),
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn help_texts() {
         insta::assert_snapshot!("help", help(&[]));
-        for command in Cli::command().get_subcommands() {
+        for command in Cli::command().get_subcommands().filter(|it| !it.is_hide_set()) {
             let name = command.get_name();
             insta::assert_snapshot!(format!("help_{name}"), help(&[name]));
         }

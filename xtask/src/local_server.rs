@@ -1,6 +1,6 @@
 //! This machine's server, as commands need it: found, started, asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use sandbox_runner::{
@@ -30,7 +30,12 @@ pub(crate) struct LocalServer {
 impl LocalServer {
     /// This command's.
     pub(crate) fn of(context: &Context) -> Self {
-        Self { root: context.state.root().to_owned() }
+        Self::at(context.state.root())
+    }
+
+    /// That of a state directory.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
     }
 }
 

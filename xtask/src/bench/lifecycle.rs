@@ -1,150 +1,188 @@
 //! create → exec `true` → terminate, beside (a) the bare cost of the same isolation without a
-//! server, (b) the official Python SDK on the same server, (c) bubblewrap.
+//! server, (b) the official Python SDK on the same server, (c) bubblewrap. The sides take turns.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use modal_client::{App, BuiltImage, Client, Image, NetworkAccess};
+use serde::Deserialize;
 
 use super::{
+    bare::Bare,
     bubblewrap,
     clock::{Series, cpu, series},
-    python,
+    python::Python,
+    samples::Samples,
+    server::Local,
 };
 use crate::{
-    backend,
     cmd::selfbench::{Goal, Measurement},
     context::Context,
 };
 
 /// At once, where many are in flight.
 const IN_FLIGHT: usize = 64;
+/// How often each side has its turn.
+const TURNS: usize = 5;
+const SCRIPT: &str = "fixtures/bench/sandbox_lifecycle.py";
 
-/// What one run of ours gave.
-struct Ours {
-    alone: Series,
-    together: Series,
-    /// Seconds of CPU of this process a cycle.
-    cpu: f64,
+/// The turns of one side.
+#[derive(Debug, Default)]
+struct Side {
+    /// Milliseconds of the median cycle, one at a time.
+    alone: Samples,
+    /// Milliseconds from the first start to the last end, divided by the number of cycles, many at once.
+    together: Samples,
+    /// Milliseconds of the client's CPU a cycle.
+    cpu: Samples,
+}
+
+impl Side {
+    fn push(&mut self, alone: Series, together: Series) {
+        self.alone.push(ms(alone.median));
+        self.together.push(ms(together.each));
+    }
+}
+
+/// Every side. bubblewrap has no turns where it is not installed.
+#[derive(Debug, Default)]
+struct Sides {
+    ours: Side,
+    bare: Side,
+    bubblewrap: Option<Side>,
+    sdk: Side,
+}
+
+/// How many cycles a turn has.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    alone: usize,
+    together: usize,
+}
+
+/// What `fixtures/bench/sandbox_lifecycle.py` prints.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Cycles {
+    /// Seconds of the median cycle.
+    median_s: f64,
+    /// Seconds from the first start to the last end.
+    wall_s: f64,
+    /// Seconds of CPU of the client, all cycles.
+    cpu_s: f64,
+    /// How many cycles.
+    cycles: usize,
 }
 
 pub(crate) async fn measure(context: &Context, time: Duration) -> anyhow::Result<Vec<Measurement>> {
-    let (client, server) = backend::client(context).await?;
-    let Some(server) = server else {
-        anyhow::bail!("this benchmark measures the local server: add --target local");
-    };
-    client.environments().get_or_create(&context.environment).await?;
-    let app = client.app("selfbench").create_if_missing().await?;
-    let image = client.build(&Image::debian_slim().python("3.11"), &app).await?;
+    let server = Local::of(context).await?;
+    let ours = Ours::new(&server.client).await?;
+    let layer = base_layer(context)?;
+    let bare = Bare::start(layer.clone()).await?;
+    let python = Python::of(&context.workspace).await?;
+    let mut sides = Sides::default();
+    match bubblewrap::is_here().await {
+        true => sides.bubblewrap = Some(Side::default()),
+        false => context
+            .printer
+            .warn("bubblewrap is not here (Debian: apt-get install bubblewrap): not measured"),
+    }
     // About 10 ms a cycle alone, 5 together: enough cycles to fill the time on a slow machine too.
-    let alone = usize::try_from(time.as_millis() / 40)?.clamp(20, 2_000);
-    let together = (alone * 2).max(2 * IN_FLIGHT);
-
-    context.printer.note("ours…");
-    let ours = ours(&client, &app, &image, alone, together).await?;
-    let mut measurements = bare(context, &ours, alone, together).await?;
-    context.printer.note("the Python SDK…");
-    let variables = [
-        ("MODAL_SERVER_URL", server.url.to_string()),
-        ("MODAL_TOKEN_ID", server.token_id.to_string()),
-        ("MODAL_TOKEN_SECRET", server.token_secret.expose().to_owned()),
-        ("MODAL_ENVIRONMENT", context.environment.clone()),
-    ];
-    measurements.extend(sdk(context, &ours, &variables, alone / 4, together / 4).await?);
-    Ok(measurements)
+    let alone = usize::try_from(time.as_millis() / 40)?.clamp(20, 2_000) / TURNS;
+    let counts = Counts { alone, together: (alone * 2).max(2 * IN_FLIGHT) };
+    ours.turn(Counts { alone: 5, together: 1 }, &mut Side::default()).await?;
+    bare.measure(5, 1).await?;
+    for turn in 1..=TURNS {
+        context.printer.note(&format!("turn {turn} of {TURNS}"));
+        ours.turn(counts, &mut sides.ours).await?;
+        let alone = bare.measure(counts.alone, 1).await?;
+        sides.bare.push(alone, bare.measure(counts.together, IN_FLIGHT).await?);
+        if let Some(side) = &mut sides.bubblewrap {
+            let alone = bubblewrap::measure(&layer, counts.alone, 1).await?;
+            side.push(alone, bubblewrap::measure(&layer, counts.together, IN_FLIGHT).await?);
+        }
+        let few = Counts { alone: (counts.alone / 4).max(5), together: IN_FLIGHT };
+        sdk_turn(&python, &server, few, &mut sides.sdk).await?;
+    }
+    bare.stop().await?;
+    Ok(rows(&sides))
 }
 
-async fn ours(
-    client: &Client,
-    app: &App,
-    image: &BuiltImage,
-    alone: usize,
-    together: usize,
-) -> anyhow::Result<Ours> {
-    let run = |count, in_flight| series(count, in_flight, |_| cycle(client, app, image));
-    run(5, 1).await?;
-    let before = cpu()?;
-    let one = run(alone, 1).await?;
-    let many = run(together, IN_FLIGHT).await?;
-    let cpu = (cpu()? - before).as_secs_f64() / (alone + together) as f64;
-    Ok(Ours { alone: one, together: many, cpu })
+/// Which figure of a side a row shows.
+type Figure = fn(&Side) -> &Samples;
+
+fn rows(sides: &Sides) -> Vec<Measurement> {
+    let row = |what: &str, figure: Figure, peer: Option<&Side>, goal| {
+        let peer = peer.map(|side| figure(side).median());
+        let name = format!("sandbox-lifecycle: {what}");
+        Measurement::new(&name, figure(&sides.ours).median(), peer, "ms", Goal::AtMost(goal))
+    };
+    let (alone, together): (Figure, Figure) = (|side| &side.alone, |side| &side.together);
+    let (bare, wrapped, sdk) = (Some(&sides.bare), sides.bubblewrap.as_ref(), Some(&sides.sdk));
+    vec![
+        row("one at a time, median, beside the bare isolation", alone, bare, 3.0),
+        row("64 in flight, each, beside the bare isolation", together, bare, 3.0),
+        row("one at a time, median, beside bubblewrap", alone, wrapped, 3.0),
+        row("64 in flight, each, beside bubblewrap", together, wrapped, 1.0),
+        row("one at a time, median, beside the Python SDK", alone, sdk, 1.0),
+        row("64 in flight, each, beside the Python SDK", together, sdk, 1.0),
+        row("CPU of the client a cycle, beside the Python SDK", |side| &side.cpu, sdk, 0.2),
+    ]
 }
 
-async fn cycle(client: &Client, app: &App, image: &BuiltImage) -> anyhow::Result<()> {
-    let sandbox = client
-        .sandbox(app, image)
-        .command(["sleep", "300"])
-        .network(NetworkAccess::Blocked)
-        .create()
-        .await?;
-    let code = sandbox.exec(["true"]).start().await?.wait().await?;
-    anyhow::ensure!(code == 0, "`true` ended with {code}");
-    sandbox.terminate().await?;
+/// Our client, with what a sandbox needs.
+struct Ours {
+    client: Client,
+    app: App,
+    image: BuiltImage,
+}
+
+impl Ours {
+    async fn new(client: &Client) -> anyhow::Result<Self> {
+        let client = client.clone();
+        let app = client.app("selfbench").create_if_missing().await?;
+        let image = client.build(&Image::debian_slim().python("3.11"), &app).await?;
+        Ok(Self { client, app, image })
+    }
+
+    async fn turn(&self, counts: Counts, side: &mut Side) -> anyhow::Result<()> {
+        let before = cpu()?;
+        let alone = series(counts.alone, 1, |_| self.cycle()).await?;
+        let together = series(counts.together, IN_FLIGHT, |_| self.cycle()).await?;
+        side.push(alone, together);
+        side.cpu.push(ms(cpu()? - before) / (counts.alone + counts.together) as f64);
+        Ok(())
+    }
+
+    async fn cycle(&self) -> anyhow::Result<()> {
+        let sandbox = self.client.sandbox(&self.app, &self.image).command(["sleep", "300"]);
+        let sandbox = sandbox.network(NetworkAccess::Blocked).create().await?;
+        let code = sandbox.exec(["true"]).start().await?.wait().await?;
+        anyhow::ensure!(code == 0, "`true` ended with {code}");
+        sandbox.terminate().await?;
+        Ok(())
+    }
+}
+
+async fn sdk_turn(
+    python: &Python,
+    server: &Local,
+    counts: Counts,
+    side: &mut Side,
+) -> anyhow::Result<()> {
+    let run = async |count: usize, in_flight: usize| {
+        let arguments = [count.to_string(), in_flight.to_string()];
+        python.run::<Cycles>(SCRIPT, &arguments, &server.environment).await
+    };
+    let (alone, together) = (run(counts.alone, 1).await?, run(counts.together, IN_FLIGHT).await?);
+    side.alone.push(1e3 * alone.median_s);
+    side.together.push(1e3 * together.wall_s / together.cycles as f64);
+    let cycles = (alone.cycles + together.cycles) as f64;
+    side.cpu.push(1e3 * (alone.cpu_s + together.cpu_s) / cycles);
     Ok(())
 }
 
-#[cfg(target_os = "linux")]
-async fn bare(
-    context: &Context,
-    ours: &Ours,
-    alone: usize,
-    together: usize,
-) -> anyhow::Result<Vec<Measurement>> {
-    let layer = base_layer(context)?;
-    context.printer.note("the same isolation without a server…");
-    let bare = super::bare::Bare::start(layer.clone()).await?;
-    bare.measure(5, 1).await?;
-    let (one, many) = (bare.measure(alone, 1).await?, bare.measure(together, IN_FLIGHT).await?);
-    bare.stop().await?;
-    let goal = Goal::AtMost(3.0);
-    let mut measurements = vec![
-        figure(
-            "one at a time, median, beside the bare isolation",
-            ours.alone.median,
-            Some(one.median),
-            goal,
-        ),
-        figure(
-            "64 in flight, each, beside the bare isolation",
-            ours.together.each,
-            Some(many.each),
-            goal,
-        ),
-    ];
-    let (mut wrapped, mut many_wrapped) = (None, None);
-    if bubblewrap::is_here().await {
-        context.printer.note("bubblewrap…");
-        wrapped = Some(bubblewrap::measure(&layer, alone, 1).await?.median);
-        many_wrapped = Some(bubblewrap::measure(&layer, together, IN_FLIGHT).await?.each);
-    } else {
-        context
-            .printer
-            .warn("bubblewrap is not here (Debian: apt-get install bubblewrap): not measured");
-    }
-    let goal = Goal::AtMost(3.0);
-    measurements.push(figure(
-        "one at a time, median, beside bubblewrap",
-        ours.alone.median,
-        wrapped,
-        goal,
-    ));
-    measurements.push(figure(
-        "64 in flight, each, beside bubblewrap",
-        ours.together.each,
-        many_wrapped,
-        goal,
-    ));
-    Ok(measurements)
-}
-
-#[cfg(not(target_os = "linux"))]
-async fn bare(_: &Context, _: &Ours, _: usize, _: usize) -> anyhow::Result<Vec<Measurement>> {
-    anyhow::bail!("the bare isolation needs Linux")
-}
-
 /// The base that the image above was made of: the one layer that holds a whole system.
-#[cfg(target_os = "linux")]
-fn base_layer(context: &Context) -> anyhow::Result<std::path::PathBuf> {
+pub(super) fn base_layer(context: &Context) -> anyhow::Result<std::path::PathBuf> {
     let layers = context.state.root().join("images/layers");
     let entries = std::fs::read_dir(&layers)
         .with_context(|| format!("can't look for a base in `{}`", layers.display()))?;
@@ -155,38 +193,6 @@ fn base_layer(context: &Context) -> anyhow::Result<std::path::PathBuf> {
         .with_context(|| format!("no base in `{}`", layers.display()))
 }
 
-async fn sdk(
-    context: &Context,
-    ours: &Ours,
-    server: &[(&'static str, String)],
-    alone: usize,
-    together: usize,
-) -> anyhow::Result<Vec<Measurement>> {
-    let python = python::interpreter(&context.workspace).await?;
-    let script = context.workspace.path("fixtures/bench/sandbox_lifecycle.py");
-    let one = python::measure(&python, &script, server, alone.max(5), 1).await?;
-    let many =
-        python::measure(&python, &script, server, together.max(IN_FLIGHT), IN_FLIGHT).await?;
-    let cpu = (one.cpu_s + many.cpu_s) / (one.cycles + many.cycles) as f64;
-    let median = Duration::try_from_secs_f64(one.median_s)?;
-    Ok(vec![
-        figure(
-            "one at a time, median, beside the Python SDK",
-            ours.alone.median,
-            Some(median),
-            Goal::AtMost(1.0),
-        ),
-        Measurement::new(
-            "sandbox-lifecycle: CPU of the client a cycle, beside the Python SDK",
-            1_000.0 * ours.cpu,
-            Some(1_000.0 * cpu),
-            "ms",
-            Goal::AtMost(0.2),
-        ),
-    ])
-}
-
-fn figure(what: &str, ours: Duration, peer: Option<Duration>, goal: Goal) -> Measurement {
-    let ms = |time: Duration| 1_000.0 * time.as_secs_f64();
-    Measurement::new(&format!("sandbox-lifecycle: {what}"), ms(ours), peer.map(ms), "ms", goal)
+fn ms(time: Duration) -> f64 {
+    1e3 * time.as_secs_f64()
 }

@@ -1,31 +1,47 @@
-//! The peer `modal`: the official Python SDK on the same server.
+//! The peer `modal`: the official Python SDK, pinned.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::process::Command;
 
 use crate::workspace::Workspace;
 
-/// What `fixtures/bench/sandbox_lifecycle.py` prints.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Cycles {
-    /// Seconds of the median cycle.
-    pub(super) median_s: f64,
-    /// Seconds of CPU of the client, all cycles.
-    pub(super) cpu_s: f64,
-    /// How many cycles.
-    pub(super) cycles: usize,
+/// Where the tests install the pinned SDK, so that both use one.
+const DIRECTORY: &str = "target/sdk-python";
+
+/// The SDK's interpreter and command, and where its scripts are.
+pub(super) struct Python {
+    workspace: Workspace,
 }
 
-/// Where the tests install the pinned SDK, so that both use one.
-const INTERPRETER: &str = "target/sdk-python/bin/python";
+impl Python {
+    /// The one with the SDK, installed now where it is missing.
+    pub(super) async fn of(workspace: &Workspace) -> anyhow::Result<Self> {
+        install(workspace, DIRECTORY, "fixtures/sdk/python-requirements.txt").await?;
+        Ok(Self { workspace: workspace.clone() })
+    }
 
-/// The interpreter with the SDK, installed now where it is missing.
-pub(super) async fn interpreter(workspace: &Workspace) -> anyhow::Result<std::path::PathBuf> {
-    install(workspace, "target/sdk-python", "fixtures/sdk/python-requirements.txt").await?;
-    Ok(workspace.path(INTERPRETER))
+    /// The command `modal`.
+    pub(super) fn command_line(&self) -> PathBuf {
+        self.workspace.path(DIRECTORY).join("bin/modal")
+    }
+
+    /// Runs a script and reads the figures that it prints.
+    pub(super) async fn run<T: DeserializeOwned>(
+        &self,
+        script: &str,
+        arguments: &[String],
+        environment: &[(&'static str, String)],
+    ) -> anyhow::Result<T> {
+        let mut command = Command::new(self.workspace.path(DIRECTORY).join("bin/python"));
+        command.arg(self.workspace.path(script)).args(arguments).kill_on_drop(true);
+        let output = command.envs(environment.iter().cloned()).output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "the Python SDK failed: {}", said.trim());
+        serde_json::from_slice(&output.stdout).context("the Python SDK's figures are not JSON")
+    }
 }
 
 /// Makes a Python environment with pinned packages, where it is missing.
@@ -56,20 +72,4 @@ async fn must(command: &mut Command, why: &'static str) -> anyhow::Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{why}: {}", said.trim());
     Ok(())
-}
-
-/// Runs the SDK's cycles against a server.
-pub(super) async fn measure(
-    python: &Path,
-    script: &Path,
-    server: &[(&'static str, String)],
-    count: usize,
-    in_flight: usize,
-) -> anyhow::Result<Cycles> {
-    let mut command = Command::new(python);
-    command.arg(script).arg(count.to_string()).arg(in_flight.to_string());
-    let output = command.envs(server.iter().cloned()).output().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "the Python SDK failed: {}", said.trim());
-    serde_json::from_slice(&output.stdout).context("the Python SDK's figures are not JSON")
 }

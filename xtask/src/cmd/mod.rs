@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod apps;
+pub(crate) mod bench_job;
 pub(crate) mod build_eval;
 pub(crate) mod ci;
 pub(crate) mod completions;
@@ -60,6 +61,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::BuildEval(args) => build_eval::run(args, context).await,
         Command::InfraTest(args) => infra_test::run(args, context).await,
         Command::Selfbench(args) => selfbench::run(args, context).await,
+        Command::BenchJob(args) => bench_job::run(args, context).await,
         Command::Soak(args) => soak::run(args, context).await,
         Command::Ci(args) => ci::run(&args, &context.printer),
         Command::Completions(args) => completions::run(args, &context.printer),

@@ -5,8 +5,10 @@ use std::{pin::Pin, time::Duration};
 use anyhow::Context as _;
 use serde::Serialize;
 
+#[cfg(target_os = "linux")]
+use crate::bench::{commands, langfuse, lifecycle, live, transfer};
 use crate::{
-    bench::{agent, lifecycle},
+    bench::{agent, client_calls},
     context::Context,
     exit::{Exit, UsageError},
     table::render,
@@ -71,7 +73,7 @@ impl Measurement {
             peer,
             unit,
             ratio,
-            goal: format!("at most {most}"),
+            goal: format!("at most {}", (1_000.0 * most).round() / 1_000.0),
             met: ratio.map(|ratio| ratio <= most),
         }
     }
@@ -105,9 +107,33 @@ pub(crate) struct Benchmark {
 /// Every benchmark.
 const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
+        name: "client-calls",
+        what: "create, exec, wait on a server that does no work, beside the Python SDK and bare stubs",
+        measure: |context, time| Box::pin(client_calls::measure(context, time)),
+    },
+    #[cfg(target_os = "linux")]
+    Benchmark {
+        name: "volumes",
+        what: "many small files and 512 MiB up, 512 MiB down, beside the Python SDK",
+        measure: |context, _| Box::pin(transfer::measure(context)),
+    },
+    #[cfg(target_os = "linux")]
+    Benchmark {
+        name: "commands",
+        what: "listing volumes and deploying a function, beside the command `modal`",
+        measure: |context, _| Box::pin(commands::measure(context)),
+    },
+    #[cfg(target_os = "linux")]
+    Benchmark {
         name: "sandbox-lifecycle",
         what: "create, exec `true`, terminate: alone and 64 at once",
         measure: |context, time| Box::pin(lifecycle::measure(context, time)),
+    },
+    #[cfg(target_os = "linux")]
+    Benchmark {
+        name: "live",
+        what: "exec in a live sandbox beside a request to init; 500 sandboxes at once",
+        measure: |context, time| Box::pin(live::measure(context, time)),
     },
     Benchmark {
         name: "agent",
@@ -118,7 +144,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "langfuse",
         what: "ingestion of 100,000 events, beside the official Python SDK 2 on the same server",
-        measure: |context, _| Box::pin(crate::bench::langfuse::measure(context)),
+        measure: |context, _| Box::pin(langfuse::measure(context)),
     },
 ];
 

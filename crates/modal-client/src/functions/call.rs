@@ -25,6 +25,9 @@ const POLL_SLACK: Duration = Duration::from_secs(5);
 /// What stands before the first entry of a call's outputs.
 pub(super) const FIRST_ENTRY: &str = "0-0";
 
+/// Source: `MIN_INPUT_RETRY_DELAY_MS` of the Python SDK 1.6.4.
+const SHORTEST_RETRY_DELAY_S: f64 = 1.0;
+
 /// A call whose answer is fetched later, by its id even from another process.
 #[derive(Debug, Clone)]
 pub struct FunctionCall {
@@ -332,14 +335,16 @@ fn failure(result: &api::GenericResult) -> Option<ExitReason> {
 }
 
 /// Whether an output is the last word, whatever the retries.
-pub(super) fn is_settled(output: &api::FunctionGetOutputsItem) -> bool {
+fn is_settled(output: &api::FunctionGetOutputsItem) -> bool {
     use api::generic_result::GenericStatus as Status;
     let status = output.result.as_ref().map(api::GenericResult::status);
     matches!(status, Some(Status::Success | Status::Terminated))
 }
 
+/// The pause before a failed input is sent again; a second at least, as in Modal's SDK.
 pub(super) fn retry_delay(policy: &api::FunctionRetryPolicy, retry: u32) -> Duration {
     let factor = f64::from(policy.backoff_coefficient).powi(retry.try_into().unwrap_or(i32::MAX));
     let millis = f64::from(policy.initial_delay_ms) * factor;
-    Duration::from_secs_f64(millis.min(f64::from(policy.max_delay_ms)).max(0.0) / 1000.0)
+    let seconds = millis.min(f64::from(policy.max_delay_ms)) / 1000.0;
+    Duration::from_secs_f64(seconds.max(SHORTEST_RETRY_DELAY_S))
 }

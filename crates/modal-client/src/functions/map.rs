@@ -1,7 +1,7 @@
 //! Calling a function with many inputs: they are sent in batches while outputs come back.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     future::IntoFuture,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,12 +15,8 @@ use modal_proto::client as api;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{
-    Function, INLINE,
-    call::{FIRST_ENTRY, FunctionCall, is_settled, retry_delay},
-};
+use super::{Function, INLINE, call::FunctionCall, collect::Open};
 use crate::{
-    clock,
     error::{Error, Result},
     retry::RetryPolicy,
     rpc::methods,
@@ -30,8 +26,6 @@ use crate::{
 const BATCH: usize = 49;
 /// Inputs on their way where the server sets no limit.
 const OUTSTANDING: usize = 1000;
-/// How long the server holds one question for outputs.
-const POLL: Duration = Duration::from_secs(55);
 /// Outputs that wait for the reader.
 const BUFFER: usize = 64;
 /// Inputs are sent for as long as it takes: a full queue empties.
@@ -131,31 +125,18 @@ impl Drop for AbortOnDrop {
     }
 }
 
-type Answers<T> = mpsc::Sender<(usize, Result<T>)>;
+pub(super) type Answers<T> = mpsc::Sender<(usize, Result<T>)>;
 
-/// A map that runs.
-struct Running {
-    function: Function,
-    call: FunctionCall,
-    call_jwt: String,
-    policy: api::FunctionRetryPolicy,
-    room: Arc<Semaphore>,
+/// A map that runs: one half sends inputs, the other ([`collect`](super::collect)) fetches outputs.
+pub(super) struct Running {
+    pub(super) function: Function,
+    pub(super) call: FunctionCall,
+    pub(super) call_jwt: String,
+    pub(super) policy: api::FunctionRetryPolicy,
+    /// Whether failures are repeated from here; otherwise the server does.
+    pub(super) repeats: bool,
+    pub(super) room: Arc<Semaphore>,
     open: Mutex<Open>,
-}
-
-/// Which inputs are on their way.
-#[derive(Default)]
-struct Open {
-    inputs: HashMap<i32, OpenInput>,
-    sent: usize,
-    answered: usize,
-    all_sent: bool,
-}
-
-struct OpenInput {
-    input: api::FunctionInput,
-    jwt: String,
-    retries: u32,
 }
 
 async fn run<T: DeserializeOwned + Send + 'static>(
@@ -175,12 +156,12 @@ async fn run<T: DeserializeOwned + Send + 'static>(
         0 => OUTSTANDING,
         limit => limit as usize,
     };
-    let policy = answer.retry_policy.filter(|_| answer.sync_client_retries_enabled);
     let running = Running {
         call: FunctionCall::of(&function.client, answer.function_call_id, &function.name)?,
         function,
         call_jwt: answer.function_call_jwt,
-        policy: policy.unwrap_or_default(),
+        policy: answer.retry_policy.unwrap_or_default(),
+        repeats: answer.sync_client_retries_enabled,
         room: Arc::new(Semaphore::new(outstanding)),
         open: Mutex::default(),
     };
@@ -189,7 +170,7 @@ async fn run<T: DeserializeOwned + Send + 'static>(
 }
 
 impl Running {
-    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
+    pub(super) fn open(&self) -> std::sync::MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -224,17 +205,20 @@ impl Running {
             if !is_last {
                 self.put(batch).await?;
             } else {
-                self.open().all_sent = true;
+                self.open().end();
                 return Ok(());
             }
         }
     }
 
     async fn put(&self, inputs: Vec<api::FunctionPutInputsItem>) -> Result<()> {
+        for item in &inputs {
+            self.open().sending(item.idx, item.input.clone().unwrap_or_default());
+        }
         let query = api::FunctionPutInputsRequest {
             function_id: self.function.id.to_string(),
             function_call_id: self.call.id().to_string(),
-            inputs: inputs.clone(),
+            inputs,
         };
         let answer = loop {
             match self.put_once(&query).await {
@@ -243,14 +227,8 @@ impl Running {
                 settled => break settled?,
             }
         };
-        let jwts: HashMap<i32, String> =
-            answer.inputs.into_iter().map(|taken| (taken.idx, taken.input_jwt)).collect();
-        let mut open = self.open();
-        for item in inputs {
-            let jwt = jwts.get(&item.idx).cloned().unwrap_or_default();
-            let input = item.input.unwrap_or_default();
-            open.inputs.insert(item.idx, OpenInput { input, jwt, retries: 0 });
-            open.sent += 1;
+        for taken in answer.inputs {
+            self.open().taken(taken.idx, taken.input_jwt);
         }
         Ok(())
     }
@@ -264,106 +242,5 @@ impl Running {
         let mut options = client.options(method, self.function.operation("call")).await?;
         options.policy = PUT;
         client.call_with(method, query, options).await
-    }
-
-    /// Whether nothing is on its way and nothing will be; otherwise the tokens of what is.
-    fn waiting(&self) -> Option<Vec<String>> {
-        let open = self.open();
-        let is_over = open.all_sent && open.inputs.is_empty();
-        let jwts = open.inputs.values().map(|input| input.jwt.clone());
-        (!is_over).then(|| jwts.filter(|jwt| !jwt.is_empty()).collect())
-    }
-
-    async fn collect<T: DeserializeOwned>(&self, answers: &Answers<T>) -> Result<()> {
-        let mut last_entry_id = FIRST_ENTRY.to_owned();
-        while let Some(input_jwts) = self.waiting() {
-            let query = api::FunctionGetOutputsRequest {
-                function_call_id: self.call.id().to_string(),
-                // While inputs are still being sent, one that came before its token is asked for again soon.
-                timeout: if input_jwts.is_empty() { 1.0 } else { POLL.as_secs_f32() },
-                last_entry_id: last_entry_id.clone(),
-                requested_at: clock::unix_seconds(),
-                input_jwts,
-                ..Default::default()
-            };
-            let found = self.call.outputs(&query, POLL).await?;
-            if !found.last_entry_id.is_empty() {
-                last_entry_id = found.last_entry_id;
-            }
-            let settled = self.settle(found.outputs).await?;
-            let decoding = settled.into_iter().map(|output| async move {
-                (usize::try_from(output.idx).unwrap_or(usize::MAX), self.call.answer(output).await)
-            });
-            let mut decoded = stream::iter(decoding).buffered(8);
-            while let Some(answer) = decoded.next().await {
-                if answers.send(answer).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The outputs that are final, each once; those to be repeated are sent again.
-    async fn settle(
-        &self,
-        outputs: Vec<api::FunctionGetOutputsItem>,
-    ) -> Result<Vec<api::FunctionGetOutputsItem>> {
-        let (mut settled, mut again) = (Vec::new(), Vec::new());
-        for output in outputs {
-            let mut open = self.open();
-            let Some(input) = open.inputs.get_mut(&output.idx) else { continue };
-            if is_settled(&output) || input.retries >= self.policy.retries {
-                open.inputs.remove(&output.idx);
-                open.answered += 1;
-                self.room.add_permits(1);
-                settled.push(output);
-            } else {
-                input.retries += 1;
-                again.push((output.idx, input.retries - 1));
-            }
-        }
-        for (index, retry) in again {
-            tokio::time::sleep(retry_delay(&self.policy, retry)).await;
-            self.again(index).await?;
-        }
-        Ok(settled)
-    }
-
-    async fn again(&self, index: i32) -> Result<()> {
-        let item = {
-            let open = self.open();
-            open.inputs.get(&index).map(|input| api::FunctionRetryInputsItem {
-                input_jwt: input.jwt.clone(),
-                input: Some(input.input.clone()),
-                retry_count: input.retries,
-            })
-        };
-        let Some(item) = item else { return Ok(()) };
-        let query = api::FunctionRetryInputsRequest {
-            function_call_jwt: self.call_jwt.clone(),
-            inputs: vec![item],
-        };
-        let operation = self.function.operation("repeat a call of");
-        let client = &self.function.client;
-        let answer = client.call(&methods::FUNCTION_RETRY_INPUTS, &query, operation).await?;
-        if let (Some(jwt), Some(input)) =
-            (answer.input_jwts.into_iter().next(), self.open().inputs.get_mut(&index))
-        {
-            input.jwt = jwt;
-        }
-        Ok(())
-    }
-
-    /// Tells the server that all outputs arrived.
-    async fn clear(&self) -> Result<()> {
-        let query = api::FunctionGetOutputsRequest {
-            function_call_id: self.call.id().to_string(),
-            last_entry_id: FIRST_ENTRY.to_owned(),
-            clear_on_success: true,
-            requested_at: clock::unix_seconds(),
-            ..Default::default()
-        };
-        self.call.outputs(&query, Duration::ZERO).await.map(drop)
     }
 }

@@ -1,6 +1,7 @@
 //! Functions: code that the server runs when it is called, from Python, by HTTP or from here.
 
 mod call;
+mod collect;
 mod deploy;
 mod map;
 mod request;
