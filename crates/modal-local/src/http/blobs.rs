@@ -13,7 +13,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::BlobId;
 use crate::state::blobs::BlobRecord;
-use crate::state::cas::{Incoming, Stored};
+use crate::state::cas::{Hashes, Incoming, Stored};
 
 /// Takes a whole blob.
 pub(super) async fn put(
@@ -24,7 +24,7 @@ pub(super) async fn put(
 ) -> Result<Response> {
     let blob = find(ctx, blob).await?;
     let limit = u64::try_from(blob.length).unwrap_or(0);
-    let upload = ctx.cas.put_stream(body.into_data_stream(), limit).await?;
+    let upload = ctx.cas.put_stream(body.into_data_stream(), limit, Hashes::NameAndMd5).await?;
     check_md5(headers, &upload)?;
     let stored = ctx.blobs.complete(&blob, upload).await?;
     Ok(with_md5(&stored))
@@ -40,7 +40,7 @@ pub(super) async fn put_part(
 ) -> Result<Response> {
     let blob = find(ctx, blob).await?;
     let expected = ctx.blobs.part_length(&blob, part)?;
-    let upload = ctx.cas.put_stream(body.into_data_stream(), expected).await?;
+    let upload = ctx.cas.put_stream(body.into_data_stream(), expected, Hashes::NameAndMd5).await?;
     check_md5(headers, &upload)?;
     let came = upload.stored().length;
     if came != expected {

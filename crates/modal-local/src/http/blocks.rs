@@ -2,7 +2,7 @@
 
 use std::io::{Seek as _, SeekFrom};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,19 +14,31 @@ use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::VolumeId;
-use crate::state::cas::{Sha256Hash, read_at_most};
+use crate::state::blocks::other_hash;
+use crate::state::cas::{Hashes, Sha256Hash, read_at_most};
 use crate::state::volumes::path::VolumePath;
 use crate::state::volumes::upload::BLOCK;
+
+/// Blocks of at most this length are held in memory; larger ones go to a file as they come.
+const SMALL: u64 = 256 << 10;
 
 /// Takes the block that has this hash. The answer is what the client repeats as `put_response`.
 pub(super) async fn put(ctx: &Ctx, sha256: &str, body: Body) -> Result<Response> {
     let expected = Sha256Hash::from_hex(sha256)?;
-    let upload = ctx.cas.put_stream(body.into_data_stream(), BLOCK).await?;
-    let came = upload.stored().hash;
-    if came != expected {
-        return Err(Error::invalid(format!("the block sent has the hash {came}, not {expected}")));
+    if body.size_hint().upper().is_some_and(|length| length <= SMALL) {
+        let data = axum::body::to_bytes(body, SMALL as usize).await;
+        let data =
+            data.map_err(|error| Error::invalid(format!("the upload broke off: {error}")))?;
+        let cas = ctx.cas.clone();
+        blocking::run(move || cas.put_block(&expected, &data)).await?;
+    } else {
+        let upload = ctx.cas.put_stream(body.into_data_stream(), BLOCK, Hashes::Name).await?;
+        let came = upload.stored().hash;
+        if came != expected {
+            return Err(other_hash(&came, &expected));
+        }
+        upload.keep_block(&ctx.cas).await?;
     }
-    upload.keep(&ctx.cas).await?;
     Ok(text(sha256.to_owned()))
 }
 

@@ -7,7 +7,7 @@ use md5::{Digest as _, Md5};
 use sqlx::SqlitePool;
 use tokio::io::AsyncReadExt as _;
 
-use super::cas::{Cas, Incoming, Sha256Hash, Stored};
+use super::cas::{Cas, Hashes, Incoming, Sha256Hash, Stored};
 use crate::clock;
 use crate::durable;
 use crate::error::{Error, Result};
@@ -156,7 +156,7 @@ impl Blobs {
     /// Puts the parts together. Answers the content and what S3 calls its entity tag: the MD5 of
     /// the parts' MD5s, a dash, and their number.
     pub(crate) async fn join_parts(&self, blob: &BlobRecord) -> Result<(Stored, String)> {
-        let mut whole = self.cas.begin()?;
+        let mut whole = self.cas.begin(Hashes::NameAndMd5)?;
         let mut sums = Md5::new();
         let parts = u32::try_from(blob.parts).unwrap_or(0);
         for number in 1..=parts {

@@ -67,8 +67,18 @@ impl std::fmt::Debug for Sha256Hash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) hash: Sha256Hash,
+    /// Zeros where it was not asked for.
     pub(crate) md5: [u8; 16],
     pub(crate) length: u64,
+}
+
+/// Which hashes of a content are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hashes {
+    /// The one that names it.
+    Name,
+    /// MD5 too.
+    NameAndMd5,
 }
 
 /// A content under way: hashed while it is written, put in its place by [`Incoming::keep`].
@@ -76,7 +86,8 @@ pub(crate) struct Incoming {
     file: tokio::fs::File,
     temporary: NamedTempFile,
     sha256: Sha256,
-    md5: Md5,
+    /// Asked for by blobs alone, and three times as long to compute as the other.
+    md5: Option<Md5>,
     length: u64,
 }
 
@@ -91,13 +102,14 @@ const CHECKED: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Cas {
     root: PathBuf,
-    tmp: PathBuf,
+    pub(super) tmp: PathBuf,
     room: Option<Room>,
+    pub(super) unsettled: super::blocks::Unsettled,
 }
 
 impl Cas {
     pub(crate) fn new(root: PathBuf, tmp: PathBuf) -> Self {
-        Self { root, tmp, room: None }
+        Self { root, tmp, room: None, unsettled: super::blocks::Unsettled::default() }
     }
 
     /// Takes in nothing for which there is no room.
@@ -105,7 +117,7 @@ impl Cas {
         Self { room: Some(room), ..self }
     }
 
-    fn check_room(&self) -> Result<()> {
+    pub(super) fn check_room(&self) -> Result<()> {
         self.room.as_ref().map_or(Ok(()), Room::check)
     }
 
@@ -122,7 +134,7 @@ impl Cas {
 
     /// Whether the content is here. If so, it is kept for a while from now: its age starts anew.
     pub(crate) fn contains(&self, hash: &Sha256Hash) -> bool {
-        touch(&self.path_of(hash)).is_ok()
+        self.is_settled(hash) && touch(&self.path_of(hash)).is_ok()
     }
 
     /// Says that an upload is done with these: a while from now they may go, unless somebody asks for
@@ -132,6 +144,7 @@ impl Cas {
         for hash in hashes {
             // One that stays longer takes room, and no more.
             let _ = set_age(&self.path_of(&hash), aged);
+            self.unsettled.forget(&hash);
         }
     }
 
@@ -150,12 +163,13 @@ impl Cas {
     }
 
     /// Begins to take in a content.
-    pub(crate) fn begin(&self) -> Result<Incoming> {
+    pub(crate) fn begin(&self, hashes: Hashes) -> Result<Incoming> {
         let create = Error::file("create a file in", &self.tmp);
         let temporary = NamedTempFile::new_in(&self.tmp).map_err(create)?;
         let file = temporary.reopen().map_err(Error::file("open", temporary.path()))?;
         let file = tokio::fs::File::from_std(file);
-        Ok(Incoming { file, temporary, sha256: Sha256::new(), md5: Md5::new(), length: 0 })
+        let md5 = (hashes == Hashes::NameAndMd5).then(Md5::new);
+        Ok(Incoming { file, temporary, sha256: Sha256::new(), md5, length: 0 })
     }
 
     /// Takes in bytes that are in memory. Blocks.
@@ -173,13 +187,18 @@ impl Cas {
     }
 
     /// Takes in a stream of at most `limit` bytes.
-    pub(crate) async fn put_stream<S, E>(&self, mut stream: S, limit: u64) -> Result<Incoming>
+    pub(crate) async fn put_stream<S, E>(
+        &self,
+        mut stream: S,
+        limit: u64,
+        hashes: Hashes,
+    ) -> Result<Incoming>
     where
         S: Stream<Item = Result<bytes::Bytes, E>> + Unpin,
         E: Into<BoxError>,
     {
         self.check_room()?;
-        let (mut incoming, mut checked) = (self.begin()?, 0);
+        let (mut incoming, mut checked) = (self.begin(hashes)?, 0);
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| {
                 Error::invalid(format!("the upload broke off: {}", error.into()))
@@ -216,7 +235,9 @@ impl Incoming {
             return Err(Error::invalid(format!("the upload is longer than {limit} bytes")));
         }
         self.sha256.update(data);
-        self.md5.update(data);
+        if let Some(md5) = &mut self.md5 {
+            md5.update(data);
+        }
         self.file.write_all(data).await.map_err(Error::file("write", self.temporary.path()))
     }
 
@@ -224,9 +245,18 @@ impl Incoming {
     pub(crate) fn stored(&self) -> Stored {
         Stored {
             hash: Sha256Hash(self.sha256.clone().finalize().into()),
-            md5: self.md5.clone().finalize().into(),
+            md5: self.md5.clone().map_or([0; 16], |md5| md5.finalize().into()),
             length: self.length,
         }
+    }
+
+    /// Puts the content in its place as a block; see [`Cas::put_block`].
+    pub(crate) async fn keep_block(mut self, cas: &Cas) -> Result<Stored> {
+        let stored = self.stored();
+        self.file.flush().await.map_err(Error::file("write", self.temporary.path()))?;
+        let cas = cas.clone();
+        crate::blocking::run(move || cas.place_block(self.temporary, &stored.hash)).await?;
+        Ok(stored)
     }
 
     /// Puts the content in its place.
@@ -240,7 +270,7 @@ impl Incoming {
 }
 
 /// Sets the file's age to zero.
-fn touch(path: &Path) -> io::Result<()> {
+pub(super) fn touch(path: &Path) -> io::Result<()> {
     set_age(path, SystemTime::now())
 }
 
@@ -278,7 +308,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_stored_under_its_hash() {
         let (_dir, cas) = cas();
-        let incoming = cas.put_stream(chunks(&["hello ", "world"]), 100).await.unwrap();
+        let incoming =
+            cas.put_stream(chunks(&["hello ", "world"]), 100, Hashes::NameAndMd5).await.unwrap();
         let stored = incoming.keep(&cas).await.unwrap();
         assert_eq!(stored.hash, Sha256Hash::of(b"hello world"));
         assert_eq!(hex::encode(stored.md5), "5eb63bbbe01eeed093cb22bb8f5acdc3");
@@ -291,8 +322,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_kept_leaves_nothing() {
         let (dir, cas) = cas();
-        drop(cas.put_stream(chunks(&["hello"]), 100).await.unwrap());
-        cas.put_stream(chunks(&["hello"]), 4).await.map(drop).unwrap_err();
+        drop(cas.put_stream(chunks(&["hello"]), 100, Hashes::Name).await.unwrap());
+        cas.put_stream(chunks(&["hello"]), 4, Hashes::Name).await.map(drop).unwrap_err();
         assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
         assert!(!cas.contains(&Sha256Hash::of(b"hello")));
     }

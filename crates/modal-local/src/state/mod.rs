@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod blobs;
+pub(crate) mod blocks;
 pub(crate) mod cas;
 pub(crate) mod collections;
 pub(crate) mod creation;

@@ -67,7 +67,7 @@ fn missing_blocks(cas: &Cas, files: &[FileSpec]) -> Vec<(u64, u64, Sha256Hash)> 
     let (mut seen, mut missing) = (HashSet::new(), Vec::new());
     for (file_index, file) in files.iter().enumerate() {
         for (block_index, hash) in file.blocks.iter().enumerate() {
-            if seen.insert(*hash) && !cas.contains(hash) {
+            if seen.insert(*hash) && !cas.has_block(hash) {
                 missing.push((file_index as u64, block_index as u64, *hash));
             }
         }
@@ -86,7 +86,8 @@ pub(in crate::service) async fn volume_put_files(
     let files = blocking::run(move || {
         let spec = |file: modal_proto::client::MountFile| {
             let hash = Sha256Hash::from_hex(&file.sha256_hex)?;
-            let size = cas.length(&hash).ok_or_else(|| {
+            let length = cas.contains(&hash).then(|| cas.length(&hash)).flatten();
+            let size = length.ok_or_else(|| {
                 Error::Precondition(format!("the contents of `{}` are not here", file.filename))
             })?;
             FileSpec::whole(&file.filename, size, file.mode, hash)

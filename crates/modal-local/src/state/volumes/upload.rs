@@ -19,6 +19,8 @@ use crate::state::cas::{Cas, Sha256Hash};
 pub(crate) const BLOCK: u64 = 8 * 1024 * 1024;
 /// The mode of files that come without one.
 const DEFAULT_MODE: u32 = 0o644;
+/// More files than this are synced together: that waits for what others write too, but once.
+const SYNCED_ONE_BY_ONE: usize = 16;
 /// Mode bits that are kept: never set-user-id.
 const MODE_MASK: u32 = 0o777;
 
@@ -95,6 +97,7 @@ pub(crate) fn assemble(
         .iter()
         .map(|file| stage(staging, cas, file))
         .collect::<Result<Vec<NamedTempFile>>>()?;
+    sync(staging, &staged)?;
     reach(Point::VolumeStaged);
     for (file, staged) in files.iter().zip(staged) {
         place(tree, file, staged, overwrite)?;
@@ -116,11 +119,22 @@ fn stage(staging: &Path, cas: &Cas, spec: &FileSpec) -> Result<NamedTempFile> {
     let finish = |file: &File| {
         file.set_len(spec.size)?;
         let mode = spec.mode.unwrap_or(DEFAULT_MODE) & MODE_MASK;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_data()
+        file.set_permissions(fs::Permissions::from_mode(mode))
     };
     finish(staged.as_file()).map_err(Error::file("write", staged.path()))?;
     Ok(staged)
+}
+
+/// Brings the files to the disk: a few one by one, many with all that their file system holds back.
+fn sync(staging: &Path, staged: &[NamedTempFile]) -> Result<()> {
+    if staged.len() > SYNCED_ONE_BY_ONE {
+        let directory = File::open(staging).map_err(Error::file("open", staging))?;
+        let synced = rustix::fs::syncfs(directory).map_err(io::Error::from);
+        return synced.map_err(Error::file("sync", staging));
+    }
+    let sync =
+        |file: &NamedTempFile| file.as_file().sync_data().map_err(Error::file("sync", file.path()));
+    staged.iter().try_for_each(sync)
 }
 
 fn copy_block(cas: &Cas, hash: &Sha256Hash, file: &mut File, start: u64, room: u64) -> Result<()> {
