@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use modal_client::{
     Autoscaling, Client, FunctionSpec, Image, MiB, NetworkAccess, Port, Pty, Redirect, Retries,
-    Schedule, Secret, Volume, VolumeMount, VolumeVersion, Web,
+    SandboxVersion, Schedule, Secret, Volume, VolumeMount, VolumeVersion, Web,
 };
 use support::recording::{Exceptions, Replay};
 use tokio::io::AsyncWriteExt as _;
@@ -543,6 +543,33 @@ async fn snapshots_and_mounted_images() {
     let text: Vec<_> = cat.stdout().try_collect().await.unwrap();
     assert_eq!(text.concat(), b"one\n");
     sandbox.unmount_image("/mnt/work").await.unwrap();
+    sandbox.terminate().await.unwrap();
+    replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn sandboxes_of_version_1() {
+    let exceptions: Exceptions = &[("*", "/exec_id", "made up for each command")];
+    let (replay, client) = replay("27_sandbox_v1", exceptions).await;
+    let app = client.app("rec-sandbox-v1").create_if_missing().await.unwrap();
+    let image = client.build(&Image::debian_slim().python("3.11"), &app).await.unwrap();
+    let sandbox = client
+        .sandbox(&app, &image)
+        .version(SandboxVersion::V1)
+        .command(["sleep", "300"])
+        .workdir("/tmp")
+        .timeout(Duration::from_secs(600))
+        .secret(&Secret::from_map([("INLINE", "1")]))
+        .env("E1", "v1")
+        .tag("team", "wire")
+        .await
+        .unwrap();
+    let process = sandbox.exec(["sh", "-c", "echo out; exit 3"]).await.unwrap();
+    assert_eq!(process.stdout().read_text().await.unwrap(), "out\n");
+    assert_eq!(process.wait().await.unwrap(), 3);
+    sandbox.set_tags([("team", "other")]).await.unwrap();
+    assert_eq!(sandbox.tags().await.unwrap()["team"], "other");
+    assert_eq!(sandbox.poll().await.unwrap(), None);
     sandbox.terminate().await.unwrap();
     replay.finish(&[]);
 }

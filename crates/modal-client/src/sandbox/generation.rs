@@ -5,7 +5,7 @@ use crate::{ids::SandboxId, rpc::Method};
 /// How a sandbox is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxVersion {
-    /// The older kind: what sandboxes with a GPU or a terminal are.
+    /// The older kind: what sandboxes with a GPU are.
     V1,
     /// What all others are.
     V2,

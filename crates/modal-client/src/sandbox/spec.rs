@@ -281,13 +281,13 @@ impl SandboxCreate {
         self
     }
 
-    /// A GPU. The sandbox is of version 1 then, unless [`version`](Self::version) says otherwise.
+    /// A GPU. The sandbox is of version 1 then.
     pub fn gpu(mut self, gpu: &Gpu) -> Self {
         self.spec.resources.gpu_config = Some(gpu.config());
         self
     }
 
-    /// Which kind of sandbox it is: version 1 with a GPU or a terminal, else version 2, unless this is called.
+    /// Which kind of sandbox it is: version 1 with a GPU, else version 2, unless this is called.
     pub fn version(mut self, version: SandboxVersion) -> Self {
         self.version = Some(version);
         self
@@ -299,7 +299,7 @@ impl SandboxCreate {
         self
     }
 
-    /// Runs its own command in a terminal. The sandbox is of version 1 then, unless [`version`](Self::version) says otherwise.
+    /// Runs its own command in a terminal.
     pub fn pty(mut self, pty: Pty) -> Self {
         self.spec.pty = Some(pty);
         self
@@ -346,14 +346,10 @@ impl SandboxCreate {
         Ok(sandbox)
     }
 
-    /// Version 2 has neither GPUs nor terminals.
-    ///
-    /// Source: `impl_class_for_create_args` of the Python SDK 1.6.4.
     fn effective_version(&self) -> SandboxVersion {
         let has_gpu =
             self.spec.resources.gpu_config.as_ref().is_some_and(|gpu| !gpu.gpu_type.is_empty());
-        let needs_v1 = has_gpu || self.spec.pty.is_some();
-        self.version.unwrap_or(if needs_v1 { SandboxVersion::V1 } else { SandboxVersion::V2 })
+        self.version.unwrap_or(if has_gpu { SandboxVersion::V1 } else { SandboxVersion::V2 })
     }
 
     /// Version 1 knows secrets by their ids only: those that would be sent along become anonymous ones of the app.
