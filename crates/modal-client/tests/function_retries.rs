@@ -24,7 +24,7 @@ type Script = HashMap<i32, Vec<Ended>>;
 struct Server {
     script: Script,
     policy: api::FunctionRetryPolicy,
-    repeats_here: bool,
+    repeats_by_itself: bool,
     started: Instant,
     state: Mutex<State>,
 }
@@ -50,7 +50,7 @@ impl Server {
         Self {
             script: script.into_iter().collect(),
             policy,
-            repeats_here: false,
+            repeats_by_itself: false,
             started: Instant::now(),
             state: Mutex::default(),
         }
@@ -110,7 +110,7 @@ impl Server {
             pipelined_inputs: taken.collect(),
             retry_policy: Some(self.policy),
             function_call_jwt: "call".to_owned(),
-            sync_client_retries_enabled: !self.repeats_here,
+            sync_client_retries_enabled: !self.repeats_by_itself,
             ..Default::default()
         })
     }
@@ -205,13 +205,20 @@ async fn the_servers_own_failure_is_repeated_at_once_and_costs_no_retry() {
 async fn what_was_cancelled_or_is_repeated_by_the_server_is_final() {
     let server = Arc::new(Server::new([(0, vec![Ended::Terminated])]));
     function(&server).await.call::<i32>((1,)).await.unwrap_err();
-    let mut server_repeats = Server::new([(0, vec![Ended::Failure])]);
-    server_repeats.repeats_here = true;
-    let server_repeats = Arc::new(server_repeats);
-    function(&server_repeats).await.call::<i32>((1,)).await.unwrap_err();
-    let function = function(&server_repeats).await;
-    function.map([(1,)]).outputs::<i32>().await.unwrap_err();
-    assert!(again(&server).is_empty() && again(&server_repeats).is_empty());
+    assert!(again(&server).is_empty());
+    let server = Arc::new(server_that_repeats());
+    function(&server).await.call::<i32>((1,)).await.unwrap_err();
+    assert!(again(&server).is_empty());
+    let server = Arc::new(server_that_repeats());
+    function(&server).await.map([(1,)]).outputs::<i32>().await.unwrap_err();
+    assert!(again(&server).is_empty());
+}
+
+/// It repeats failures by itself, and tells the last one only.
+fn server_that_repeats() -> Server {
+    let mut server = Server::new([(0, vec![Ended::Failure])]);
+    server.repeats_by_itself = true;
+    server
 }
 
 #[tokio::test(start_paused = true)]
