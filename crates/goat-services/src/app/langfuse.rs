@@ -15,6 +15,8 @@ pub const LANGFUSE_IMAGE: &str = "langfuse/langfuse:2.95.12";
 
 const DOOR: u16 = 3000;
 const PORT: u16 = 3001;
+/// Where the volume with the database's backups is.
+const STORE: &str = "/pgdata";
 /// `langfuse-local`, below [`FILES`](super::FILES).
 const STAND_IN: &str = "langfuse-local";
 
@@ -37,8 +39,8 @@ pub fn stand_in_recipe() -> (Vec<String>, String) {
 pub fn langfuse(which: &Langfuse, supervisor: &Contents) -> Service {
     let plan = Plan {
         spools: Vec::new(),
-        postgres: None,
-        services: vec![postgres::service(), server(which)],
+        postgres: Some(postgres::spec(STORE)),
+        services: vec![server(which)],
         doors: vec![door()],
     };
     let files = match which {
@@ -58,7 +60,7 @@ pub fn langfuse(which: &Langfuse, supervisor: &Contents) -> Service {
         plan,
         secrets: vec!["goat-langfuse", "goat-postgres"],
         addresses: vec![(LANGFUSE_URL, LANGFUSE)],
-        volumes: vec![("/pgdata", "goat-langfuse-pg")],
+        volumes: vec![(STORE, "goat-langfuse-pg")],
         memory_mib: Some(2048),
         concurrent: 100,
         timeout: Duration::from_secs(24 * 3600),
@@ -163,12 +165,13 @@ fn door() -> DoorSpec {
         port: DOOR,
         upstream: PORT,
         routes: vec![
+            postgres::route(),
             route("/api/public/health", Access::Open),
             route("/api/public/*", Access::Credentials),
             route("/*", Access::Login),
         ],
         user_keys: Vec::new(),
-        admin_keys: Vec::new(),
+        admin_keys: postgres::keys(),
         task_keys: None,
         limits: Limits {
             answer_within: Duration::from_secs(120),

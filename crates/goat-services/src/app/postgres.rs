@@ -1,36 +1,23 @@
 //! PostgreSQL beside the service that needs it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use service_supervisor::plan::{Health, ServiceSpec, Stop, StopSignal, Value};
+use service_supervisor::plan::{Access, LeaseSpec, PostgresSpec, Route};
 
-use super::{in_state, words};
+use super::in_state;
 
 /// Langfuse's database; `POSTGRES_DB` was never its name.
 pub(super) const DATABASE: &str = "langfuse";
 pub(super) const PORT: u16 = 5432;
 /// Who PostgreSQL runs as, in Debian's and Alpine's packages alike.
 const USER: &str = "postgres";
-/// Where PostgreSQL's programs lie: Debian's package, Alpine's, and what every program needs.
-const PATH: &str =
-    "/usr/lib/postgresql/15/bin:/usr/libexec/postgresql16:/usr/local/bin:/usr/bin:/bin";
-
-/// Makes the directory whole or not at all: role and database are made without a server that anybody could reach.
-///
-/// Source: "single-user mode", <https://www.postgresql.org/docs/15/app-postgres.html>, read 2026-11-26.
-const INIT: &str = r#"set -eu
-data="$PGDATA"
-[ -s "$data/PG_VERSION" ] && exit 0
-rm -rf "$data.new"
-initdb --pgdata "$data.new" --username postgres --encoding UTF8 --locale C.UTF-8 --auth-local peer --auth-host scram-sha-256 > /dev/null
-password=$(printf %s "$POSTGRES_PASSWORD" | sed "s/'/''/g")
-postgres --single -D "$data.new" postgres > /dev/null <<SQL
-CREATE ROLE "$POSTGRES_USER" LOGIN PASSWORD '$password'
-CREATE DATABASE langfuse OWNER "$POSTGRES_USER"
-SQL
-mv "$data.new" "$data"
-"#;
+/// Where PostgreSQL's programs lie: in Debian's package, in Alpine's.
+const PROGRAMS: [&str; 4] =
+    ["/usr/lib/postgresql/15/bin", "/usr/libexec/postgresql16", "/usr/local/bin", "/usr/bin"];
+/// The supervisor's own routes.
+const CONTROL: u16 = 3002;
+/// The variable with the password of the database's role, which also opens those routes.
+const PASSWORD: &str = "POSTGRES_PASSWORD";
 
 /// Commands that install it, on Alpine or on Debian.
 pub(super) fn commands() -> Vec<String> {
@@ -45,35 +32,41 @@ pub(super) fn commands() -> Vec<String> {
     ]
 }
 
-/// The server, over loopback alone.
-pub(super) fn service() -> ServiceSpec {
-    let (home, data) = (in_state("postgres"), in_state("postgres/data"));
-    let listen = [
-        "listen_addresses=127.0.0.1".to_owned(),
-        format!("port={PORT}"),
-        format!("unix_socket_directories={home}"),
-        // Debian's package has its configuration elsewhere; nothing of it is wanted.
-        "log_timezone=UTC".to_owned(),
-        "timezone=UTC".to_owned(),
-    ];
-    let settings = listen.into_iter().flat_map(|setting| ["-c".to_owned(), setting]);
-    let command = words(["postgres", "-D", &data]).into_iter().chain(settings).collect();
-    let from = |name: &str| (name.to_owned(), Value::From(name.to_owned()));
-    let env = BTreeMap::from([
-        ("PATH".to_owned(), Value::Text(PATH.to_owned())),
-        ("PGDATA".to_owned(), Value::Text(data)),
-        from("POSTGRES_USER"),
-        from("POSTGRES_PASSWORD"),
-    ]);
-    ServiceSpec {
+/// The server on the container's disk, kept on the volume at `store`.
+pub(super) fn spec(store: &str) -> PostgresSpec {
+    PostgresSpec {
         name: "postgres".to_owned(),
-        prepare: vec![words(["sh", "-c", INIT])],
-        command,
-        env,
-        directory: Some(home.clone().into()),
+        programs: PROGRAMS.map(Into::into).to_vec(),
         user: Some(USER.to_owned()),
-        health: Health::Command(words(["pg_isready", "-q", "-h", "127.0.0.1"])),
+        data: in_state("postgres/data").into(),
+        store: store.into(),
+        port: PORT,
+        database: DATABASE.to_owned(),
+        role: "POSTGRES_USER".to_owned(),
+        password: PASSWORD.to_owned(),
+        control: CONTROL,
+        max_loss: Duration::from_secs(60),
+        base_every: Duration::from_secs(6 * 3600),
         ready_within: Duration::from_secs(120),
-        stop: Stop { signal: StopSignal::Int, within: Duration::from_secs(15) },
+        lease: LeaseSpec {
+            directory: Some(format!("{store}/lease").into()),
+            expires: Duration::from_secs(30),
+            wait: Duration::from_secs(60),
+        },
     }
+}
+
+/// The way to backup, restore, query and dump.
+pub(super) fn route() -> Route {
+    Route {
+        methods: Vec::new(),
+        path: "/goat/postgres/*".to_owned(),
+        access: Access::Admin,
+        upstream: Some(CONTROL),
+    }
+}
+
+/// What opens that way.
+pub(super) fn keys() -> Vec<String> {
+    vec![PASSWORD.to_owned()]
 }
