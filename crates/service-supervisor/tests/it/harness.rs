@@ -1,6 +1,9 @@
 //! Starts the program with a plan and listens to what it says.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,6 +23,28 @@ pub(crate) struct Supervisor {
     /// All that it said so far.
     pub(crate) said: Vec<String>,
     pub(crate) directory: TempDir,
+    _program: Program,
+}
+
+/// The program where every user can run it: services may be other users', and a home directory is often closed to them.
+struct Program {
+    path: PathBuf,
+    _copy: Option<TempDir>,
+}
+
+impl Program {
+    fn find() -> Self {
+        let built = Path::new(env!("CARGO_BIN_EXE_service-supervisor"));
+        let is_open = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o1 == 1;
+        if built.ancestors().all(is_open) {
+            return Self { path: built.to_owned(), _copy: None };
+        }
+        let open = Permissions::from_mode(0o755);
+        let copy = tempfile::Builder::new().permissions(open).tempdir().unwrap();
+        let path = copy.path().join("service-supervisor");
+        std::fs::copy(built, &path).unwrap();
+        Self { path, _copy: Some(copy) }
+    }
 }
 
 /// A service that is a shell script, ready at once. `$DIR` is the test's directory.
@@ -53,7 +78,8 @@ impl Supervisor {
         prepare(directory.path());
         let path = directory.path().join("plan.json");
         std::fs::write(&path, plan.to_string()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_service-supervisor"))
+        let program = Program::find();
+        let mut child = Command::new(&program.path)
             .arg("run")
             .arg(&path)
             .env("DIR", directory.path())
@@ -64,7 +90,7 @@ impl Supervisor {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, lines, said: Vec::new(), directory }
+        Self { child, lines, said: Vec::new(), directory, _program: program }
     }
 
     /// The first line that holds `text`, waited for if it was not said yet.
