@@ -53,6 +53,9 @@ impl Journal {
             serde_json::to_writer(&mut lines, entry)?;
             lines.push(b'\n');
         }
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
         let mut name = path.as_os_str().to_owned();
         name.push(".new");
         let mut file = File::create(&name)?;
@@ -142,7 +145,8 @@ mod tests {
     #[test]
     fn what_was_spent_is_there_after_a_restart_also_with_a_line_that_was_cut() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("spent");
+        // Nobody else makes the directory.
+        let path = directory.path().join("state/spent");
         let (one, two) = (claims("one", Duration::from_secs(600)), claims("two", Duration::ZERO));
         let mut journal = Journal::open(&path).unwrap();
         journal.add(&one, 0.25).unwrap();
