@@ -314,7 +314,10 @@ impl Images {
         if progress == Progress::Building {
             self.get(ctx, id).await?;
         }
-        let Some(live) = self.live(id) else { return Ok(progress) };
+        // Nobody builds it, or no longer: it may have ended since it was looked at.
+        let Some(live) = self.live(id) else {
+            return Ok(self.record_even_deleted(id).await?.progress);
+        };
         // An error means that the build's task is gone, and the record says how it ended.
         let _ = live.ended.subscribe().wait_for(|ended| *ended).await;
         Ok(self.record_even_deleted(id).await?.progress)
