@@ -164,13 +164,18 @@ pub enum Error {
 impl Error {
     /// This and what led to it, on one line.
     pub fn chain(&self) -> String {
-        let mut words = self.to_string();
-        let mut cause: &dyn std::error::Error = self;
-        while let Some(source) = cause.source() {
-            words.push_str(": ");
-            words.push_str(&source.to_string());
-            cause = source;
-        }
-        words
+        chain(self)
     }
+}
+
+/// An error and what led to it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        words.push_str(": ");
+        words.push_str(&source.to_string());
+        cause = source;
+    }
+    words
 }

@@ -11,6 +11,7 @@ use super::cluster::{Cluster, SUPERUSER};
 use super::error::{PostgresError, Result};
 use super::roles;
 use super::store::Base;
+use crate::error::chain;
 use crate::log::Log;
 
 /// After one that failed.
@@ -84,7 +85,7 @@ impl Backups {
                     log.say(format!("{}: base backup {} is made", cluster.spec.name, made.base));
                 }
                 Err(error) => {
-                    let words = super::chain(&error);
+                    let words = chain(&error);
                     log.say(format!("{}: no base backup: {words}", cluster.spec.name));
                     tokio::time::sleep(AGAIN).await;
                 }

@@ -23,12 +23,13 @@ use tokio::net::TcpListener;
 use tokio::process::Child;
 use tokio::sync::watch;
 
+use super::End;
 use super::backup::Backups;
 use super::cluster::{Cluster, READER, SUPERUSER};
 use super::error::{PostgresError, Result};
 use super::query::{self, QueryError};
 use super::store::{self, Wish};
-use super::{End, chain};
+use crate::error::chain;
 use crate::log::Log;
 use crate::secret::SecretString;
 

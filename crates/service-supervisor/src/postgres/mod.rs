@@ -38,6 +38,7 @@ pub use self::lease::{Register, RegisterError};
 use self::origin::Origin;
 pub use self::wal::{archive, fetch};
 use crate::environment::Environment;
+use crate::error::chain;
 use crate::log::Log;
 use crate::plan::{PostgresSpec, ServiceSpec};
 use crate::process::Launch;
@@ -247,16 +248,4 @@ impl Drop for Guard {
 
 fn failed(spec: &PostgresSpec, source: PostgresError) -> crate::Error {
     crate::Error::Postgres { name: spec.name.clone(), source: Box::new(source) }
-}
-
-/// An error with what led to it.
-fn chain(error: &PostgresError) -> String {
-    let mut words = error.to_string();
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        words.push_str(": ");
-        words.push_str(&source.to_string());
-        cause = source;
-    }
-    words
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::count::Fate;
 use super::store::{Result, Store, Waiting};
+use crate::error::chain;
 use crate::log::Log;
 
 /// Events of one request.
@@ -138,7 +139,7 @@ impl Forwarder {
             }
             // One of them spoils the others: one by one.
             Error::TooLarge { .. } | Error::Refused { .. } => self.one_by_one(batch).await,
-            _ => Ok(Tried::NotNow(words(error))),
+            _ => Ok(Tried::NotNow(chain(error))),
         }
     }
 
@@ -152,7 +153,7 @@ impl Forwarder {
                     self.store.settle(&[(waiting.seq, Fate::Refused)]).await?;
                     Tried::Progress
                 }
-                Err(error) => Tried::NotNow(words(&error)),
+                Err(error) => Tried::NotNow(chain(&error)),
             };
             if matches!(tried, Tried::NotNow(_)) {
                 return Ok(tried);
@@ -169,15 +170,4 @@ async fn wait(pause: Duration, stop: &CancellationToken) -> bool {
         () = tokio::time::sleep(pause.mul_f64(share)) => true,
         () = stop.cancelled() => false,
     }
-}
-
-fn words(error: &Error) -> String {
-    let mut words = error.to_string();
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        words.push_str(": ");
-        words.push_str(&source.to_string());
-        cause = source;
-    }
-    words
 }
