@@ -75,6 +75,16 @@ impl Client {
         Call::get(self, "ask for health", &["health"]).anonymous().read(self).await
     }
 
+    /// A header of the answer to that question: who stands in front of a server may have a word of its own.
+    ///
+    /// # Errors
+    /// As [`Client::health`].
+    pub async fn health_header(&self, name: &str) -> Result<Option<String>> {
+        let call = Call::get(self, "ask for health", &["health"]).anonymous();
+        let answer = call.succeed(self).await?;
+        Ok(answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned))
+    }
+
     /// Which server this is; asked once, by `/health` and, from version 3 on, one read of a single observation.
     ///
     /// # Errors

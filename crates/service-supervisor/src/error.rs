@@ -119,12 +119,12 @@ pub enum Error {
         /// What is wrong with them.
         source: Box<goat_keys::Error>,
     },
-    /// The file of what tokens have spent can't be used.
+    /// The directory of what tokens have spent can't be used.
     #[error("door `{door}` can't keep budgets in `{}`", path.display())]
     Budgets {
         /// Which door.
         door: String,
-        /// The file.
+        /// The directory.
         path: PathBuf,
         /// What is wrong with it.
         source: io::Error,

@@ -16,6 +16,7 @@
 //! It knows nothing of Modal, LiteLLM or vLLM: what they need is in the plan. The plan holds no secret:
 //! those come from the environment, by name.
 
+mod calls;
 mod door;
 mod environment;
 mod error;

@@ -148,6 +148,9 @@ pub struct DoorSpec {
     /// Keys that a task's tokens are signed with; such a token opens what users' keys open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_keys: Option<TaskKeys>,
+    /// The spool that gets the traces of what passes here: calls that were answered and not traced are counted there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced_by: Option<String>,
     /// What is too much.
     #[serde(default)]
     pub limits: Limits,
@@ -162,8 +165,8 @@ pub struct TaskKeys {
     /// The file of revoked runs, read again whenever it changes. With it, the door answers `POST
     /// /goat/keys/revoke` (`{"run": …}`) to administrators by itself.
     pub revoked: PathBuf,
-    /// The file of what tokens have spent, by which the door keeps budgets across restarts, and answers `GET
-    /// /goat/keys/spent` to administrators. Without it no budget is kept here.
+    /// The directory of what tokens have spent, by which doors keep budgets across restarts, a file for each, and
+    /// answer `GET /goat/keys/spent` to administrators. Without it no budget is kept here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent: Option<PathBuf>,
 }
@@ -176,8 +179,15 @@ pub struct SpoolSpec {
     pub name: String,
     /// The port to listen at, on loopback; 0 takes a free one, which the log tells.
     pub port: u16,
-    /// Where events are kept.
+    /// Where events are kept: on the container's disk.
     pub directory: PathBuf,
+    /// Where they are kept, too, so that they outlive the container: a directory on a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<PathBuf>,
+    /// What Langfuse took is handed on once more where it starts anew within that time: longer than its database
+    /// can lose. It must be behind a door of this program.
+    #[serde(with = "seconds", default, skip_serializing_if = "Duration::is_zero")]
+    pub again_within: Duration,
     /// Bytes of events that are kept at most.
     pub max_bytes: u64,
     /// The variable that holds the address of Langfuse.

@@ -14,7 +14,7 @@ use crate::door::Door;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::plan::{Plan, ServiceSpec};
+use crate::plan::{DoorSpec, Plan, ServiceSpec};
 use crate::postgres::{Guard, Register};
 use crate::process::{Launch, Process};
 use crate::spool::{RunningSpool, Spool};
@@ -118,10 +118,16 @@ fn prepare(
         Guard::new(spec, environment, launch, register)
     });
     let spools = plan.spools.iter().map(|spec| Spool::new(spec, environment, log.clone()));
-    let spools = spools.collect::<Result<_>>()?;
+    let spools = spools.collect::<Result<Vec<_>>>()?;
     let launches = plan.services.iter().map(|spec| launch(spec, environment, log));
     let launches = launches.collect::<Result<_>>()?;
-    let doors = plan.doors.iter().map(|spec| Door::new(spec, environment, log.clone()));
+    let calls = |spec: &DoorSpec| {
+        let mut spools = plan.spools.iter().zip(&spools);
+        let (_, spool) = spools.find(|(spool, _)| Some(&spool.name) == spec.traced_by.as_ref())?;
+        Some(Spool::calls(spool))
+    };
+    let doors =
+        plan.doors.iter().map(|spec| Door::new(spec, environment, calls(spec), log.clone()));
     let doors = doors.collect::<Result<_>>()?;
     Ok(Prepared { spools, guard: guard.transpose()?, launches, doors })
 }

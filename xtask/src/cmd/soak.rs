@@ -5,7 +5,7 @@ use std::{pin::Pin, time::Duration};
 use serde_json::json;
 
 #[cfg(target_os = "linux")]
-use crate::soak::{crash, paths};
+use crate::soak::{crash, flood, paths};
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
@@ -21,6 +21,7 @@ Examples:
   cargo xtask soak paths --seed 7
   cargo xtask soak agent --tasks 200
   cargo xtask soak faults --seed 7
+  cargo xtask soak flood --seed 7
   cargo xtask soak litellm-lint
   cargo xtask soak quiet-proxy")]
 pub(crate) struct Args {
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// How many tasks, for `agent`
     #[arg(long, value_name = "N", default_value_t = 200)]
     tasks: u64,
+    /// How many requests (for `flood`; without, 2,000)
+    #[arg(long, value_name = "N")]
+    requests: Option<u64>,
     /// Seed: the same one makes the same choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -49,6 +53,8 @@ pub(crate) struct Soaking {
     pub(crate) kills: Option<u32>,
     /// How many tasks.
     pub(crate) tasks: u64,
+    /// How many requests, where the check counts them.
+    pub(crate) requests: Option<u64>,
     /// For every random choice.
     pub(crate) seed: u64,
 }
@@ -94,6 +100,12 @@ const SOAKS: &[Soak] = &[
         what: "200 replayed tasks (or --tasks) leave no process, file or key",
         run: |context, soaking| Box::pin(agent::run(context, soaking)),
     },
+    #[cfg(target_os = "linux")]
+    Soak {
+        name: "flood",
+        what: "2,000 numbered requests through proxy and traces while Langfuse, PostgreSQL and supervisors are killed",
+        run: |context, soaking| Box::pin(flood::run(context, soaking)),
+    },
     Soak {
         name: "litellm-lint",
         what: "every rule of the LiteLLM linter, on the real proxies of both version sets",
@@ -114,8 +126,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     context.printer.note(&format!("{}: {}", soak.name, soak.what));
     let time = Duration::from_secs(60 * args.minutes);
-    let (kills, tasks, seed) = (args.kills, args.tasks, args.seed);
-    let soaking = Soaking { time, kills, tasks, seed };
+    let Args { kills, tasks, requests, seed, .. } = args;
+    let soaking = Soaking { time, kills, tasks, requests, seed };
     let figures = (soak.run)(context, soaking).await?;
     context.printer.json(&json!({"soak": soak.name, "seed": args.seed, "figures": figures}))?;
     context.printer.text(&figures);

@@ -4,6 +4,8 @@ pub(crate) mod agent;
 #[cfg(target_os = "linux")]
 pub(crate) mod crash;
 pub(crate) mod faults;
+#[cfg(target_os = "linux")]
+pub(crate) mod flood;
 pub(crate) mod kill;
 pub(crate) mod litellm;
 #[cfg(target_os = "linux")]

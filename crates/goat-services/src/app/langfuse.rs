@@ -173,6 +173,7 @@ fn door() -> DoorSpec {
         user_keys: Vec::new(),
         admin_keys: postgres::keys(),
         task_keys: None,
+        traced_by: None,
         limits: Limits {
             answer_within: Duration::from_secs(120),
             concurrent: 200,

@@ -13,7 +13,8 @@ use service_supervisor::plan::{
 };
 
 use super::{
-    Contents, LANGFUSE, LANGFUSE_URL, LITELLM, Service, ServiceFile, in_files, in_state, words,
+    Contents, KEPT_VOLUME, LANGFUSE, LANGFUSE_URL, LITELLM, Service, ServiceFile, in_files,
+    in_state, words,
 };
 use crate::catalog::PROVIDERS_SECRET;
 
@@ -21,8 +22,14 @@ const DOOR: u16 = 4000;
 const PORT: u16 = 4001;
 const SPOOL: u16 = 4002;
 const REPLAY: u16 = 4003;
+/// Where the volume with what outlives the container is: what waits in the spool, revoked runs, what tasks have spent.
+const KEPT: &str = "/kept";
 /// Events on disk: some hundred thousand calls.
 const SPOOL_BYTES: u64 = 2 << 30;
+/// The spool, for the door.
+const SPOOL_NAME: &str = "traces";
+/// Langfuse's database may lose a minute with its container, and what its volume had not committed yet.
+const AGAIN_WITHIN: Duration = Duration::from_secs(180);
 const CONFIG: &str = "config.yaml";
 /// `llm-replay` and its recordings, below [`FILES`](super::FILES).
 const REPLAY_PROGRAM: &str = "llm-replay";
@@ -88,7 +95,7 @@ pub fn litellm(wanted: &Litellm<'_>, supervisor: &Contents) -> Service {
         plan: Plan { spools: vec![spool()], postgres: None, services, doors: vec![door()] },
         secrets,
         addresses: vec![(LANGFUSE_URL, LANGFUSE)],
-        volumes: Vec::new(),
+        volumes: vec![(KEPT, KEPT_VOLUME)],
         memory_mib: None,
         concurrent: 1000,
         timeout: Duration::from_secs(24 * 3600),
@@ -155,9 +162,11 @@ fn proxy(wanted: &Litellm<'_>) -> ServiceSpec {
     let mut env = BTreeMap::from([
         from(MASTER_KEY, MASTER_KEY),
         from(SIGNING_KEYS, SIGNING_KEYS),
-        text(hook::REVOKED_RUNS_VARIABLE, &in_state("revoked")),
+        text(hook::REVOKED_RUNS_VARIABLE, &in_kept("revoked")),
         // To the spool, which hands it on for as long as it takes.
         text("LANGFUSE_HOST", &format!("http://127.0.0.1:{SPOOL}")),
+        // A call makes two events: what waits in memory for more is lost with the process.
+        text("LANGFUSE_FLUSH_AT", "2"),
         from("LANGFUSE_PUBLIC_KEY", "LANGFUSE_INIT_PROJECT_PUBLIC_KEY"),
         from("LANGFUSE_SECRET_KEY", "LANGFUSE_INIT_PROJECT_SECRET_KEY"),
         // Prices are those of the release: a map that is fetched changes without a deployment.
@@ -193,15 +202,21 @@ fn proxy(wanted: &Litellm<'_>) -> ServiceSpec {
 
 fn spool() -> SpoolSpec {
     SpoolSpec {
-        name: "traces".to_owned(),
+        name: SPOOL_NAME.to_owned(),
         port: SPOOL,
         directory: in_state("spool").into(),
+        kept: Some(in_kept("spool").into()),
+        again_within: AGAIN_WITHIN,
         max_bytes: SPOOL_BYTES,
         url: LANGFUSE_URL.to_owned(),
         public_key: "LANGFUSE_INIT_PROJECT_PUBLIC_KEY".to_owned(),
         secret_key: "LANGFUSE_INIT_PROJECT_SECRET_KEY".to_owned(),
         drain: Duration::from_secs(10),
     }
+}
+
+fn in_kept(name: &str) -> String {
+    format!("{KEPT}/{name}")
 }
 
 /// What tasks may ask for is what the hook lets them ask for; all else needs the master key or is not there.
@@ -239,9 +254,10 @@ fn door() -> DoorSpec {
         admin_keys: vec![MASTER_KEY.to_owned()],
         task_keys: Some(TaskKeys {
             signing_keys: SIGNING_KEYS.to_owned(),
-            revoked: in_state("revoked").into(),
-            spent: Some(in_state("spent").into()),
+            revoked: in_kept("revoked").into(),
+            spent: Some(in_kept("spent").into()),
         }),
+        traced_by: Some(SPOOL_NAME.to_owned()),
         limits: Limits::default(),
     }
 }

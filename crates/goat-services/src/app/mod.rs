@@ -40,6 +40,8 @@ pub const SUPERVISOR: &str = "service-supervisor";
 pub const PLAN: &str = "plan.json";
 /// What changes while a container lives, and is gone with it.
 pub(crate) const STATE: &str = "/var/lib/goat";
+/// The volume with what the proxy must remember when its container is lost; made with the first deployment.
+pub const KEPT_VOLUME: &str = "goat-litellm";
 /// The variable with the public address of Langfuse.
 pub const LANGFUSE_URL: &str = "GOAT_LANGFUSE_URL";
 

@@ -92,8 +92,8 @@ def claims_of(token):
     return claims
 
 
-def granted(token, claims):
-    """What LiteLLM is to keep to. Names of run and task reach the traces, where the agent cannot change them."""
+def granted(token, claims, call):
+    """What LiteLLM is to keep to, for this call of the door. Names of run and task reach the traces, where the agent cannot change them."""
     name = hashlib.sha256(token.encode()).hexdigest()
     return UserAPIKeyAuth(
         api_key="goat-" + name[:32],
@@ -108,6 +108,7 @@ def granted(token, claims):
         max_budget=claims.get("budget"),
         metadata={
             "run": claims["run"], "task": claims["task"], "token": claims.get("jti"), "tags": claims.get("tags", []),
+            "call": call,
         },
     )
 
@@ -121,9 +122,12 @@ async def user_api_key_auth(request, api_key):
     """What LiteLLM calls. Anything but HTTPException would be answered with 500."""
     try:
         api_key = (api_key or "").removeprefix("Bearer ").strip()
+        call = request.headers.get("x-goat-call")
         if is_master(api_key):
-            return UserAPIKeyAuth(api_key=api_key, user_id="goat-admin", user_role=LitellmUserRoles.PROXY_ADMIN)
-        return granted(api_key, claims_of(api_key))
+            return UserAPIKeyAuth(
+                api_key=api_key, user_id="goat-admin", user_role=LitellmUserRoles.PROXY_ADMIN, metadata={"call": call},
+            )
+        return granted(api_key, claims_of(api_key), call)
     except Refused as refused:
         raise HTTPException(status_code=401, detail=str(refused)) from None
     except Exception:

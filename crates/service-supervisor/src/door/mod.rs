@@ -19,6 +19,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http_body_util::BodyExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,10 +30,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::budgets::Budgets;
+use self::budgets::{Budgets, Metered};
 use self::forward::Forward;
 use self::keys::Keys;
 use self::routes::Routes;
+use crate::calls::{self, Calls};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -39,6 +42,10 @@ use crate::plan::DoorSpec;
 
 /// A request's head must be here within that time.
 const HEAD: Duration = Duration::from_secs(30);
+/// The header of every answer that names this life of the door: a client can tell whether what it gave is still there.
+pub(crate) const LIFE: &str = "x-goat-life";
+/// LiteLLM's header on answers of calls, which become traces.
+const CALL_ID: &str = "x-litellm-call-id";
 /// Between two tries to accept when the system has no more descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,10 +60,12 @@ struct Shared {
     routes: Routes,
     keys: Keys,
     budgets: Option<Budgets>,
+    calls: Option<Arc<Calls>>,
     forward: Forward,
     room: Arc<Semaphore>,
     log: Log,
     name: String,
+    life: HeaderValue,
 }
 
 /// A door that listens.
@@ -68,7 +77,12 @@ pub(crate) struct OpenDoor {
 
 impl Door {
     /// Reads its keys; a key that is missing is an error now, not a door that nobody can pass.
-    pub(crate) fn new(spec: &DoorSpec, environment: &Environment, log: Log) -> Result<Self> {
+    pub(crate) fn new(
+        spec: &DoorSpec,
+        environment: &Environment,
+        calls: Option<Arc<Calls>>,
+        log: Log,
+    ) -> Result<Self> {
         let spent = spec.task_keys.as_ref().and_then(|keys| keys.spent.as_deref());
         let fail = |path: &std::path::Path, source| Error::Budgets {
             door: spec.name.clone(),
@@ -79,12 +93,14 @@ impl Door {
         let budgets = spent.map(open).transpose()?;
         let shared = Shared {
             budgets,
+            calls,
             routes: Routes::new(&spec.routes),
             keys: Keys::read(spec, environment)?,
             forward: Forward::new(spec.upstream, &spec.limits),
             room: Arc::new(Semaphore::new(spec.limits.concurrent)),
             log,
             name: spec.name.clone(),
+            life: HeaderValue::from(rand::random::<u64>()),
         };
         Ok(Self { spec: spec.clone(), shared: Arc::new(shared) })
     }
@@ -147,7 +163,11 @@ fn connection(stream: TcpStream, shared: &Arc<Shared>, connections: &GracefulShu
     let shared = Arc::clone(shared);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, std::convert::Infallible>(shared.handle(request).await) }
+        async move {
+            let mut answer = shared.handle(request).await;
+            answer.headers_mut().insert(LIFE, shared.life.clone());
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -161,7 +181,31 @@ fn connection(stream: TcpStream, shared: &Arc<Shared>, connections: &GracefulShu
 }
 
 impl Shared {
-    async fn handle(&self, request: http::Request<hyper::body::Incoming>) -> answer::Answer {
+    /// Names a call whose trace is to be seen; a name that the caller gave is none.
+    fn name_call(&self, request: &mut http::Request<hyper::body::Incoming>) -> Option<String> {
+        request.headers_mut().remove(calls::HEADER);
+        let calls = self.calls.as_ref().filter(|_| request.method() == http::Method::POST)?;
+        let name = calls.name();
+        request.headers_mut().insert(calls::HEADER, HeaderValue::from_str(&name).ok()?);
+        Some(name)
+    }
+
+    /// Notes that a call is answered as soon as it is, if it is one that the proxy traces.
+    fn watch(&self, answer: answer::Answer, call: Option<String>) -> answer::Answer {
+        let is_call = answer.status().is_success() && answer.headers().contains_key(CALL_ID);
+        let (Some(calls), Some(call), true) = (self.calls.clone(), call, is_call) else {
+            return answer;
+        };
+        let log = self.log.clone();
+        let noted = move |_: &[u8], is_whole| {
+            if is_whole && let Err(error) = calls.answered(&call) {
+                log.say(format!("an answered call can't be noted: {error}"));
+            }
+        };
+        answer.map(|body| Metered::new(body, Box::new(noted)).boxed_unsync())
+    }
+
+    async fn handle(&self, mut request: http::Request<hyper::body::Incoming>) -> answer::Answer {
         let Some(path) = path::Path::parse(request.uri().path()) else {
             return answer::refuse(
                 http::StatusCode::BAD_REQUEST,
@@ -190,9 +234,10 @@ impl Shared {
             return answer::busy();
         };
         let (method, shown) = (request.method().clone(), path.to_string());
+        let call = self.name_call(&mut request);
         match self.forward.pass(request, passage.upstream).await {
             Ok(answer) => {
-                let answer = body::while_it_lasts(answer, room);
+                let answer = self.watch(body::while_it_lasts(answer, room), call);
                 match account {
                     // Reading is free.
                     Some((budgets, claims)) if method != http::Method::GET => {

@@ -25,6 +25,11 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     let mut ports = BTreeSet::new();
     for door in &plan.doors {
         door_is_sound(door).map_err(|what| format!("door `{}` {what}", door.name))?;
+        if let Some(name) = &door.traced_by
+            && !plan.spools.iter().any(|spool| spool.name == *name)
+        {
+            return Err(format!("door `{}` is traced by `{name}`, which is no spool", door.name));
+        }
         if door.port != 0 && !ports.insert(door.port) {
             return Err(format!("two doors listen on port {}", door.port));
         }

@@ -1,6 +1,6 @@
 //! What became of events.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What can become of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ impl Fate {
     }
 }
 
-/// Events since the spool was made. `taken` is `delivered`, `refused` and `waiting` together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// Events since the spool was made, or since its directory on the volume was. `taken` is `delivered`, `refused` and `waiting` together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Put on disk.
     pub(crate) taken: u64,
@@ -47,4 +47,18 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
     /// Bytes on disk now.
     pub(crate) bytes: u64,
+}
+
+impl Counts {
+    /// With what another container counted, which has ended: what waited there waits here.
+    pub(super) fn and(self, other: &Self) -> Self {
+        Self {
+            taken: self.taken + other.delivered + other.refused,
+            delivered: self.delivered + other.delivered,
+            refused: self.refused + other.refused,
+            duplicate: self.duplicate + other.duplicate,
+            dropped: self.dropped + other.dropped,
+            ..self
+        }
+    }
 }

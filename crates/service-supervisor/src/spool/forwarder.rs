@@ -7,10 +7,12 @@ use std::time::Duration;
 use langfuse_client::{Client, Error, IngestionAnswer};
 use rand::Rng as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::count::Fate;
 use super::store::{Result, Store, Waiting};
+use crate::door::LIFE;
 use crate::error::chain;
 use crate::log::Log;
 
@@ -21,6 +23,8 @@ const BATCH_BYTES: usize = 3_000_000;
 /// Between two tries while Langfuse does not answer: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// How often we look whether Langfuse is still the one that took the events.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// An event that Langfuse fails at so often holds up the others no longer.
 const MAX_REFUSALS: i64 = 10;
 
@@ -29,8 +33,17 @@ pub(super) struct Forwarder {
     pub(super) store: Arc<Store>,
     /// Told when events came in.
     pub(super) news: Arc<Notify>,
+    /// How long what was delivered is kept, in case that Langfuse loses it.
+    pub(super) keep: Duration,
     pub(super) name: String,
     pub(super) log: Log,
+}
+
+/// Which Langfuse took the events, as its door says.
+#[derive(Default)]
+struct Life {
+    name: Option<String>,
+    looked: Option<Instant>,
 }
 
 /// How one try went.
@@ -48,7 +61,11 @@ impl Forwarder {
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
         let mut troubled = false;
+        let mut life = Life::default();
         loop {
+            if let Err(error) = self.look(&mut life).await {
+                self.say(&error.to_string());
+            }
             // Asked before looking: news between the look and the wait is not missed.
             let news = self.news.notified();
             match self.try_once().await {
@@ -62,6 +79,7 @@ impl Forwarder {
                 Ok(Tried::Nothing) => tokio::select! {
                     () = news => {}
                     () = stop.cancelled() => {}
+                    () = self.next_look() => {}
                 },
                 Ok(Tried::NotNow(why)) => {
                     if !std::mem::replace(&mut troubled, true) {
@@ -79,6 +97,39 @@ impl Forwarder {
                     }
                 }
             }
+        }
+    }
+
+    /// A database that is restored from its backup lacks the last minute: what was delivered in that time is handed on
+    /// once more. Langfuse's door names itself anew in each life of its container; events are forgotten once the
+    /// one that took them has lived on long enough for its backup to have them.
+    async fn look(&self, life: &mut Life) -> Result<()> {
+        if self.keep.is_zero() {
+            return self.store.forget(self.keep).await;
+        }
+        if life.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        // Nothing is forgotten while it does not answer.
+        let Ok(name) = self.client.health_header(LIFE).await else { return Ok(()) };
+        life.looked = Some(Instant::now());
+        if name == life.name {
+            return self.store.forget(self.keep).await;
+        }
+        let is_first = life.name.is_none();
+        life.name = name;
+        let again = self.store.deliver_again().await?;
+        if again > 0 && !is_first {
+            self.say(&format!("Langfuse has started anew: {again} events are handed on once more"));
+        }
+        Ok(())
+    }
+
+    /// When the next look is due; without anything to look after, never.
+    async fn next_look(&self) {
+        match self.store.holds_delivered().await {
+            Ok(true) if !self.keep.is_zero() => tokio::time::sleep(LOOK_EVERY).await,
+            _ => std::future::pending().await,
         }
     }
 

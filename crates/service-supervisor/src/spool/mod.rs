@@ -8,6 +8,7 @@
 
 mod count;
 mod forwarder;
+mod outbox;
 mod server;
 mod store;
 
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::forwarder::Forwarder;
 use self::store::Store;
 pub use self::store::StoreError;
+use crate::calls::Calls;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -34,6 +36,7 @@ pub(crate) struct Spool {
     spec: SpoolSpec,
     client: Client,
     keys: ProjectKeys,
+    calls: Arc<Calls>,
     log: Log,
 }
 
@@ -66,21 +69,37 @@ impl Spool {
         let config = Config::new(url.expose(), keys.public.expose(), secret).map_err(fail)?;
         // The spool itself is patient.
         let client = Client::new(config.with_retry(RetryPolicy::never())).map_err(fail)?;
-        Ok(Self { spec: spec.clone(), client, keys, log })
+        let directory = spec.kept.as_ref().unwrap_or(&spec.directory).join("calls");
+        let calls = Calls::open(&directory).map_err(|source| Error::Spool {
+            spool: spec.name.clone(),
+            source: StoreError::Directory(directory, source),
+        })?;
+        Ok(Self { spec: spec.clone(), client, keys, calls: Arc::new(calls), log })
+    }
+
+    /// The calls whose traces it gets.
+    pub(crate) fn calls(&self) -> Arc<Calls> {
+        Arc::clone(&self.calls)
     }
 
     /// Opens the database, with what an earlier process left in it, and begins to listen.
     pub(crate) async fn start(self) -> Result<RunningSpool> {
-        let Self { spec, client, keys, log } = self;
+        let Self { spec, client, keys, calls, log } = self;
         let broken = |source| Error::Spool { spool: spec.name.clone(), source };
-        let store = Arc::new(Store::open(&spec.directory, spec.max_bytes).await.map_err(broken)?);
+        let mut store = Store::open(&spec.directory, spec.max_bytes).await.map_err(broken)?;
+        if let Some(directory) = &spec.kept {
+            for unreadable in store.keep_in(directory).await.map_err(broken)? {
+                log.say(format!("{}: events can't be read: {unreadable}", spec.name));
+            }
+        }
+        let store = Arc::new(store);
         let waiting = store.waiting().await.map_err(broken)?;
         let fail = |source| Error::Listen { door: spec.name.clone(), port: spec.port, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, spec.port)).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         log.say(format!("{} takes traces at {address}, {waiting} events wait", spec.name));
         let (stop, news) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let router = server::router(Arc::clone(&store), keys, Arc::clone(&news));
+        let router = server::router(Arc::clone(&store), keys, calls, Arc::clone(&news));
         let stopped = stop.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
             // Fails only if the listener does, which axum itself tries again.
@@ -91,6 +110,7 @@ impl Spool {
             client,
             store: Arc::clone(&store),
             news,
+            keep: spec.again_within,
             name: name.clone(),
             log: log.clone(),
         };

@@ -13,15 +13,16 @@ use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Notify;
 
 use super::ProjectKeys;
-use super::count::Fate;
-use super::store::{Event, Store};
+use super::count::{Counts, Fate};
+use super::store::{Event, Store, StoreError};
+use crate::calls::{Calls, Untraced};
 
 /// As Langfuse 2 itself (4.5 MB), and what a callback adds around it.
 const MAX_BODY: usize = 5_000_000;
@@ -29,16 +30,22 @@ const MAX_BODY: usize = 5_000_000;
 struct Shared {
     store: Arc<Store>,
     keys: ProjectKeys,
+    calls: Arc<Calls>,
     news: Arc<Notify>,
 }
 
-pub(super) fn router(store: Arc<Store>, keys: ProjectKeys, news: Arc<Notify>) -> Router {
+pub(super) fn router(
+    store: Arc<Store>,
+    keys: ProjectKeys,
+    calls: Arc<Calls>,
+    news: Arc<Notify>,
+) -> Router {
     Router::new()
         .route("/api/public/ingestion", post(ingest))
         .route("/api/public/health", get(health))
         .route("/goat/traces/status", get(status))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Arc::new(Shared { store, keys, news }))
+        .with_state(Arc::new(Shared { store, keys, calls, news }))
 }
 
 /// A batch; each event is kept as its sender wrote it.
@@ -48,9 +55,25 @@ struct Batch<'a> {
     batch: Vec<&'a RawValue>,
 }
 
+/// As much of an event as is looked at.
 #[derive(Deserialize)]
-struct Named {
+struct Named<'a> {
     id: String,
+    #[serde(borrow, default)]
+    body: Option<&'a RawValue>,
+}
+
+impl Named<'_> {
+    /// The call that it is of: the door named it, LiteLLM's hook passed the name on.
+    fn call(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Body {
+            metadata: Value,
+        }
+        let body: Body = serde_json::from_str(self.body?.get()).ok()?;
+        let call = body.metadata.get("user_api_key_auth_metadata")?.get("call")?;
+        call.as_str().map(str::to_owned)
+    }
 }
 
 async fn ingest(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -69,10 +92,13 @@ async fn ingest(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     };
     let mut errors = Vec::new();
     let mut events = Vec::new();
+    let mut calls = Vec::new();
     for text in batch.batch {
-        match serde_json::from_str::<Named>(text.get()) {
-            Ok(Named { id }) => {
-                events.push(Event { id, body: Bytes::copy_from_slice(text.get().as_bytes()) });
+        match serde_json::from_str::<Named<'_>>(text.get()) {
+            Ok(named) => {
+                calls.extend(named.call());
+                let body = Bytes::copy_from_slice(text.get().as_bytes());
+                events.push(Event { id: named.id, body });
             }
             Err(error) => errors.push(verdict("unknown", 400, &error.to_string())),
         }
@@ -80,6 +106,11 @@ async fn ingest(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     match shared.store.take(&events).await {
         Ok(fates) => {
             shared.news.notify_one();
+            // What is refused is counted as such.
+            let noted = calls.iter().try_for_each(|call| shared.calls.traced(call));
+            if let Err(error) = noted {
+                errors.push(verdict("unknown", 500, &error.to_string()));
+            }
             (StatusCode::MULTI_STATUS, Json(answer(&events, &fates, errors))).into_response()
         }
         Err(error) => {
@@ -108,9 +139,22 @@ async fn health() -> Json<Value> {
     Json(json!({ "status": "OK", "version": "2.0.0-spool" }))
 }
 
+/// What became of events, and of traces that should have come.
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    counts: Counts,
+    #[serde(flatten)]
+    untraced: Untraced,
+}
+
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.store.counts().await {
-        Ok(counts) => Json(counts).into_response(),
+    let counts = async {
+        let (counts, untraced) = (shared.store.counts().await?, shared.calls.untraced()?);
+        Ok::<_, StoreError>(Status { counts, untraced })
+    };
+    match counts.await {
+        Ok(status) => Json(status).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }

@@ -12,26 +12,27 @@ use crate::door::body::{Body, BodyError};
 /// Bytes of the end that are kept: more than the last events of a stream have.
 const TAIL: usize = 64 * 1024;
 
-type Count = Box<dyn FnOnce(&[u8]) + Send>;
+/// Told the end of the body, and whether all of it came.
+type Count = Box<dyn FnOnce(&[u8], bool) + Send>;
 
 /// Passes everything on as it comes, and hands the end of it over when it is through.
 ///
 /// Where the reader goes away, the rest is read all the same: what it cost stands at its end, and a task could call
 /// models for nothing otherwise.
-pub(super) struct Metered {
+pub(in crate::door) struct Metered {
     inner: Option<Body>,
     tail: Tail,
     count: Option<Count>,
 }
 
 impl Metered {
-    pub(super) fn new(inner: Body, count: Count) -> Self {
+    pub(in crate::door) fn new(inner: Body, count: Count) -> Self {
         Self { inner: Some(inner), tail: Tail::default(), count: Some(count) }
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, is_whole: bool) {
         if let Some(count) = self.count.take() {
-            count(&self.tail.0);
+            count(&self.tail.0, is_whole);
         }
     }
 }
@@ -51,10 +52,15 @@ impl HttpBody for Metered {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 frame.data_ref().into_iter().for_each(|data| this.tail.push(data));
+                // Before the reader has the last byte, so that what it knows is counted.
+                if this.inner.as_ref().is_some_and(HttpBody::is_end_stream) {
+                    this.settle(true);
+                }
             }
-            Poll::Ready(Some(Err(_)) | None) => {
+            Poll::Ready(ended) => {
+                let is_whole = ended.is_none();
                 this.inner = None;
-                this.settle();
+                this.settle(is_whole);
             }
         }
         polled
@@ -72,16 +78,22 @@ impl HttpBody for Metered {
 impl Drop for Metered {
     fn drop(&mut self) {
         let rest = self.inner.take().filter(|body| !body.is_end_stream());
+        let is_whole = rest.is_none();
         let (Some(mut rest), Ok(runtime)) = (rest, tokio::runtime::Handle::try_current()) else {
-            return self.settle();
+            return self.settle(is_whole);
         };
         let (mut tail, count) = (std::mem::take(&mut self.tail), self.count.take());
         runtime.spawn(async move {
-            while let Some(Ok(frame)) = rest.frame().await {
-                frame.data_ref().into_iter().for_each(|data| tail.push(data));
-            }
+            let is_whole = loop {
+                match rest.frame().await {
+                    Some(Ok(frame)) => {
+                        frame.data_ref().into_iter().for_each(|data| tail.push(data))
+                    }
+                    ended => break ended.is_none(),
+                }
+            };
             if let Some(count) = count {
-                count(&tail.0);
+                count(&tail.0, is_whole);
             }
         });
     }

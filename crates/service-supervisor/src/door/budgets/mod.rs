@@ -18,7 +18,7 @@ use http_body_util::BodyExt as _;
 use self::cost::Said;
 use self::journal::Journal;
 pub(crate) use self::journal::Spent;
-use self::metered::Metered;
+pub(super) use self::metered::Metered;
 use super::answer::Answer;
 use crate::log::Log;
 
@@ -35,8 +35,8 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     /// Reads what earlier processes wrote; tokens that have expired are forgotten.
-    pub(crate) fn open(path: &Path, log: Log) -> io::Result<Self> {
-        Ok(Self { journal: Arc::new(Mutex::new(Journal::open(path)?)), log })
+    pub(crate) fn open(directory: &Path, log: Log) -> io::Result<Self> {
+        Ok(Self { journal: Arc::new(Mutex::new(Journal::open(directory)?)), log })
     }
 
     /// What the token has spent, where that is its whole budget or more.
@@ -49,7 +49,7 @@ impl Budgets {
     pub(crate) fn meter(&self, answer: Answer, claims: Claims) -> Answer {
         let said = Said::by(&answer);
         let budgets = self.clone();
-        let count = move |tail: &[u8]| {
+        let count = move |tail: &[u8], _is_whole| {
             if let Some(usd) = said.cost(tail, UNPRICED_USD) {
                 budgets.count(&claims, usd);
             }
