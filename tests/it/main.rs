@@ -11,6 +11,7 @@ mod escape;
 mod eval;
 mod extras;
 mod features;
+mod flood;
 mod javascript_sdk;
 mod licences;
 mod litellm;

@@ -85,16 +85,19 @@ impl Forwarder {
                     if !std::mem::replace(&mut troubled, true) {
                         self.say(&format!("traces wait on disk: {why}"));
                     }
-                    if !wait(pause, &stop).await {
+                    // Told to stop, it tries once more.
+                    if stop.is_cancelled() {
                         return;
                     }
+                    wait(pause, &stop).await;
                     pause = (pause * 2).min(LAST_PAUSE);
                 }
                 Err(error) => {
                     self.say(&error.to_string());
-                    if !wait(LAST_PAUSE, &stop).await {
+                    if stop.is_cancelled() {
                         return;
                     }
+                    wait(LAST_PAUSE, &stop).await;
                 }
             }
         }
@@ -214,11 +217,11 @@ impl Forwarder {
     }
 }
 
-/// Waits, with jitter; answers whether to go on.
-async fn wait(pause: Duration, stop: &CancellationToken) -> bool {
+/// Waits, with jitter, until it is time or the end.
+async fn wait(pause: Duration, stop: &CancellationToken) {
     let share = rand::rng().random_range(0.5..=1.0);
     tokio::select! {
-        () = tokio::time::sleep(pause.mul_f64(share)) => true,
-        () = stop.cancelled() => false,
+        () = tokio::time::sleep(pause.mul_f64(share)) => {}
+        () = stop.cancelled() => {}
     }
 }

@@ -53,6 +53,10 @@ async fn answer(State(pieces): State<Pieces>, request: Request) -> Response {
         "/never" => std::future::pending().await,
         // As LiteLLM says it.
         "/cost/header" => ([("x-litellm-response-cost", "0.4")], "{}").into_response(),
+        "/call" => {
+            let name = request.headers().get("x-goat-call").map(|it| it.to_str().unwrap());
+            ([("x-litellm-call-id", "1")], name.unwrap_or_default().to_owned()).into_response()
+        }
         "/cost/stream" => {
             let events =
                 "data: {\"choices\":[]}\n\ndata: {\"usage\":{\"cost\":0.4}}\n\ndata: [DONE]\n\n";
@@ -374,4 +378,79 @@ async fn a_call_is_not_free_for_who_leaves_before_its_end() {
         tokio::task::yield_now().await;
     }
     assert_eq!(status(door, "POST /cost/header", &token).await, 402);
+}
+
+/// A door whose calls are traced by a spool that nobody empties.
+async fn traced(volume: &std::path::Path) -> (Supervisor, SocketAddr, SocketAddr) {
+    let upstream = Upstream::start().await;
+    let mut plan = plan(upstream.address, &json!({}));
+    plan["doors"][0]["routes"][0] = json!({ "path": "/call", "access": "user" });
+    plan["doors"][0]["traced_by"] = json!("traces");
+    plan["doors"][0]["task_keys"]["revoked"] = json!(volume.join("revoked"));
+    plan["spools"] = json!([{
+        "name": "traces", "port": 0, "directory": "spool", "kept": volume.join("spool"), "max_bytes": 1 << 20,
+        "url": "URL", "public_key": "USER_KEY", "secret_key": "ADMIN_KEY", "drain": 0.1,
+    }]);
+    let env = [&KEYS[..], &[("URL", "http://127.0.0.1:9")]].concat();
+    let mut supervisor = Supervisor::start(&plan, &env);
+    let line = supervisor.line("takes traces at").await;
+    let spool = line.split(" at ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    let door = supervisor.door().await;
+    (supervisor, door, spool)
+}
+
+async fn call(door: SocketAddr) -> String {
+    let head = format!(
+        "POST /call HTTP/1.1\r\nHost: d\r\nConnection: close\r\nx-goat-call: forged\r\n{USER}\r\n"
+    );
+    raw(door, &head).await.rsplit("\r\n").next().unwrap().to_owned()
+}
+
+/// Calls that await their traces, and calls whose traces are lost.
+async fn untraced(spool: SocketAddr) -> (u64, u64) {
+    let asked = "GET /goat/traces/status HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+    let answer = raw(spool, asked).await;
+    let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    (body["awaited"].as_u64().unwrap(), body["untraced"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn calls_whose_traces_died_with_the_proxy_are_counted() {
+    let volume = tempfile::tempdir().unwrap();
+    let (mut supervisor, door, spool) = traced(volume.path()).await;
+    let names = [call(door).await, call(door).await, call(door).await];
+    assert!(names.iter().all(|name| !name.is_empty() && name != "forged"), "{names:?}");
+    assert_eq!(untraced(spool).await, (3, 0));
+    let auth = json!({ "user_api_key_auth_metadata": { "call": names[1] } });
+    let batch = json!({ "batch": [{ "id": "e", "body": { "metadata": auth } }] }).to_string();
+    // sk-user:sk-admin
+    let keys = "Authorization: Basic c2stdXNlcjpzay1hZG1pbg==\r\n";
+    let post = format!(
+        "POST /api/public/ingestion HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{keys}Content-Length: {}\r\n\r\n{batch}",
+        batch.len()
+    );
+    assert!(raw(spool, &post).await.starts_with("HTTP/1.1 207"));
+    assert_eq!(untraced(spool).await, (2, 0));
+    supervisor.signal(Signal::KILL);
+    supervisor.gone().await;
+    let (_supervisor, _, spool) = traced(volume.path()).await;
+    assert_eq!(untraced(spool).await, (0, 2));
+}
+
+#[tokio::test]
+async fn a_revoked_run_is_revoked_in_the_next_container() {
+    let volume = tempfile::tempdir().unwrap();
+    let (mut supervisor, door, _) = traced(volume.path()).await;
+    let body = r#"{"run": "run-1"}"#;
+    let head = format!(
+        "POST /goat/keys/revoke HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{ADMIN}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let token = token_with("task", 1.0);
+    assert_eq!(status(door, "POST /call", &token).await, 200);
+    assert!(raw(door, &head).await.starts_with("HTTP/1.1 200"));
+    supervisor.signal(Signal::KILL);
+    supervisor.gone().await;
+    let (_supervisor, door, _) = traced(volume.path()).await;
+    assert_eq!(status(door, "POST /call", &token).await, 401);
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ struct Langfuse {
     refuses: Mutex<BTreeSet<String>>,
     /// Ids that it fails at, once each.
     stumbles: Mutex<BTreeSet<String>>,
+    /// Which life of a container it is in, as a door would say.
+    life: Mutex<&'static str>,
     news: Notify,
 }
 
@@ -35,6 +37,7 @@ impl Langfuse {
         let langfuse = Arc::new(Self::default());
         let router = Router::new()
             .route("/api/public/ingestion", post(ingest))
+            .route("/api/public/health", get(health))
             .with_state(Arc::clone(&langfuse));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -55,6 +58,11 @@ impl Langfuse {
                 .unwrap_or_else(|_| panic!("only {} of {number} came", taken.len()));
         }
     }
+}
+
+async fn health(State(langfuse): State<Arc<Langfuse>>) -> Response {
+    let life = *langfuse.life.lock().unwrap();
+    ([("x-goat-life", life)], Json(json!({ "status": "OK", "version": "2.95.12" }))).into_response()
 }
 
 async fn ingest(State(langfuse): State<Arc<Langfuse>>, Json(body): Json<Value>) -> Response {
@@ -231,4 +239,92 @@ async fn nobody_else_may_write_and_nonsense_is_refused_by_piece() {
     assert!(answer.contains(r#""id":"unknown","status":400"#), "{answer}");
     assert_eq!(langfuse.has(1).await, ["event-7"]);
     assert_eq!(ask(spool, "GET /api/public/traces", KEYS, "").await.0, 404);
+}
+
+/// A plan whose events outlive the container, and are handed on once more where Langfuse starts anew.
+fn kept(plan: &Value, directory: &Path) -> Value {
+    let mut plan = plan.clone();
+    plan["spools"][0]["kept"] = json!(directory);
+    plan["spools"][0]["again_within"] = json!(600);
+    plan
+}
+
+async fn start_kept(volume: &Path, langfuse: SocketAddr) -> (Supervisor, SocketAddr) {
+    let url = format!("http://{langfuse}");
+    let keys = [("LANGFUSE_PUBLIC_KEY", "pk"), ("LANGFUSE_SECRET_KEY", "sk")];
+    let env = [("LANGFUSE_HOST", url.as_str()), keys[0], keys[1]];
+    // Each on a disk of its own: the path is the supervisor's.
+    let plan = kept(&plan(Path::new("spool"), 1 << 20), volume);
+    let mut supervisor = Supervisor::start(&plan, &env);
+    let line = supervisor.line("takes traces at").await;
+    let address = line.split(" at ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    (supervisor, address)
+}
+
+#[tokio::test]
+async fn what_was_taken_outlives_the_container() {
+    let volume = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    let (mut supervisor, spool) = start_kept(volume.path(), address).await;
+    send(spool, ids(0..3)).await;
+    langfuse.has(3).await;
+    *langfuse.down.lock().unwrap() = true;
+    send(spool, ids(3..100)).await;
+    send(spool, ids(100..120)).await;
+    supervisor.line("traces wait on disk").await;
+    supervisor.signal(Signal::KILL);
+    supervisor.gone().await;
+    drop(supervisor);
+
+    *langfuse.down.lock().unwrap() = false;
+    let (mut supervisor, spool) = start_kept(volume.path(), address).await;
+    // The sender was not answered, so it thinks.
+    send(spool, ids(110..121)).await;
+    let taken = langfuse.has(124).await;
+    // The first three may have been lost by Langfuse, for all that the new container knows.
+    assert_eq!(taken, [ids(0..3), ids(0..121)].concat());
+    let counts = loop {
+        let counts = counts(spool).await;
+        if counts["waiting"] == 0 {
+            break counts;
+        }
+    };
+    let (taken, delivered) = (&counts["taken"], &counts["delivered"]);
+    assert_eq!((taken, delivered), (&json!(121), &json!(121)), "each is counted once: {counts}");
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.end().await, 0);
+}
+
+#[tokio::test]
+async fn two_containers_that_overlap_lose_nothing() {
+    let volume = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    *langfuse.down.lock().unwrap() = true;
+    let (mut first, old) = start_kept(volume.path(), address).await;
+    send(old, ids(0..10)).await;
+    let (mut second, new) = start_kept(volume.path(), address).await;
+    send(old, ids(10..20)).await;
+    send(new, ids(20..30)).await;
+    *langfuse.down.lock().unwrap() = false;
+    for supervisor in [&mut first, &mut second] {
+        supervisor.signal(Signal::TERM);
+        assert_eq!(supervisor.end().await, 0);
+    }
+    let taken: BTreeSet<_> = langfuse.has(30).await.into_iter().collect();
+    assert_eq!(taken, ids(0..30).into_iter().collect());
+}
+
+#[tokio::test]
+async fn a_langfuse_that_starts_anew_gets_the_last_minutes_once_more() {
+    let volume = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    *langfuse.life.lock().unwrap() = "1";
+    let (mut supervisor, spool) = start_kept(volume.path(), address).await;
+    send(spool, ids(0..5)).await;
+    langfuse.has(5).await;
+    *langfuse.life.lock().unwrap() = "2";
+    supervisor.line("Langfuse has started anew: 5 events are handed on once more").await;
+    assert_eq!(langfuse.has(10).await, [ids(0..5), ids(0..5)].concat());
+    let counts = counts(spool).await;
+    assert_eq!((&counts["taken"], &counts["waiting"]), (&json!(5), &json!(0)), "{counts}");
 }

@@ -8,7 +8,7 @@ use crate::{
     reach::{ServiceArgs, Services},
 };
 
-/// Count the events of traces: handed on, waiting, refused, dropped; exit code 1 if any was lost
+/// Count the events of traces: handed on, waiting, lost and why; exit code 1 if any was lost
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,6 +31,12 @@ struct Counts {
     duplicate: u64,
     dropped: u64,
     bytes: u64,
+    /// Answered calls whose trace is on its way; an older supervisor does not say.
+    #[serde(default)]
+    awaited: u64,
+    /// Answered calls whose trace never came.
+    #[serde(default)]
+    untraced: u64,
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
@@ -39,18 +45,22 @@ pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> 
     let counts: Counts = serde_json::from_value(answer)?;
     context.printer.json(&counts)?;
     context.printer.text(&words(&counts));
-    Ok(if counts.dropped + counts.refused == 0 { Exit::Ok } else { Exit::Failed })
+    let lost = counts.dropped + counts.refused + counts.untraced;
+    Ok(if lost == 0 { Exit::Ok } else { Exit::Failed })
 }
 
 fn words(counts: &Counts) -> String {
-    let Counts { taken, waiting, delivered, refused, duplicate, dropped, bytes } = counts;
+    let Counts { taken, waiting, delivered, refused, duplicate, dropped, bytes, .. } = counts;
+    let Counts { awaited, untraced, .. } = counts;
     format!(
         "{taken} events of traces taken\n\
          {delivered} delivered to Langfuse\n\
          {waiting} waiting on disk ({bytes} bytes)\n\
          {duplicate} came twice and were kept once\n\
          {refused} refused by Langfuse: lost\n\
-         {dropped} without room on disk: lost"
+         {dropped} without room on disk: lost\n\
+         {awaited} answered calls whose trace is on its way\n\
+         {untraced} answered calls whose trace never came: lost with the proxy that was to send it"
     )
 }
 
@@ -68,6 +78,8 @@ mod tests {
             duplicate: 3,
             dropped: 4,
             bytes: 512,
+            awaited: 5,
+            untraced: 6,
         };
         insta::assert_snapshot!(words(&counts), @r"
         12 events of traces taken
@@ -76,6 +88,8 @@ mod tests {
         3 came twice and were kept once
         1 refused by Langfuse: lost
         4 without room on disk: lost
+        5 answered calls whose trace is on its way
+        6 answered calls whose trace never came: lost with the proxy that was to send it
         ");
     }
 }

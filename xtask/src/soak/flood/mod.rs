@@ -60,25 +60,33 @@ const KILLS: [Kill; 5] =
 /// Sends all requests, kills, and counts.
 pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
     let requests = soaking.requests.unwrap_or(REQUESTS);
-    let mut random = SplitMix(soaking.seed);
     let began = Instant::now();
     let mut scene = Scene::start(context, requests >= LONG).await?;
     context.printer.note(&format!("all is up after {} s", began.elapsed().as_secs()));
-    let began = Instant::now();
-    let gate = Gate::default();
-    let load = Load::start(&scene, requests, soaking.seed, gate.clone())?;
-    let killed = kills(context, &mut scene, &gate, requests, &mut random).await;
-    gate.open(requests);
-    let answers = match killed {
-        Ok(()) => load.finish().await?,
-        Err(error) => return Err(error.context(scene.last_words())),
-    };
-    let seconds = began.elapsed().as_secs();
-    let traces = verify::settled(&scene, requests, soaking.seed).await;
-    let traces = traces.with_context(|| scene.last_words())?;
-    let figures = figures(soaking.seed, seconds, &answers, &traces);
+    let flooded = flood(context, &mut scene, requests, soaking.seed).await;
+    if let Err(error) = flooded {
+        let words = scene.last_words();
+        return Err(error.context(format!("{words}\nmore in {}", scene.keep().display())));
+    }
     scene.stop().await?;
-    verify::judge(requests, &answers, &traces).with_context(|| figures.clone())?;
+    flooded
+}
+
+async fn flood(
+    context: &Context,
+    scene: &mut Scene,
+    requests: u64,
+    seed: u64,
+) -> anyhow::Result<String> {
+    let (mut random, began, gate) = (SplitMix(seed), Instant::now(), Gate::default());
+    let load = Load::start(scene, requests, seed, gate.clone())?;
+    kills(context, scene, &gate, requests, &mut random).await?;
+    gate.open(requests);
+    let answers = load.finish().await?;
+    let seconds = began.elapsed().as_secs();
+    let traces = verify::settled(scene, requests, seed).await?;
+    let figures = figures(seed, seconds, &answers, &traces);
+    verify::judge(requests, &answers, &traces).context(figures.clone())?;
     Ok(figures)
 }
 

@@ -131,6 +131,12 @@ impl Scene {
         Ok(keys.issue(&claims)?.expose().to_owned())
     }
 
+    /// Leaves logs and directories where they are, to be looked at.
+    pub(super) fn keep(mut self) -> PathBuf {
+        self.home.disable_cleanup(true);
+        self.home.path().to_owned()
+    }
+
     /// The end of what both said, for a failure.
     pub(super) fn last_words(&self) -> String {
         let end = |said: String| {
@@ -138,7 +144,7 @@ impl Scene {
             lines[lines.len().saturating_sub(15)..].join("\n")
         };
         let (proxy, database) = (end(self.proxy.said()), end(self.database.said()));
-        format!("in {}:\n{proxy}\n--\n{database}", self.home.path().display())
+        format!("{proxy}\n--\n{database}")
     }
 }
 

@@ -1,0 +1,28 @@
+//! Requests while what is behind the proxy is killed: the short form of `cargo xtask soak flood`.
+
+use it::Machine;
+use serde_json::Value;
+
+#[test]
+fn every_request_is_answered_with_its_own_number_and_every_trace_is_there_or_told_as_lost() {
+    // The same programs as the deployment's test builds, in half the time: what is measured here is not their speed.
+    let machine = Machine::new().with("CARGO_PROFILE_SERVICE_OPT_LEVEL", "0");
+    let seed = "7";
+    let answer = machine.succeed(&[
+        "--output",
+        "json",
+        "soak",
+        "flood",
+        "--requests",
+        "120",
+        "--seed",
+        seed,
+    ]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let figures = answer["figures"].as_str().unwrap();
+    for words in
+        ["answered with their own number 120, with another 0", "wrong 0", "refused 0, dropped 0"]
+    {
+        assert!(figures.contains(words), "`{words}` is missing: {figures}");
+    }
+}
