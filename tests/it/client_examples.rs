@@ -46,3 +46,8 @@ fn dicts() {
 fn queues() {
     example("queues");
 }
+
+#[test]
+fn functions() {
+    example("functions");
+}

@@ -25,7 +25,7 @@ def fail(text):
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let client = Client::connect(Config::from_env_and_file(&Environ::of_process())?).await?;
-    let image = Image::debian_slim().python("3.12");
+    let image = Image::debian_slim().python("3.11");
     let files =
         FunctionSpec::server("files", ["python", "-m", "http.server", "8000"], 8000, &image)
             .web(Web::server(8000).startup_timeout(Duration::from_secs(60)))

@@ -30,6 +30,19 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+/// An answer whose body is as it came, in pieces: nothing is copied to make it one.
+pub(crate) struct InPieces {
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<Bytes>,
+}
+
+impl From<InPieces> for Answer {
+    fn from(InPieces { headers, mut body }: InPieces) -> Self {
+        let whole = if body.len() == 1 { body.swap_remove(0) } else { body.concat().into() };
+        Self { headers, body: whole }
+    }
+}
+
 impl Http {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let mut builder = reqwest::Client::builder()
@@ -50,6 +63,15 @@ impl Http {
 
     /// GETs a body; repeated on every failure but those that no repetition helps.
     pub(crate) async fn get(&self, url: &str, policy: RetryPolicy) -> Result<Answer, BoxError> {
+        self.get_in_pieces(url, policy).await.map(Answer::from)
+    }
+
+    /// As [`get`](Self::get), for bodies that are large.
+    pub(crate) async fn get_in_pieces(
+        &self,
+        url: &str,
+        policy: RetryPolicy,
+    ) -> Result<InPieces, BoxError> {
         retry(policy, || exchange(self.0.get(url))).await
     }
 
@@ -67,11 +89,12 @@ impl Http {
             exchange(request.header(http::header::CONTENT_LENGTH, length).body(body.clone()))
         })
         .await
+        .map(Answer::from)
     }
 
     /// POSTs a body once.
     pub(crate) async fn post(&self, url: &str, body: Bytes) -> Result<Answer, BoxError> {
-        exchange(self.0.post(url).body(body)).await
+        exchange(self.0.post(url).body(body)).await.map(Answer::from)
     }
 }
 
@@ -103,7 +126,7 @@ fn proxies(proxies: &Proxies) -> Result<Vec<reqwest::Proxy>, ConfigError> {
 }
 
 /// One attempt, in a span of its own. The span names the host alone: the rest of such a URL is a credential.
-async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, BoxError> {
+async fn exchange(request: reqwest::RequestBuilder) -> Result<InPieces, BoxError> {
     let (client, request) = request.build_split();
     let request = request.map_err(without_url)?;
     let host = request.url().host_str().unwrap_or_default().to_owned();
@@ -111,14 +134,17 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, BoxError> 
     perform(client, request).instrument(span).await
 }
 
-async fn perform(client: reqwest::Client, request: reqwest::Request) -> Result<Answer, BoxError> {
-    let answer = client.execute(request).await.map_err(without_url)?;
+async fn perform(client: reqwest::Client, request: reqwest::Request) -> Result<InPieces, BoxError> {
+    let mut answer = client.execute(request).await.map_err(without_url)?;
     let (status, headers, host) = (answer.status(), answer.headers().clone(), host_of(&answer));
-    let body = answer.bytes().await.map_err(without_url)?;
-    if status.as_u16() < 400 {
-        return Ok(Answer { headers, body });
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(without_url)? {
+        body.push(piece);
     }
-    let said: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+    if status.as_u16() < 400 {
+        return Ok(InPieces { headers, body });
+    }
+    let said: String = String::from_utf8_lossy(&body.concat()).chars().take(300).collect();
     Err(Box::new(Problem(format!("{host} answered {status}: {said}"))))
 }
 

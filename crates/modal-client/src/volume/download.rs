@@ -2,21 +2,22 @@
 
 use std::{
     future::IntoFuture,
+    io::{Seek as _, SeekFrom, Write as _},
     path::{Component, Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
-
-use futures::{
-    future::BoxFuture,
-    stream::{self, StreamExt as _, TryStreamExt as _},
-};
-use tokio::io::AsyncWriteExt as _;
 
 use super::{
     EntryKind, Volume, VolumeEntry,
     progress::{Listener, Progress, Tracker},
+    read::{AHEAD, Found},
+    received::Received,
 };
 use crate::error::{Error, Result};
+use futures::{
+    future::BoxFuture,
+    stream::{self, StreamExt as _, TryStreamExt as _},
+};
 
 /// Files on their way at once, unless somebody says otherwise.
 const PARALLEL_FILES: usize = 8;
@@ -161,7 +162,7 @@ async fn fetch(volume: &Volume, file: Planned, tracker: &Tracker) -> Result<()> 
     if let Some(parent) = file.local.parent() {
         tokio::fs::create_dir_all(parent).await.map_err(failed)?;
     }
-    let contents = volume.read(&file.remote).await?;
+    let contents = volume.read(&file.remote).find().await?;
     // Written beside its place first, so that a broken download leaves no half file under the real name.
     let part = part_of(&file.local);
     let written = write(contents, &part, tracker).await;
@@ -186,14 +187,34 @@ fn part_of(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-async fn write(contents: super::VolumeFile, path: &Path, tracker: &Tracker) -> std::io::Result<()> {
-    let mut file = tokio::fs::File::create_new(path).await?;
-    let mut chunks = contents.into_stream();
-    while let Some(chunk) = chunks.try_next().await? {
-        file.write_all(&chunk).await?;
-        tracker.add(0, chunk.len() as u64);
+/// Writes each block where it belongs, in the order in which they come.
+async fn write(contents: Found, path: &Path, tracker: &Tracker) -> std::io::Result<()> {
+    let file = tokio::fs::File::create_new(path).await?;
+    // Zeros at the end of a block are not written, but they count.
+    file.set_len(contents.length()).await?;
+    let file = Arc::new(Mutex::new(file.into_std().await));
+    let mut offset = 0;
+    let blocks = contents.fetches().map(|(length, fetch)| {
+        let (file, at) = (Arc::clone(&file), offset);
+        offset += length;
+        async move {
+            let block = fetch.await?;
+            tokio::task::spawn_blocking(move || write_block(&file, at, &block)).await??;
+            std::io::Result::Ok(length)
+        }
+    });
+    let mut written = stream::iter(blocks).buffer_unordered(AHEAD);
+    while let Some(length) = written.try_next().await? {
+        tracker.add(0, length);
     }
-    file.flush().await
+    Ok(())
+}
+
+/// Blocks.
+fn write_block(file: &Mutex<std::fs::File>, offset: u64, block: &Received) -> std::io::Result<()> {
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    file.seek(SeekFrom::Start(offset))?;
+    block.sent().iter().try_for_each(|chunk| file.write_all(chunk))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod ephemeral;
 mod list;
 mod progress;
 mod read;
+mod received;
 mod upload;
 mod upload_v1;
 

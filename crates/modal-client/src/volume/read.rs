@@ -8,18 +8,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use base64::Engine as _;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{
     future::BoxFuture,
-    stream::{self, BoxStream, Stream, StreamExt as _},
+    stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _},
 };
 use modal_proto::client as api;
-use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio_util::io::StreamReader;
 
-use super::{Volume, blocks::BLOCK};
+use super::{
+    Volume,
+    blocks::BLOCK,
+    received::{Received, digest_of},
+};
 use crate::{
     client::Client,
     error::{Error, Operation, Result},
@@ -29,7 +31,7 @@ use crate::{
 };
 
 /// Blocks fetched ahead of the reader.
-const AHEAD: usize = 4;
+pub(super) const AHEAD: usize = 4;
 
 /// Opens a file; see [`Volume::read`].
 #[derive(Debug, Clone)]
@@ -95,21 +97,53 @@ impl ReadFile {
     }
 
     async fn send(self) -> Result<VolumeFile> {
-        let operation = || self.volume.operation("read", &self.path);
+        let found = self.find().await?;
+        let (size, length) = (found.size, found.length);
+        let fetches = stream::iter(found.fetches().map(|(_, fetch)| fetch));
+        let body = fetches.buffered(AHEAD).map(|block| block.map_err(io::Error::from));
+        let body = body.map_ok(|block| stream::iter(block.into_chunks().map(Ok))).try_flatten();
+        Ok(VolumeFile { size, length, reader: reader(body.boxed()) })
+    }
+
+    /// Asks where the blocks are.
+    pub(super) async fn find(self) -> Result<Found> {
+        let operation = self.volume.operation("read", &self.path);
+        let client = self.volume.client.clone();
         let wanted = self.end.map(|end| end.saturating_sub(self.start));
         if wanted == Some(0) {
-            return Ok(VolumeFile { size: 0, length: 0, reader: reader(stream::empty().boxed()) });
+            return Ok(Found { client, operation, size: 0, length: 0, pieces: Vec::new() });
         }
         let query = get_request(self.volume.id(), &self.path, self.start, wanted.unwrap_or(0));
-        let client = &self.volume.client;
-        let answer = client.call(&methods::VOLUME_GET_FILE_2, &query, operation()).await?;
-        let pieces = pieces(&answer).map_err(|problem| Error::protocol(operation(), problem))?;
-        let fetches = stream::iter(pieces).map({
-            let (client, operation) = (client.clone(), operation());
-            move |piece| fetch(client.clone(), piece, operation.clone())
-        });
-        let body = fetches.buffered(AHEAD).map(|block| block.map_err(io::Error::from)).boxed();
-        Ok(VolumeFile { size: answer.size, length: answer.len, reader: reader(body) })
+        let answer = client.call(&methods::VOLUME_GET_FILE_2, &query, operation.clone()).await?;
+        let pieces =
+            pieces(&answer).map_err(|problem| Error::protocol(operation.clone(), problem))?;
+        Ok(Found { client, operation, size: answer.size, length: answer.len, pieces })
+    }
+}
+
+/// A file, or a part of one, whose blocks are known.
+pub(super) struct Found {
+    client: Client,
+    operation: Operation,
+    size: u64,
+    length: u64,
+    pieces: Vec<Piece>,
+}
+
+impl Found {
+    /// How many bytes there are.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The parts in order: how long each is, and its transfer. Nothing is asked until one is polled.
+    pub(super) fn fetches(
+        self,
+    ) -> impl Iterator<Item = (u64, impl Future<Output = Result<Received>>)> {
+        let (client, operation) = (self.client, self.operation);
+        let fetch =
+            move |piece: Piece| (piece.length, fetch(client.clone(), piece, operation.clone()));
+        self.pieces.into_iter().map(fetch)
     }
 }
 
@@ -208,44 +242,13 @@ fn pieces(answer: &api::VolumeGetFile2Response) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-async fn fetch(client: Client, piece: Piece, operation: Operation) -> Result<Bytes> {
-    let answer = client.shared.http.get(&piece.url, RetryPolicy::DOWNLOAD).await;
+async fn fetch(client: Client, piece: Piece, operation: Operation) -> Result<Received> {
+    let answer = client.shared.http.get_in_pieces(&piece.url, RetryPolicy::DOWNLOAD).await;
     let answer =
         answer.map_err(|source| Error::Transport { operation: operation.clone(), source })?;
     let digest = answer.headers.get("repr-digest").and_then(|value| value.to_str().ok());
-    check_digest(&answer.body, digest)
-        .and_then(|()| padded(answer.body, piece.length))
-        .map_err(|problem| Error::protocol(operation, problem))
-}
-
-/// Compares a body with its `Repr-Digest`, where there is one of SHA-256.
-fn check_digest(body: &[u8], header: Option<&str>) -> Result<(), String> {
-    let Some(digest) = header.and_then(sha256_of) else { return Ok(()) };
-    let expected = base64::engine::general_purpose::STANDARD.decode(digest);
-    if expected.is_ok_and(|expected| expected == <[u8; 32]>::from(Sha256::digest(body))) {
-        Ok(())
-    } else {
-        Err("a block does not have the digest that the server gives for it".to_owned())
-    }
-}
-
-fn sha256_of(header: &str) -> Option<&str> {
-    let item = header.split(',').map(str::trim).find_map(|item| item.strip_prefix("sha-256="))?;
-    item.strip_prefix(':')?.strip_suffix(':')
-}
-
-/// A block as it is in the file: the zeros that it was sent without are added.
-fn padded(body: Bytes, length: u64) -> Result<Bytes, String> {
-    let (have, want) = (body.len() as u64, length);
-    if have == want {
-        return Ok(body);
-    }
-    if have > want {
-        return Err(format!("a block is {have} bytes long instead of {want} at most"));
-    }
-    let mut block = BytesMut::from(body);
-    block.resize(want as usize, 0);
-    Ok(block.freeze())
+    let received = Received::check(answer.body, piece.length, digest.and_then(digest_of));
+    received.await.map_err(|problem| Error::protocol(operation, problem))
 }
 
 #[cfg(test)]
@@ -268,20 +271,5 @@ mod tests {
         assert_eq!(lengths(BLOCK - 3, 10, 2), [3, 7]);
         assert_eq!(lengths(0, 0, 0), [0; 0]);
         assert!(pieces(&answer(0, BLOCK + 1, 1)).is_err());
-    }
-
-    #[test]
-    fn a_short_block_is_padded_and_a_long_one_refused() {
-        assert_eq!(padded(Bytes::from_static(b"ab"), 4).unwrap().as_ref(), b"ab\0\0");
-        assert!(padded(Bytes::from_static(b"abc"), 2).is_err());
-    }
-
-    #[test]
-    fn a_body_is_compared_with_its_digest() {
-        let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(b"x"));
-        let header = format!("sha-512=:AA==:, sha-256=:{digest}:");
-        assert!(check_digest(b"x", Some(&header)).is_ok());
-        assert!(check_digest(b"y", Some(&header)).is_err());
-        assert!(check_digest(b"y", None).is_ok());
     }
 }

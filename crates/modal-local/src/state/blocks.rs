@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, PersistError};
 
 use super::cas::{Cas, Sha256Hash, touch};
 use crate::durable;
@@ -64,10 +64,16 @@ impl Cas {
         let unsynced = fs::Permissions::from_mode(UNSYNCED);
         let set = temporary.as_file().set_permissions(unsynced);
         set.map_err(Error::file("set the mode of", &path))?;
+        self.unsettled.with(|hashes| hashes.insert(*hash));
+        // Its directory is there nearly always.
+        let temporary = match temporary.persist(&path) {
+            Ok(_) => return Ok(()),
+            Err(PersistError { error, file }) if error.kind() == io::ErrorKind::NotFound => file,
+            Err(PersistError { error, .. }) => return Err(Error::file("write", &path)(error)),
+        };
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
         }
-        self.unsettled.with(|hashes| hashes.insert(*hash));
         temporary.persist(&path).map_err(|error| Error::file("write", &path)(error.error))?;
         Ok(())
     }

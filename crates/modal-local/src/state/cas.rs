@@ -5,7 +5,7 @@
 //! writes to it. What no record names and nobody asked for lately is removed by [`crate::gc`].
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -283,7 +283,8 @@ fn set_age(path: &Path, modified: SystemTime) -> io::Result<()> {
 
 /// Reads a whole content of a known small size. Blocks.
 pub(crate) fn read_at_most(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
-    let mut data = Vec::new();
+    let left = file.metadata()?.len().saturating_sub(file.stream_position()?);
+    let mut data = Vec::with_capacity(usize::try_from(left.min(limit)).unwrap_or(0));
     file.take(limit).read_to_end(&mut data)?;
     Ok(data)
 }

@@ -5,6 +5,7 @@
 //! files are put together before they are moved to their place.
 
 pub(crate) mod entries;
+mod known;
 pub(crate) mod path;
 pub(crate) mod tree;
 pub(crate) mod upload;
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 use modal_proto::client::VolumeFsVersion;
 use sqlx::SqlitePool;
 
+use self::known::KnownBlocks;
 use self::path::VolumePath;
 use self::tree::Tree;
-use self::upload::FileSpec;
+use self::upload::{FileSpec, Workshop};
 use super::cas::Cas;
 use super::creation::{Creation, Page, heartbeat_expiry};
 use super::environments::Environment;
@@ -46,11 +48,17 @@ pub(crate) struct Volumes {
     db: SqlitePool,
     dir: StateDir,
     cas: Cas,
+    known: KnownBlocks,
 }
 
 impl Volumes {
     pub(crate) fn new(db: SqlitePool, dir: StateDir, cas: Cas) -> Self {
-        Self { db, dir, cas }
+        Self { db, dir, cas, known: KnownBlocks::default() }
+    }
+
+    /// The hashes of blocks that need not be computed.
+    pub(crate) fn known_blocks(&self) -> &KnownBlocks {
+        &self.known
     }
 
     /// Removes what an earlier server was putting together when it was killed.
@@ -199,9 +207,11 @@ impl Volumes {
         files: Vec<FileSpec>,
         overwrite: bool,
     ) -> Result<()> {
-        let (tree, staging, cas) = (self.tree(id).await?, self.staging(id), self.cas.clone());
+        let (tree, staging) = (self.tree(id).await?, self.staging(id));
+        let (cas, known) = (self.cas.clone(), self.known.clone());
         blocking::run(move || {
-            upload::assemble(&tree, &staging, &cas, &files, overwrite)?;
+            let workshop = Workshop { staging: &staging, cas: &cas, known: &known };
+            upload::assemble(&tree, &workshop, &files, overwrite)?;
             cas.release(files.iter().flat_map(|file| file.blocks.iter().copied()));
             Ok(())
         })

@@ -1,14 +1,16 @@
 //! Uploads: files described by the hashes of their blocks, put together once all blocks are here.
 
 use std::fs::{self, File};
-use std::io::{self, Seek as _, SeekFrom};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use super::known::KnownBlocks;
 use super::path::VolumePath;
 use super::tree::Tree;
 use crate::error::{Error, Result};
@@ -21,6 +23,10 @@ pub(crate) const BLOCK: u64 = 8 * 1024 * 1024;
 const DEFAULT_MODE: u32 = 0o644;
 /// More files than this are synced together: that waits for what others write too, but once.
 const SYNCED_ONE_BY_ONE: usize = 16;
+/// So many files are worth a second thread.
+const SHARED: usize = 64;
+/// Contents of at most this length are copied through memory: the kernel's copy costs more calls.
+const SMALL: u64 = 64 << 10;
 /// Mode bits that are kept: never set-user-id.
 const MODE_MASK: u32 = 0o777;
 
@@ -85,29 +91,55 @@ pub(crate) fn check_new(tree: &Tree, files: &[FileSpec]) -> Result<()> {
     Ok(())
 }
 
+/// Where files of a volume are put together, and from what.
+pub(super) struct Workshop<'a> {
+    /// Beside the volume, on the same file system.
+    pub(super) staging: &'a Path,
+    pub(super) cas: &'a Cas,
+    pub(super) known: &'a KnownBlocks,
+}
+
 /// Puts all files together beside the volume, then moves each to its place. Blocks.
-pub(crate) fn assemble(
+pub(super) fn assemble(
     tree: &Tree,
-    staging: &Path,
-    cas: &Cas,
+    workshop: &Workshop<'_>,
     files: &[FileSpec],
     overwrite: bool,
 ) -> Result<()> {
-    let staged = files
-        .iter()
-        .map(|file| stage(staging, cas, file))
-        .collect::<Result<Vec<NamedTempFile>>>()?;
+    let staged = stage_all(workshop, files)?;
+    let staging = workshop.staging;
     sync(staging, &staged)?;
     reach(Point::VolumeStaged);
+    let mut parents = Parents { tree, last: None };
     for (file, staged) in files.iter().zip(staged) {
-        place(tree, file, staged, overwrite)?;
+        place(&mut parents, file, staged, overwrite)?;
         reach(Point::VolumePlaced);
     }
     Ok(())
 }
 
+/// The complete files, in order; many are put together by two threads, for it is the kernel's work.
+fn stage_all(workshop: &Workshop<'_>, files: &[FileSpec]) -> Result<Vec<NamedTempFile>> {
+    let stage_some = |files: &[FileSpec]| -> Result<Vec<NamedTempFile>> {
+        files.iter().map(|file| stage(workshop, file)).collect()
+    };
+    if files.len() < SHARED {
+        return stage_some(files);
+    }
+    let (left, right) = files.split_at(files.len() / 2);
+    let (left, right) = std::thread::scope(|scope| {
+        let left = scope.spawn(|| stage_some(left));
+        let right = stage_some(right);
+        (left.join(), right)
+    });
+    let mut staged = left.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    staged.extend(right?);
+    Ok(staged)
+}
+
 /// The complete file, under a temporary name.
-fn stage(staging: &Path, cas: &Cas, spec: &FileSpec) -> Result<NamedTempFile> {
+fn stage(workshop: &Workshop<'_>, spec: &FileSpec) -> Result<NamedTempFile> {
+    let Workshop { staging, cas, known } = *workshop;
     let mut staged =
         NamedTempFile::new_in(staging).map_err(Error::file("create a file in", staging))?;
     let file = staged.as_file_mut();
@@ -119,7 +151,8 @@ fn stage(staging: &Path, cas: &Cas, spec: &FileSpec) -> Result<NamedTempFile> {
     let finish = |file: &File| {
         file.set_len(spec.size)?;
         let mode = spec.mode.unwrap_or(DEFAULT_MODE) & MODE_MASK;
-        file.set_permissions(fs::Permissions::from_mode(mode))
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        if spec.block_length == BLOCK { known.remember(file, &spec.blocks) } else { Ok(()) }
     };
     finish(staged.as_file()).map_err(Error::file("write", staged.path()))?;
     Ok(staged)
@@ -145,29 +178,63 @@ fn copy_block(cas: &Cas, hash: &Sha256Hash, file: &mut File, start: u64, room: u
             "block {hash} has {length} bytes, but its place in the file only {room}"
         )));
     }
-    file.seek(SeekFrom::Start(start))
-        .and_then(|_| io::copy(&mut content, file))
-        .map(drop)
-        .map_err(Error::file("copy", cas.path_of(hash)))
+    let copied = if length <= SMALL {
+        copy_small(&mut content, length, file, start)
+    } else {
+        file.seek(SeekFrom::Start(start)).and_then(|_| io::copy(&mut content, file)).map(drop)
+    };
+    copied.map_err(Error::file("copy", cas.path_of(hash)))
 }
 
-fn place(tree: &Tree, spec: &FileSpec, staged: NamedTempFile, overwrite: bool) -> Result<()> {
-    let Some((parents, name)) = spec.path.split_last() else {
+fn copy_small(content: &mut File, length: u64, file: &File, start: u64) -> io::Result<()> {
+    let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
+    content.read_exact(&mut data)?;
+    file.write_all_at(&data, start)
+}
+
+/// The directories of files, made where they are missing. Files of one directory come one after the other.
+struct Parents<'a> {
+    tree: &'a Tree,
+    last: Option<(&'a [String], OwnedFd)>,
+}
+
+impl<'a> Parents<'a> {
+    fn directory(&mut self, names: &'a [String]) -> Result<&OwnedFd> {
+        let last = match self.last.take() {
+            Some(last) if last.0 == names => last,
+            _ => (names, self.tree.make_directory(names)?),
+        };
+        Ok(&self.last.insert(last).1)
+    }
+}
+
+fn place<'a>(
+    parents: &mut Parents<'a>,
+    spec: &'a FileSpec,
+    staged: NamedTempFile,
+    overwrite: bool,
+) -> Result<()> {
+    let Some((names, name)) = spec.path.split_last() else {
         return Err(Error::invalid("the root of a volume is no file"));
     };
-    let parent = tree.make_directory(parents)?;
-    let from = rustix::fs::CWD;
-    if !overwrite {
-        // A link fails where the name is taken, in one step; the temporary name goes by itself.
-        return rustix::fs::linkat(from, staged.path(), &parent, name, AtFlags::empty())
-            .map_err(|errno| tree.error(&spec.path, errno));
-    }
-    match rustix::fs::renameat(from, staged.path(), &parent, name) {
+    let tree = parents.tree;
+    let parent = parents.directory(names)?;
+    let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    match rustix::fs::renameat_with(rustix::fs::CWD, staged.path(), parent, name, flags) {
         Ok(()) => {
+            // It has no other name any more.
             let _ = staged.into_temp_path().keep();
             Ok(())
         }
-        Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) if is_directory(&parent, name) => {
+        // The file system knows no such renaming. A link fails too where the name is taken, and the temporary name goes
+        // by itself.
+        Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
+            rustix::fs::linkat(rustix::fs::CWD, staged.path(), parent, name, AtFlags::empty())
+                .map_err(|errno| tree.error(&spec.path, errno))
+        }
+        Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY)
+            if overwrite && is_directory(parent, name) =>
+        {
             Err(Error::Precondition(format!("`{}` is a directory", spec.path)))
         }
         Err(errno) => Err(tree.error(&spec.path, errno)),
@@ -201,8 +268,9 @@ mod tests {
 
     impl Fixture {
         fn put(&self, file: &FileSpec, overwrite: bool) -> Result<()> {
-            let staging = self.dir.path().join("staging");
-            assemble(&self.tree, &staging, &self.cas, std::slice::from_ref(file), overwrite)
+            let (staging, known) = (self.dir.path().join("staging"), KnownBlocks::default());
+            let workshop = Workshop { staging: &staging, cas: &self.cas, known: &known };
+            assemble(&self.tree, &workshop, std::slice::from_ref(file), overwrite)
         }
     }
 
