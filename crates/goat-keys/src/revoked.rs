@@ -75,13 +75,14 @@ impl RevokedRuns {
     pub fn save(&self, path: &Path) -> Result<()> {
         let written = || -> io::Result<()> {
             let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-            let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+            let directory = directory.unwrap_or(Path::new("."));
+            let mut file = tempfile::NamedTempFile::new_in(directory)?;
             for (run, until) in &self.runs {
                 writeln!(file, "{run} {until}")?;
             }
             file.as_file().sync_all()?;
             file.persist(path)?;
-            Ok(())
+            fs::File::open(directory)?.sync_all()
         };
         let path = path.to_owned();
         written().map_err(|source| Error::RevokedFile { what: "written", path, source })

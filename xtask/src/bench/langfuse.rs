@@ -24,7 +24,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{clock, python};
+use super::{clock, python, release_program};
 use crate::{
     cmd::selfbench::{Goal, Measurement},
     context::Context,
@@ -137,12 +137,7 @@ struct Server {
 
 impl Server {
     async fn start(workspace: &Workspace, postgres: &Postgres) -> anyhow::Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-        let mut build = Command::new(&cargo);
-        build.current_dir(workspace.path("")).args(["build", "--quiet", "--release"]);
-        let built = build.args(["--package", "langfuse-local"]).status().await?;
-        ensure!(built.success(), "langfuse-local could not be built");
-        let mut command = Command::new(workspace.path("target/release/langfuse-local"));
+        let mut command = Command::new(release_program(workspace, "langfuse-local").await?);
         command.envs([("DATABASE_URL", postgres.url().as_str()), ("PORT", "0"), ("SALT", "bench")]);
         command.envs([("LANGFUSE_INIT_ORG_ID", "bench"), ("LANGFUSE_INIT_PROJECT_ID", "bench")]);
         command.env("LANGFUSE_INIT_PROJECT_PUBLIC_KEY", PUBLIC);

@@ -10,6 +10,8 @@ mod clock;
 #[cfg(target_os = "linux")]
 pub(crate) mod commands;
 #[cfg(target_os = "linux")]
+pub(crate) mod door;
+#[cfg(target_os = "linux")]
 pub(crate) mod langfuse;
 #[cfg(target_os = "linux")]
 pub(crate) mod lifecycle;
@@ -23,3 +25,17 @@ mod samples;
 mod server;
 #[cfg(target_os = "linux")]
 pub(crate) mod transfer;
+
+/// A program of this workspace, built as this one is.
+#[cfg(target_os = "linux")]
+async fn release_program(
+    workspace: &crate::workspace::Workspace,
+    name: &str,
+) -> anyhow::Result<std::path::PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let mut build = tokio::process::Command::new(&cargo);
+    build.current_dir(workspace.path("")).args(["build", "--quiet", "--release"]);
+    let built = build.args(["--package", name]).status().await?;
+    anyhow::ensure!(built.success(), "{name} could not be built");
+    Ok(workspace.path("target/release").join(name))
+}

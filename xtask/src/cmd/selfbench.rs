@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 #[cfg(target_os = "linux")]
-use crate::bench::{commands, langfuse, lifecycle, live, transfer};
+use crate::bench::{commands, door, langfuse, lifecycle, live, transfer};
 use crate::{
     bench::{agent, client_calls},
     context::Context,
@@ -139,6 +139,12 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "agent",
         what: "size, start and memory of the agent, beside mini-swe-agent",
         measure: |context, time| Box::pin(agent::measure(context, time)),
+    },
+    #[cfg(target_os = "linux")]
+    Benchmark {
+        name: "door",
+        what: "what the door adds to pieces of streams and to requests, beside the same server without it",
+        measure: |context, _| Box::pin(door::measure(context)),
     },
     #[cfg(target_os = "linux")]
     Benchmark {

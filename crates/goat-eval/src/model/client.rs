@@ -37,6 +37,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// first byte.
 const SILENCE: Duration = Duration::from_secs(900);
 
+/// How long a server may take to end an answer that has said all.
+const END: Duration = Duration::from_millis(200);
+
 /// Bytes of an error's body that are read.
 const ERROR_BODY: usize = 64 << 10;
 
@@ -277,6 +280,9 @@ impl ModelClient {
                 Err(_) => return Err(self.broke_off(Stalled, attempts)),
             }
         }
+        if receiver.is_done() {
+            let_end(&mut response).await;
+        }
         receiver.finish().map_err(broken)
     }
 
@@ -310,6 +316,14 @@ impl ModelClient {
             error => self.broke_off(error, attempts),
         }
     }
+}
+
+/// Reads to the end of an answer that has said all: servers and proxies on the way take a caller who hangs up before
+/// for one who lost patience, and log it, and the connection could not be used again. One that never ends is left alone.
+async fn let_end(response: &mut Response) {
+    let end = async { while let Ok(Some(_)) = response.chunk().await {} };
+    // Whatever comes of it, the answer is whole.
+    let _ = tokio::time::timeout(END, end).await;
 }
 
 fn headers(bearer: HeaderValue, trace: &Trace) -> HeaderMap {

@@ -3,7 +3,10 @@
 
 use std::{
     io::Write as _,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ enum Step {
     Reset,
     /// Says nothing more and keeps the connection open.
     Hold,
+    /// Takes a moment, and notes whether the other end has hung up meanwhile.
+    Linger,
 }
 
 /// A request as it arrived: its first line, and its body.
@@ -38,6 +43,8 @@ type Seen = (String, Value);
 struct Server {
     url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// Lingers that found the connection closed.
+    hung_up: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -46,16 +53,18 @@ impl Server {
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let noted = Arc::clone(&seen);
+        let hung_up = Arc::<AtomicUsize>::default();
+        let found = Arc::clone(&hung_up);
         tokio::spawn(async move {
             let mut scripts = scripts.into_iter();
             while let Ok((mut connection, _)) = listener.accept().await {
                 let request = read_request(&mut connection).await;
                 noted.lock().unwrap().push(request);
                 let script = scripts.next().unwrap_or_default();
-                tokio::spawn(play(connection, script));
+                tokio::spawn(play(connection, script, Arc::clone(&found)));
             }
         });
-        Server { url, seen }
+        Server { url, seen, hung_up }
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -85,7 +94,7 @@ async fn read_request(connection: &mut TcpStream) -> Seen {
     }
 }
 
-async fn play(mut connection: TcpStream, script: Vec<Step>) {
+async fn play(mut connection: TcpStream, script: Vec<Step>, hung_up: Arc<AtomicUsize>) {
     for step in script {
         match step {
             Step::Send(bytes) => {
@@ -105,6 +114,12 @@ async fn play(mut connection: TcpStream, script: Vec<Step>) {
                 return;
             }
             Step::Hold => std::future::pending().await,
+            Step::Linger => {
+                let closed = connection.read(&mut [0; 16]);
+                if tokio::time::timeout(Duration::from_millis(50), closed).await.is_ok() {
+                    hung_up.fetch_add(1, Ordering::Relaxed);
+                }
+            }
         }
     }
     let _ = connection.shutdown().await;
@@ -494,4 +509,17 @@ async fn a_body_that_is_too_large_makes_the_conversation_shorter() {
     assert!(!run.events_of("compaction").is_empty());
     let sent: Vec<Value> = server.seen().into_iter().map(|(_, body)| body).collect();
     assert_eq!(rebuilt(&run.events()), sent);
+}
+
+#[tokio::test]
+async fn nobody_is_hung_up_on_who_takes_a_moment_to_end_an_answer() {
+    let chunked = |body: &str| format!("{:x}\r\n{body}\r\n", body.len()).into_bytes();
+    let head =
+        head("200 OK", &[("transfer-encoding", "chunked"), ("content-type", "text/event-stream")]);
+    let body = chunked(&(said("ok") + DONE));
+    let script =
+        vec![Step::Send([head, body].concat()), Step::Linger, Step::Send(b"0\r\n\r\n".to_vec())];
+    let (run, server) = run(vec![script]).await;
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "ok"), "{}", run.stderr);
+    assert_eq!(server.hung_up.load(Ordering::Relaxed), 0);
 }

@@ -22,7 +22,7 @@ const BATCH: u32 = 100;
 const BATCH_BYTES: usize = 3_000_000;
 /// Between two tries while Langfuse does not answer: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How often we look whether Langfuse is still the one that took the events.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// An event that Langfuse fails at so often holds up the others no longer.

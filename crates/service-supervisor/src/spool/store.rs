@@ -84,6 +84,8 @@ impl Store {
         let writer: String =
             sqlx::query_scalar("SELECT name FROM writer").fetch_one(&self.pool).await?;
         let outbox = Arc::new(Outbox::open(directory, &writer)?);
+        // The files are what outlives the machine's power; the database need not be as slow as they are.
+        sqlx::query("PRAGMA synchronous = NORMAL").execute(&self.pool).await?;
         let (left, broken) = on_volume(&outbox, Outbox::left).await?;
         self.outbox = Some(outbox);
         for batch in left {
