@@ -115,7 +115,8 @@ async fn play(mut connection: TcpStream, script: Vec<Step>, hung_up: Arc<AtomicU
             }
             Step::Hold => std::future::pending().await,
             Step::Linger => {
-                let closed = connection.read(&mut [0; 16]);
+                let mut byte = [0];
+                let closed = connection.read(&mut byte);
                 if tokio::time::timeout(Duration::from_millis(50), closed).await.is_ok() {
                     hung_up.fetch_add(1, Ordering::Relaxed);
                 }
