@@ -128,6 +128,10 @@ pub struct Attempt {
     pub exit_code: Option<i32>,
     /// What went wrong while the sandbox was cleaned up.
     pub cleanup_error: Option<String>,
+    /// The trace that its calls of the model belong to: 32 hexadecimal digits, as W3C Trace Context has them. None where
+    /// no agent was started, or its model's server takes no such id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
 }
 
 /// A task in one variant: what the agent said and how it was judged.

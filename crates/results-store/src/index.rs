@@ -337,6 +337,7 @@ fn tried(row: &sqlx::sqlite::SqliteRow) -> Result<TriedAttempt> {
         elapsed_s: 0.0,
         exit_code: None,
         cleanup_error: None,
+        trace_id: None,
     };
     Ok(TriedAttempt { key: record("trial's name", row)?, attempt })
 }

@@ -66,6 +66,7 @@ fn trial() -> Trial {
             elapsed_s: 2.5,
             exit_code: Some(0),
             cleanup_error: None,
+            trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
         }],
     }
 }

@@ -54,6 +54,8 @@ struct Work {
     timed_out: bool,
     elapsed: Duration,
     claims: Claims,
+    /// What the agent was told its trace is.
+    trace_id: Option<String>,
     files: Vec<TrialFile>,
     verification: Option<Verification>,
 }
@@ -192,6 +194,7 @@ async fn attempt(runner: &Runner, planned: &PlannedTrial, number: u32) -> Tried 
         elapsed_s: began.elapsed().as_secs_f64(),
         exit_code: work.exit_code,
         cleanup_error,
+        trace_id: work.trace_id.clone(),
     };
     let (output, stderr) = (work.stdout.text(secret), work.stderr.text(secret));
     Tried { attempt, work, may_retry, task, output, stderr }
@@ -239,7 +242,9 @@ async fn agent(
         sandbox.write_file(PROMPT_FILE, task.prompt.as_bytes()).await?;
     }
     let limit = planned.timeout + runner.plan.grace;
-    let mut exec = Exec::new(argv(runner, planned, task)?, limit);
+    let trace = Trace::new(runner.plan.traces)?;
+    let mut exec = Exec::new(argv(runner, planned, task, trace.as_ref()), limit);
+    work.trace_id = trace.map(|trace| trace.id);
     if planned.network != Network::None {
         exec.secrets.insert("OPENAI_API_KEY".to_owned(), grant.key.clone());
     }
@@ -290,7 +295,12 @@ async fn agent(
     Ok(())
 }
 
-fn argv(runner: &Runner, planned: &PlannedTrial, task: &Task) -> Result<Vec<String>> {
+fn argv(
+    runner: &Runner,
+    planned: &PlannedTrial,
+    task: &Task,
+    trace: Option<&Trace>,
+) -> Vec<String> {
     let mut flags = vec![
         format!("--cwd={WORKSPACE}"),
         format!("--max-turns={}", planned.max_turns),
@@ -300,7 +310,7 @@ fn argv(runner: &Runner, planned: &PlannedTrial, task: &Task) -> Result<Vec<Stri
     ];
     flags.extend(allowance_flags(&runner.plan.allowance));
     flags.extend(extra_flags(&runner.plan, planned));
-    flags.extend(trace_flags(&runner.plan, planned)?);
+    flags.extend(trace.into_iter().flat_map(|trace| trace.flags(&runner.plan, planned)));
     let mut argv = if task.prompt.len() > LONGEST_ARGUMENT {
         let script = format!(r#"exec "$0" "$@" < {PROMPT_FILE}"#);
         vec!["sh".to_owned(), "-c".to_owned(), script, AGENT.to_owned()]
@@ -309,7 +319,7 @@ fn argv(runner: &Runner, planned: &PlannedTrial, task: &Task) -> Result<Vec<Stri
         vec![AGENT.to_owned()]
     };
     argv.append(&mut flags);
-    Ok(argv)
+    argv
 }
 
 fn extra_flags(plan: &Plan, planned: &PlannedTrial) -> Vec<String> {
@@ -332,26 +342,37 @@ fn allowance_flags(allowance: &Allowance) -> impl Iterator<Item = String> {
 }
 
 /// One trace for each attempt; all traces of a run are one session.
-fn trace_flags(plan: &Plan, planned: &PlannedTrial) -> Result<Vec<String>> {
-    if plan.traces == Traces::Nothing {
-        return Ok(Vec::new());
+struct Trace {
+    id: String,
+    span: String,
+}
+
+impl Trace {
+    /// A new one, where calls carry any.
+    fn new(traces: Traces) -> Result<Option<Self>> {
+        if traces == Traces::Nothing {
+            return Ok(None);
+        }
+        let mut ids = [0u8; 24];
+        getrandom::fill(&mut ids).map_err(|error| Error::backend("make a random value", error))?;
+        // Ids of nothing but zeros are none.
+        (ids[0], ids[16]) = (ids[0] | 1, ids[16] | 1);
+        Ok(Some(Self { id: hex::encode(&ids[..16]), span: hex::encode(&ids[16..]) }))
     }
-    let mut ids = [0u8; 24];
-    getrandom::fill(&mut ids).map_err(|error| Error::backend("make a random value", error))?;
-    // Ids of nothing but zeros are none.
-    (ids[0], ids[16]) = (ids[0] | 1, ids[16] | 1);
-    let (trace, span) = (hex::encode(&ids[..16]), hex::encode(&ids[16..]));
-    let mut flags = vec![format!("--traceparent=00-{trace}-{span}-01")];
-    if plan.traces == Traces::LiteLlm {
-        let PlannedTrial { key, model, .. } = planned;
-        flags.push(format!("--trace-session={}", plan.run));
-        flags.push(format!("--trace-name={}", key.task));
-        let (variant, epoch) = (key.variant, key.epoch);
-        let tags =
-            [format!("variant:{variant}"), format!("model:{model}"), format!("epoch:{epoch}")];
-        flags.extend(tags.map(|tag| format!("--trace-tag={tag}")));
+
+    fn flags(&self, plan: &Plan, planned: &PlannedTrial) -> Vec<String> {
+        let mut flags = vec![format!("--traceparent=00-{}-{}-01", self.id, self.span)];
+        if plan.traces == Traces::LiteLlm {
+            let PlannedTrial { key, model, .. } = planned;
+            flags.push(format!("--trace-session={}", plan.run));
+            flags.push(format!("--trace-name={}", key.task));
+            let (variant, epoch) = (key.variant, key.epoch);
+            let tags =
+                [format!("variant:{variant}"), format!("model:{model}"), format!("epoch:{epoch}")];
+            flags.extend(tags.map(|tag| format!("--trace-tag={tag}")));
+        }
+        flags
     }
-    Ok(flags)
 }
 
 /// Takes what the agent left. None of it is needed, and what can't be read is not there: the agent

@@ -125,7 +125,7 @@ fn volume_row(summary: &SummaryFile) -> Vec<String> {
 }
 
 async fn show(run: &str, args: &Args, context: &Context) -> anyhow::Result<Exit> {
-    let stored = find(run, args, context).await?;
+    let stored = find(run, args.volume, context).await?;
     context.printer.json(&stored.summary)?;
     context.printer.text(&run_text(&stored, args.full));
     if let Some(path) = context.state.files_of(run).filter(|path| path.is_dir()) {
@@ -138,12 +138,12 @@ async fn show(run: &str, args: &Args, context: &Context) -> anyhow::Result<Exit>
     Ok(Exit::Ok)
 }
 
-/// The run on this machine, else on the volume.
-async fn find(run: &str, args: &Args, context: &Context) -> anyhow::Result<StoredRun> {
+/// The run on this machine, else, or if only that is asked for, on the volume.
+pub(crate) async fn find(run: &str, volume: bool, context: &Context) -> anyhow::Result<StoredRun> {
     // The name becomes a path.
     let id: eval_types::RunId = run.parse().map_err(|error| UsageError(format!("{error}")))?;
     let local: RunFiles = context.state.files()?;
-    if !args.volume {
+    if !volume {
         match local.run(id.as_str()).await {
             Err(error) if error.is_not_found() => {}
             found => return Ok(found?),
@@ -229,6 +229,10 @@ fn trial_text(trial: &TrialFile, full: bool) -> String {
     if trial.attempts.len() > 1 {
         let ends = trial.attempts.iter().map(|attempt| attempt.outcome.to_string());
         add("attempts", &ends.collect::<Vec<_>>().join(", then "));
+    }
+    if full {
+        let traces = trial.attempts.iter().filter_map(|attempt| attempt.trace_id.as_deref());
+        add("traces", &traces.collect::<Vec<_>>().join(", then "));
     }
     text
 }

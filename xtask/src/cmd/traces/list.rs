@@ -1,7 +1,4 @@
-//! `traces list` and `traces show`.
-
-use langfuse_client::TraceId;
-use serde_json::json;
+//! `traces list`.
 
 use super::{find, view};
 use crate::{
@@ -34,21 +31,6 @@ pub(super) struct Args {
     services: ServiceArgs,
 }
 
-/// Show a trace with its observations: tokens, cost, latency
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask traces show 0af7651916cd43dd8448eb211c80319c
-  cargo xtask traces show 0af7651916cd43dd8448eb211c80319c --output json
-
-Exit codes: 1 there is no such trace")]
-pub(super) struct ShowArgs {
-    /// Its id
-    id: String,
-    #[command(flatten)]
-    services: ServiceArgs,
-}
-
 pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let client = Services::new(&args.services, context)?.langfuse().await?;
     let (session, name) = (args.session.as_deref(), args.name.as_deref());
@@ -59,21 +41,5 @@ pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> 
     } else {
         context.printer.text(&view::traces(&rows));
     }
-    Ok(Exit::Ok)
-}
-
-pub(super) async fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Exit> {
-    let client = Services::new(&args.services, context)?.langfuse().await?;
-    let Some((trace, observations)) = find::whole(&client, &TraceId::new(&*args.id)).await? else {
-        context.printer.failure(&format!("there is no trace `{}`", args.id));
-        context.printer.json(&json!({ "trace": null }))?;
-        return Ok(Exit::Failed);
-    };
-    context.printer.json(&json!({ "trace": trace, "observations": observations }))?;
-    context.printer.text(&view::traces(std::slice::from_ref(&trace)));
-    if !trace.tags.is_empty() {
-        context.printer.text(&format!("tags: {}", trace.tags.join(", ")));
-    }
-    context.printer.text(&format!("\n{}", view::observations(&observations)));
     Ok(Exit::Ok)
 }

@@ -2,6 +2,7 @@
 
 mod find;
 mod list;
+mod show;
 mod status;
 mod verify;
 mod view;
@@ -15,6 +16,7 @@ Examples:
   cargo xtask traces status
   cargo xtask traces list --session 20261126_140000
   cargo xtask traces show 0af7651916cd43dd8448eb211c80319c
+  cargo xtask traces show 20261126_140000/math-simple
   cargo xtask traces verify
 
 docs/traces.md says how a call becomes a trace.")]
@@ -27,7 +29,7 @@ pub(crate) struct Args {
 enum Command {
     Status(status::Args),
     List(list::Args),
-    Show(list::ShowArgs),
+    Show(show::Args),
     Verify(Box<verify::Args>),
 }
 
@@ -35,7 +37,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     match args.command {
         Command::Status(args) => status::run(&args, context).await,
         Command::List(args) => list::run(&args, context).await,
-        Command::Show(args) => list::show(&args, context).await,
+        Command::Show(args) => show::run(&args, context).await,
         Command::Verify(args) => verify::run(&args, context).await,
     }
 }
