@@ -77,8 +77,8 @@ pub use crate::{
     environments::{Environment, EnvironmentInfo, Environments},
     error::{BoxError, Code, Error, Operation, Result, ServerStatus},
     functions::{
-        Autoscaling, Deploy, DeployStrategy, Deployment, Function, FunctionCall, FunctionMap,
-        FunctionSpec, FunctionStats, Retries, Schedule, Web,
+        Autoscaling, Commit, Deploy, DeployStrategy, Deployment, Function, FunctionCall,
+        FunctionMap, FunctionSpec, FunctionStats, Retries, Schedule, Web,
     },
     gpu::{Gpu, InvalidGpu},
     ids::{

@@ -206,8 +206,8 @@ async fn create_of(client: &Client, app: &AppId, hashed: Vec<HashedFile>) -> Res
 /// A mount that Modal itself provides, such as a Python for images without one.
 pub(crate) async fn global(client: &Client, name: &str) -> Result<Mount> {
     let operation = || Operation::new("look up", format!("Modal's own mount `{name}`"));
-    let answer =
-        client.call(&methods::MOUNT_GET_OR_CREATE, &global_request(name), operation()).await?;
+    let query = global_request(name, client.environment_name());
+    let answer = client.call(&methods::MOUNT_GET_OR_CREATE, &query, operation()).await?;
     mount_of(answer, 0, operation)
 }
 
@@ -330,9 +330,11 @@ pub(crate) fn create_request(app: &AppId, files: &[HashedFile]) -> api::MountGet
     }
 }
 
-pub(crate) fn global_request(name: &str) -> api::MountGetOrCreateRequest {
+/// The environment is named, though the mount is of none: Modal's own client does.
+pub(crate) fn global_request(name: &str, environment_name: String) -> api::MountGetOrCreateRequest {
     api::MountGetOrCreateRequest {
         deployment_name: name.to_owned(),
+        environment_name,
         namespace: api::DeploymentNamespace::Global.into(),
         ..Default::default()
     }

@@ -297,7 +297,8 @@ impl Secrets {
         match &secret.0 {
             Source::Stored { id, .. } => Ok(id.clone()),
             Source::Inline(variables) => {
-                let query = anonymous_request(variables, app);
+                let environment = self.client.environment_name();
+                let query = anonymous_request(variables, app, environment);
                 let stored = self.resolve("create", "(anonymous)", query).await?;
                 stored.id().cloned().ok_or_else(|| {
                     Error::protocol(Operation::new("create", "an anonymous secret"), "it has no id")
@@ -345,8 +346,10 @@ pub(crate) fn named_request(
 pub(crate) fn anonymous_request(
     variables: &BTreeMap<String, SecretString>,
     app: &AppId,
+    environment_name: String,
 ) -> api::SecretGetOrCreateRequest {
     api::SecretGetOrCreateRequest {
+        environment_name,
         object_creation_type: api::ObjectCreationType::AnonymousOwnedByApp.into(),
         env_dict: exposed(variables),
         app_id: app.to_string(),

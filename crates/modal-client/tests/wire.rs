@@ -12,8 +12,8 @@ use modal_client::{
     Autoscaling, Client, FunctionSpec, Image, MiB, NetworkAccess, Port, Pty, Redirect, Retries,
     SandboxVersion, Schedule, Secret, Volume, VolumeMount, VolumeVersion, Web,
 };
-use support::recording::{Exceptions, Replay};
 use tokio::io::AsyncWriteExt as _;
+use wire_replay::{Exceptions, Replay};
 
 async fn replay(name: &str, exceptions: Exceptions) -> (Replay, Client) {
     let replay = Replay::start(name, exceptions).await;

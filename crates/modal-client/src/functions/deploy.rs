@@ -46,6 +46,40 @@ pub enum DeployStrategy {
     Recreate,
 }
 
+/// A commit of git, as Modal's pages show it beside a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Commit {
+    /// Forty hexadecimal digits.
+    pub hash: String,
+    /// Its branch; `HEAD` for none.
+    pub branch: String,
+    /// When it was made, in seconds since 1970.
+    pub committed_at: i64,
+    /// Whether files differ from it.
+    pub is_dirty: bool,
+    /// Who wrote it.
+    pub author_name: String,
+    /// How to reach them.
+    pub author_email: String,
+    /// Where the repository is; it may hold no password.
+    pub repository: String,
+}
+
+impl Commit {
+    fn into_message(self) -> api::CommitInfo {
+        api::CommitInfo {
+            vcs: "git".to_owned(),
+            branch: self.branch,
+            commit_hash: self.hash,
+            commit_timestamp: self.committed_at,
+            dirty: self.is_dirty,
+            author_name: self.author_name,
+            author_email: self.author_email,
+            repo_url: self.repository,
+        }
+    }
+}
+
 type Listener = Arc<Mutex<dyn FnMut(BuildEvent<'_>) + Send>>;
 
 /// Deploys an app; see [`Client::deploy`].
@@ -57,6 +91,7 @@ pub struct Deploy {
     tag: String,
     tags: BTreeMap<String, String>,
     strategy: DeployStrategy,
+    commit: Option<Commit>,
     functions: Vec<FunctionSpec>,
     kept: Vec<String>,
     addresses: Vec<AddressVariable>,
@@ -116,6 +151,7 @@ impl Client {
             tag: String::new(),
             tags: BTreeMap::new(),
             strategy: DeployStrategy::Rolling,
+            commit: None,
             functions: Vec::new(),
             kept: Vec::new(),
             addresses: Vec::new(),
@@ -194,6 +230,12 @@ impl Deploy {
     /// What happens to the containers of the version before.
     pub fn strategy(mut self, strategy: DeployStrategy) -> Self {
         self.strategy = strategy;
+        self
+    }
+
+    /// The commit that it is made from, for the app's history.
+    pub fn commit(mut self, commit: Commit) -> Self {
+        self.commit = Some(commit);
         self
     }
 
@@ -377,6 +419,7 @@ impl Deploy {
                 })
                 .collect(),
             tags: self.tags.clone().into_iter().collect(),
+            commit_info: self.commit.clone().map(Commit::into_message),
             ..Default::default()
         };
         let answer = self.client.call(&methods::APP_PUBLISH, &query, self.operation()).await?;

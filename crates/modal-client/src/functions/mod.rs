@@ -10,7 +10,7 @@ mod spec;
 use modal_proto::client as api;
 
 pub use call::FunctionCall;
-pub use deploy::{Deploy, DeployStrategy, Deployment};
+pub use deploy::{Commit, Deploy, DeployStrategy, Deployment};
 pub use map::FunctionMap;
 pub use spec::{Autoscaling, FunctionSpec, Retries, Schedule, Web};
 

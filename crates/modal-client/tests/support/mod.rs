@@ -1,12 +1,13 @@
-//! A gRPC server on loopback that does what a test tells it, in raw messages.
+//! What tests of this client share; servers that they tell what to do are those of `wire-replay`.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 pub(crate) mod breaker;
 pub(crate) mod proxy;
-pub(crate) mod raw;
-pub(crate) mod recording;
 pub(crate) mod spans;
+
+#[allow(unused_imports, reason = "each test binary uses a part of this")]
+pub(crate) use wire_replay::raw;
 
 use modal_client::{Client, Config};
 

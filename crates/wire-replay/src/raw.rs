@@ -1,4 +1,4 @@
-//! The server: every call goes to one handler, as bytes, and the handler says what to answer.
+//! A gRPC server of both of Modal's services: every call goes to one handler, as bytes, and the handler says what to answer.
 
 use std::{
     convert::Infallible,
@@ -21,55 +21,65 @@ use tonic::{
 };
 
 /// What a call is answered with: messages, then a status (`None` is OK).
-pub(crate) struct Answer {
-    pub(crate) messages: BoxStream<'static, Bytes>,
-    pub(crate) status: Option<Status>,
+pub struct Answer {
+    /// In the order in which they are sent.
+    pub messages: BoxStream<'static, Bytes>,
+    /// What follows them; `None` is OK.
+    pub status: Option<Status>,
 }
 
 impl Answer {
-    pub(crate) fn one(message: &impl Message) -> Self {
+    /// One message.
+    pub fn one(message: &impl Message) -> Self {
         Self::many([message.encode_to_vec().into()])
     }
 
-    pub(crate) fn many(messages: impl IntoIterator<Item = Bytes>) -> Self {
+    /// Messages, encoded already.
+    pub fn many(messages: impl IntoIterator<Item = Bytes>) -> Self {
         let messages: Vec<Bytes> = messages.into_iter().collect();
         Self { messages: stream::iter(messages).boxed(), status: None }
     }
 
-    pub(crate) fn fail(status: Status) -> Self {
+    /// No message, and this status.
+    pub fn fail(status: Status) -> Self {
         Self { messages: stream::empty().boxed(), status: Some(status) }
     }
 
     /// Fails after its messages.
-    pub(crate) fn then(mut self, status: Status) -> Self {
+    pub fn then(mut self, status: Status) -> Self {
         self.status = Some(status);
         self
     }
 }
 
 /// One call: its method, its metadata, its messages as they come.
-pub(crate) struct Call {
-    pub(crate) method: String,
-    pub(crate) metadata: MetadataMap,
-    pub(crate) messages: Streaming<Bytes>,
+pub struct Call {
+    /// Its name, without its service.
+    pub method: String,
+    /// Its headers.
+    pub metadata: MetadataMap,
+    /// What is sent, as it comes.
+    pub messages: Streaming<Bytes>,
 }
 
 impl Call {
     /// The next message; `None` at the end, or where the connection broke.
-    pub(crate) async fn message<M: Message + Default>(&mut self) -> Option<M> {
+    pub async fn message<M: Message + Default>(&mut self) -> Option<M> {
         let bytes = self.messages.message().await.ok()??;
         Some(M::decode(bytes).unwrap())
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// A header's value, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.metadata.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
-pub(crate) type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
+/// What answers every call.
+pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// Serves both of Modal's services on a free port of loopback, for as long as the test runs.
-pub(crate) async fn serve(
+pub async fn serve(
     handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
 ) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -79,7 +89,7 @@ pub(crate) async fn serve(
 }
 
 /// Both services without a connection, for a client in this process.
-pub(crate) fn in_process(
+pub fn in_process(
     handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
 ) -> tonic::service::Routes {
     let handler: Handler = Arc::new(handler);
@@ -88,7 +98,7 @@ pub(crate) fn in_process(
 }
 
 /// A status that asks to wait `seconds`, as Modal writes it.
-pub(crate) fn throttled(seconds: f32) -> Status {
+pub fn throttled(seconds: f32) -> Status {
     let policy = modal_proto::client::RpcRetryPolicy { retry_after_secs: seconds }.encode_to_vec();
     let url = b"type.modal.com/modal.client.RPCRetryPolicy";
     // google.rpc.Status { details: [Any { type_url, value }] }, written by hand.
@@ -101,7 +111,8 @@ pub(crate) fn throttled(seconds: f32) -> Status {
     Status::with_details(tonic::Code::ResourceExhausted, "slow down", details.into())
 }
 
-pub(crate) fn serve_on(listener: TcpListener, handler: Handler) {
+/// Serves both services on a socket that listens already.
+pub fn serve_on(listener: TcpListener, handler: Handler) {
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     let server = tonic::transport::Server::builder()
         .add_service(Control(Raw(Arc::clone(&handler))))
@@ -110,7 +121,7 @@ pub(crate) fn serve_on(listener: TcpListener, handler: Handler) {
 }
 
 /// Serves both services with TLS on a free port of loopback.
-pub(crate) async fn serve_tls(
+pub async fn serve_tls(
     identity: tonic::transport::Identity,
     handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
 ) -> u16 {
@@ -129,7 +140,7 @@ pub(crate) async fn serve_tls(
 }
 
 /// Serves both services on a socket of this machine.
-pub(crate) fn serve_unix(
+pub fn serve_unix(
     path: &std::path::Path,
     handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
 ) {

@@ -22,15 +22,16 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
-use super::raw::{self, Answer, Call};
+use crate::raw::{self, Answer, Call};
 
 /// What may differ: the method (`*` is any), the field as a JSON pointer, `deadline`, or `extra` for calls
 /// that the SDK does not make, and why.
-pub(crate) type Exceptions = &'static [(&'static str, &'static str, &'static str)];
+pub type Exceptions = &'static [(&'static str, &'static str, &'static str)];
 
 /// The server, and what it found.
-pub(crate) struct Replay {
-    pub(crate) url: String,
+pub struct Replay {
+    /// Where the server is.
+    pub url: String,
     shared: Arc<Shared>,
 }
 
@@ -50,7 +51,7 @@ struct State {
 
 impl Replay {
     /// Serves `fixtures/wire/<name>.jsonl`.
-    pub(crate) async fn start(name: &str, exceptions: Exceptions) -> Self {
+    pub async fn start(name: &str, exceptions: Exceptions) -> Self {
         let shared = Arc::new(Shared {
             pool: DescriptorPool::decode(modal_proto::DESCRIPTORS).unwrap(),
             exceptions,
@@ -67,7 +68,7 @@ impl Replay {
     }
 
     /// The file that the SDK uploaded and that begins so.
-    pub(crate) fn uploaded(&self, beginning: &str) -> Vec<u8> {
+    pub fn uploaded(&self, beginning: &str) -> Vec<u8> {
         let state = self.shared.state.lock().unwrap();
         let uploads = state.calls["MountPutFile"].iter();
         let mut files = uploads
@@ -77,7 +78,7 @@ impl Replay {
 
     /// Fails unless every call was compared without a difference and all recorded ones were made, but
     /// those of `unused`: method, a part of the request, and why.
-    pub(crate) fn finish(self, unused: Exceptions) {
+    pub fn finish(self, unused: Exceptions) {
         let state = self.shared.state.lock().unwrap();
         let mut text = state.problems.join("\n");
         for (method, calls) in &state.calls {
@@ -275,6 +276,20 @@ fn normalise(message: &mut Value) {
         if let Some(inner) = inner.filter(Value::is_object) {
             *argument = inner;
         }
+    }
+    // Addresses of web functions are of their moment.
+    for value in message["env_dict"].as_object_mut().into_iter().flat_map(|it| it.values_mut()) {
+        let is_here = value.as_str().is_some_and(|text| text.starts_with("http://127.0.0.1:"));
+        if is_here {
+            *value = json!("http://127.0.0.1:PORT");
+        }
+    }
+    // Hashed at once in the SDK: in the order in which that ends.
+    if let Some(hashes) = message["sha256_hex_hashes"].as_array_mut() {
+        hashes.sort_by_key(ToString::to_string);
+    }
+    if let Some(files) = message["files"].as_array_mut() {
+        files.sort_by_key(ToString::to_string);
     }
     // A set in the SDK: it sends them in no order.
     if let Some(mounts) = message.pointer_mut("/function/mount_ids").and_then(Value::as_array_mut) {
