@@ -20,13 +20,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modal-client", &["modal-proto", "tls-config"]),
     ("modal-local", &["container-network", "container-runtime", "modal-proto"]),
     ("modal-proto", &[]),
+    ("modal-supervisor", &["modal-client", "service-supervisor"]),
     ("modal-zero", &["modal-proto"]),
     ("results-store", &["eval-types"]),
     ("sandbox-runner", &["eval-types", "modal-client", "tls-config"]),
-    ("service-supervisor", &["eval-types", "goat-keys", "langfuse-client"]),
+    ("service-supervisor", &["eval-types", "goat-keys", "langfuse-client", "tls-config"]),
     ("shared-features", &[]),
     ("test-postgres", &[]),
     ("tls-config", &[]),
+    ("wire-replay", &["modal-proto"]),
     (
         "xtask",
         &[
@@ -52,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Crates whose types may not appear outside these members.
 const WRAPPED: &[(&str, &[&str])] = &[
-    ("tonic", &["modal-proto", "modal-client", "modal-local", "modal-zero"]),
+    ("tonic", &["modal-proto", "modal-client", "modal-local", "modal-zero", "wire-replay"]),
     (
         "sqlx",
         &[

@@ -45,6 +45,14 @@ impl Printer {
         }
     }
 
+    /// One that says nothing.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let (output, quiet, verbose) = (Output::Text, true, false);
+        Self { output, quiet, verbose, bars, has_answered: Arc::default() }
+    }
+
     /// Where bars are drawn.
     pub(crate) fn bars(&self) -> &MultiProgress {
         &self.bars

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use goat_services::app::{APP, DEPLOY_DICT, DeployRecord, LANGFUSE, LITELLM};
+use goat_services::app::{APP, DEPLOY_DICT, DeployRecord, LANGFUSE, LANGFUSE_QUERY, LITELLM};
 use modal_client::{App, AppVersion, Client};
 
 use crate::target::Target;
@@ -19,19 +19,19 @@ pub(crate) struct Current {
     pub(crate) version: u32,
     /// What is known of it; nothing if it was deployed by something else than `deploy`.
     pub(crate) record: Option<DeployRecord>,
-    /// The addresses of its functions.
-    urls: BTreeMap<String, String>,
+    /// Its functions, those of the web with their addresses.
+    functions: BTreeMap<String, String>,
 }
 
 impl Current {
     /// Whether it has that function.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.urls.contains_key(name)
+        self.functions.contains_key(name)
     }
 
     /// Where a function is.
     pub(crate) fn url(&self, name: &str) -> Option<&str> {
-        self.urls.get(name).map(String::as_str)
+        self.functions.get(name).map(String::as_str).filter(|url| !url.is_empty())
     }
 }
 
@@ -54,24 +54,31 @@ pub(crate) async fn current(client: &Client) -> modal_client::Result<Option<Curr
         Some(tag) => record(client, &tag).await?,
         None => None,
     };
-    let urls = urls(client).await?;
-    Ok(Some(Current { app, version: newest.version, record, urls }))
+    let functions = functions(client, &[LITELLM, LANGFUSE, LANGFUSE_QUERY]).await?;
+    Ok(Some(Current { app, version: newest.version, record, functions }))
 }
 
-/// The addresses of the functions that are deployed.
+/// The addresses of the web functions that are deployed.
 pub(crate) async fn urls(client: &Client) -> modal_client::Result<BTreeMap<String, String>> {
-    let mut urls = BTreeMap::new();
-    for name in [LITELLM, LANGFUSE] {
+    functions(client, &[LITELLM, LANGFUSE]).await
+}
+
+async fn functions(
+    client: &Client,
+    names: &[&str],
+) -> modal_client::Result<BTreeMap<String, String>> {
+    let mut functions = BTreeMap::new();
+    for &name in names {
         match client.function(APP, name).await {
             Ok(function) => {
                 let url = function.web_url().unwrap_or_default().trim_end_matches('/').to_owned();
-                urls.insert(name.to_owned(), url);
+                functions.insert(name.to_owned(), url);
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(urls)
+    Ok(functions)
 }
 
 async fn record(client: &Client, tag: &str) -> modal_client::Result<Option<DeployRecord>> {

@@ -11,11 +11,13 @@
 //! Between LiteLLM's callback and Langfuse, a spool keeps traces on disk until Langfuse has them.
 //!
 //! A PostgreSQL of the plan works on the container's disk and is kept as base backups and WAL in a directory that
-//! outlives the container; whoever calls [`run`] must have the commands `archive-wal` and `fetch-wal` for it.
+//! outlives the container; whoever calls [`run`] must have the commands `archive-wal` and `fetch-wal` for it. That
+//! one container writes at a time is kept in a [`Register`]: a directory, or what a binary gives to [`program::main`].
 //!
 //! It knows nothing of Modal, LiteLLM or vLLM: what they need is in the plan. The plan holds no secret:
 //! those come from the environment, by name.
 
+mod ask;
 mod calls;
 mod door;
 mod environment;
@@ -25,6 +27,7 @@ mod log;
 pub mod plan;
 mod postgres;
 mod process;
+pub mod program;
 mod secret;
 mod spool;
 mod supervisor;
@@ -35,7 +38,8 @@ pub use self::error::{Error, Result, StoreError};
 pub use self::log::Log;
 pub use self::plan::Plan;
 pub use self::postgres::{
-    PostgresError, Register, RegisterError, archive as archive_wal, fetch as fetch_wal,
+    OpenRegister, PostgresError, Register, RegisterError, archive as archive_wal,
+    fetch as fetch_wal,
 };
 pub use self::process::launch;
 pub use self::secret::SecretString;

@@ -46,9 +46,9 @@ impl Digests {
             add(part, file.path.as_bytes());
             add(part, &file.contents.digest()?);
         }
-        let Service { port, volumes, memory_mib, concurrent, timeout, startup, addresses, .. } =
-            service;
-        let limits = (port, memory_mib, concurrent, timeout, startup);
+        let Service { volumes, memory_mib, timeout, addresses, .. } = service;
+        let web = service.server().map(|it| (it.port, it.concurrent, it.startup));
+        let limits = (web, memory_mib, timeout);
         add("settings", format!("{limits:?} {volumes:?} {addresses:?}").as_bytes());
         add("settings", shim(service).1.as_bytes());
         for secret in &service.secrets {

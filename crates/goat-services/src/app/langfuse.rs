@@ -8,7 +8,9 @@ use service_supervisor::plan::{
     Access, DoorSpec, Health, Limits, Plan, Route, ServiceSpec, Stop, Value,
 };
 
-use super::{Contents, LANGFUSE, LANGFUSE_URL, Service, ServiceFile, in_files, postgres, words};
+use super::{
+    Contents, Kind, LANGFUSE, LANGFUSE_URL, Server, Service, ServiceFile, in_files, postgres, words,
+};
 
 /// Langfuse's official image: the newest of version 2, which needs nothing but PostgreSQL.
 pub const LANGFUSE_IMAGE: &str = "langfuse/langfuse:2.95.12";
@@ -53,21 +55,23 @@ pub fn langfuse(which: &Langfuse, supervisor: &Contents) -> Service {
     };
     let service = Service {
         name: LANGFUSE,
-        port: DOOR,
         base: LANGFUSE_IMAGE.to_owned(),
         commands: commands(),
         files,
-        plan,
-        secrets: vec!["goat-langfuse", "goat-postgres"],
+        kind: Kind::Server(Server {
+            port: DOOR,
+            plan,
+            concurrent: 100,
+            startup: Duration::from_secs(300),
+        }),
+        secrets: vec!["goat-langfuse", postgres::SECRET],
         addresses: vec![(LANGFUSE_URL, LANGFUSE)],
         volumes: vec![(STORE, "goat-langfuse-pg")],
         memory_mib: Some(2048),
-        concurrent: 100,
         timeout: Duration::from_secs(24 * 3600),
-        startup: Duration::from_secs(300),
         stand_ins,
     };
-    service.with_plan(supervisor)
+    service.with_supervisor(supervisor)
 }
 
 /// Alpine's Python is called `python3` alone; Modal starts `python`. The image's own entry point is not wanted.

@@ -13,8 +13,8 @@ use service_supervisor::plan::{
 };
 
 use super::{
-    Contents, KEPT_VOLUME, LANGFUSE, LANGFUSE_URL, LITELLM, Service, ServiceFile, in_files,
-    in_state, words,
+    Contents, KEPT_VOLUME, Kind, LANGFUSE, LANGFUSE_URL, LITELLM, Server, Service, ServiceFile,
+    in_files, in_state, words,
 };
 use crate::catalog::PROVIDERS_SECRET;
 
@@ -88,21 +88,23 @@ pub fn litellm(wanted: &Litellm<'_>, supervisor: &Contents) -> Service {
     services.push(proxy(wanted));
     let service = Service {
         name: LITELLM,
-        port: DOOR,
         base: "python:3.11-slim-bookworm".to_owned(),
         commands: commands(wanted.set),
         files,
-        plan: Plan { spools: vec![spool()], postgres: None, services, doors: vec![door()] },
+        kind: Kind::Server(Server {
+            port: DOOR,
+            plan: Plan { spools: vec![spool()], postgres: None, services, doors: vec![door()] },
+            concurrent: 1000,
+            startup: Duration::from_secs(180),
+        }),
         secrets,
         addresses: vec![(LANGFUSE_URL, LANGFUSE)],
         volumes: vec![(KEPT, KEPT_VOLUME)],
         memory_mib: None,
-        concurrent: 1000,
         timeout: Duration::from_secs(24 * 3600),
-        startup: Duration::from_secs(180),
         stand_ins,
     };
-    service.with_plan(supervisor)
+    service.with_supervisor(supervisor)
 }
 
 fn config(wanted: &Litellm<'_>) -> String {

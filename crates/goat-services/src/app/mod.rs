@@ -1,8 +1,9 @@
 //! The app `goat-services`: which functions it has, what their containers hold and run, and what it takes to tell
 //! whether one changed.
 //!
-//! Each function is a web server: a Python image, files of ours under [`FILES`], and a [`Plan`] for the supervisor, which
-//! starts everything else. The only Python of ours that Modal sees is [`shim`].
+//! Services are web servers: a Python image, files of ours under [`FILES`], and a [`Plan`] for the supervisor, which
+//! starts everything else. One function is for calls through Modal's SDK: [`langfuse_query`]. The only Python of ours
+//! that Modal sees is [`shim`].
 //!
 //! Source of ports, limits, secrets and volumes: the scripts of jack-phare/goat at dd706f5 (`modal_services.py`). What
 //! differs: one container at most of each, ports behind a door, PostgreSQL's data on the container's own disk.
@@ -12,6 +13,7 @@ mod file;
 mod langfuse;
 mod litellm;
 mod postgres;
+mod query;
 mod record;
 mod shim;
 
@@ -23,6 +25,7 @@ pub use self::digest::{Digests, PartDigest};
 pub use self::file::{Contents, ServiceFile};
 pub use self::langfuse::{LANGFUSE_IMAGE, Langfuse, langfuse, stand_in_recipe};
 pub use self::litellm::{Litellm, Upstreams, litellm};
+pub use self::query::langfuse_query;
 pub use self::record::{Change, DEPLOY_DICT, DeployRecord};
 pub use self::shim::shim;
 
@@ -32,6 +35,8 @@ pub const APP: &str = "goat-services";
 pub const LITELLM: &str = "litellm";
 /// The function of Langfuse and its database.
 pub const LANGFUSE: &str = "langfuse";
+/// The function that asks Langfuse's database.
+pub const LANGFUSE_QUERY: &str = "langfuse_query";
 /// Where files of ours lie in containers.
 pub const FILES: &str = "/goat";
 /// The supervisor, below [`FILES`].
@@ -50,16 +55,14 @@ pub const LANGFUSE_URL: &str = "GOAT_LANGFUSE_URL";
 pub struct Service {
     /// Its name.
     pub name: &'static str,
-    /// The port that its door listens at.
-    pub port: u16,
     /// What `FROM` names.
     pub base: String,
     /// Dockerfile commands on it.
     pub commands: Vec<String>,
-    /// What is added, below [`FILES`]; the supervisor and the plan are among them.
+    /// What is added, below [`FILES`]; the supervisor and a server's plan are among them.
     pub files: Vec<ServiceFile>,
-    /// What the supervisor does.
-    pub plan: Plan,
+    /// What it does.
+    pub kind: Kind,
     /// Secrets whose variables it gets.
     pub secrets: Vec<&'static str>,
     /// Variables with addresses of functions of the app: name of the variable, of the function.
@@ -68,25 +71,56 @@ pub struct Service {
     pub volumes: Vec<(&'static str, &'static str)>,
     /// Memory that is reserved, in MiB.
     pub memory_mib: Option<u32>,
-    /// Requests at a time that Modal lets through.
-    pub concurrent: u32,
-    /// How long a request may take.
+    /// How long a request or call may take.
     pub timeout: Duration,
-    /// From the container's start until the port must be open.
-    pub startup: Duration,
     /// What stands in for something that the target cannot have, in sentences.
     pub stand_ins: Vec<String>,
 }
 
+/// What a function does.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are three functions")]
+pub enum Kind {
+    /// It answers HTTP, in one container that is always there.
+    Server(Server),
+    /// It is called through Modal's SDK, in containers that come and go.
+    Query,
+}
+
+/// A web server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// The port that its door listens at.
+    pub port: u16,
+    /// What the supervisor does.
+    pub plan: Plan,
+    /// Requests at a time that Modal lets through.
+    pub concurrent: u32,
+    /// From the container's start until the port must be open.
+    pub startup: Duration,
+}
+
 impl Service {
-    /// Adds the supervisor and the plan to the files.
-    fn with_plan(mut self, supervisor: &Contents) -> Self {
-        let plan = serde_json::to_string_pretty(&self.plan).unwrap_or_default();
-        self.files.push(ServiceFile::program(SUPERVISOR, supervisor.clone()));
-        self.files.push(ServiceFile::text(PLAN, plan));
-        self
+    /// What it is as a web server, if it is one.
+    pub fn server(&self) -> Option<&Server> {
+        match &self.kind {
+            Kind::Server(server) => Some(server),
+            Kind::Query => None,
+        }
     }
 
+    /// Adds the supervisor, and a server's plan, to the files.
+    fn with_supervisor(mut self, supervisor: &Contents) -> Self {
+        self.files.push(ServiceFile::program(SUPERVISOR, supervisor.clone()));
+        if let Kind::Server(server) = &self.kind {
+            let plan = serde_json::to_string_pretty(&server.plan).unwrap_or_default();
+            self.files.push(ServiceFile::text(PLAN, plan));
+        }
+        self
+    }
+}
+
+impl Server {
     /// How long its supervisor waits for everything to be ready: no other deadline may be shorter.
     pub fn ready_within(&self) -> Duration {
         self.plan.services.iter().map(|service| service.ready_within).sum()

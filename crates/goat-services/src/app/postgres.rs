@@ -14,10 +14,14 @@ const USER: &str = "postgres";
 /// Where PostgreSQL's programs lie: in Debian's package, in Alpine's.
 const PROGRAMS: [&str; 4] =
     ["/usr/lib/postgresql/15/bin", "/usr/libexec/postgresql16", "/usr/local/bin", "/usr/bin"];
+/// The Dict that says which container writes.
+const LEASE_DICT: &str = "goat-langfuse-lease";
 /// The supervisor's own routes.
 const CONTROL: u16 = 3002;
 /// The variable with the password of the database's role, which also opens those routes.
-const PASSWORD: &str = "POSTGRES_PASSWORD";
+pub(super) const PASSWORD: &str = "POSTGRES_PASSWORD";
+/// The secret with the role and its password.
+pub(super) const SECRET: &str = "goat-postgres";
 
 /// Commands that install it, on Alpine or on Debian.
 pub(super) fn commands() -> Vec<String> {
@@ -49,7 +53,8 @@ pub(super) fn spec(store: &str) -> PostgresSpec {
         base_every: Duration::from_secs(6 * 3600),
         ready_within: Duration::from_secs(120),
         lease: LeaseSpec {
-            directory: Some(format!("{store}/lease").into()),
+            directory: None,
+            name: Some(LEASE_DICT.to_owned()),
             expires: Duration::from_secs(30),
             wait: Duration::from_secs(60),
         },

@@ -29,16 +29,18 @@ fn all() -> Vec<Service> {
         proxy(Upstreams::Providers(keys)),
         langfuse(&Langfuse::Official, &supervisor()),
         langfuse(&stand_in, &supervisor()),
+        langfuse_query(&supervisor()),
     ]
 }
 
 #[test]
 fn every_plan_can_be_carried_out_and_fits_into_the_startup_time() {
     for service in all() {
-        service.plan.check().unwrap();
-        assert!(service.ready_within() < service.startup, "{}", service.name);
-        assert_eq!(service.plan.doors[0].port, service.port);
-        for spec in &service.plan.services {
+        let Some(server) = service.server() else { continue };
+        server.plan.check().unwrap();
+        assert!(server.ready_within() < server.startup, "{}", service.name);
+        assert_eq!(server.plan.doors[0].port, server.port);
+        for spec in &server.plan.services {
             // Behind the door: nothing but the door listens for the outside.
             let words = format!("{:?} {:?}", spec.command, spec.env);
             assert!(!words.contains("0.0.0.0"), "{words}");
@@ -48,11 +50,10 @@ fn every_plan_can_be_carried_out_and_fits_into_the_startup_time() {
 
 #[test]
 fn the_plans_read_well() {
-    insta::assert_json_snapshot!("litellm_plan", replayed().plan);
-    insta::assert_json_snapshot!(
-        "langfuse_plan",
-        langfuse(&Langfuse::Official, &supervisor()).plan
-    );
+    let plan = |service: Service| service.server().unwrap().plan.clone();
+    insta::assert_json_snapshot!("litellm_plan", plan(replayed()));
+    let langfuse = langfuse(&Langfuse::Official, &supervisor());
+    insta::assert_json_snapshot!("langfuse_plan", plan(langfuse));
 }
 
 #[test]
@@ -60,6 +61,9 @@ fn the_shim_reads_well() {
     let (module, text) = shim(&replayed());
     assert_eq!(module, "goat_litellm");
     insta::assert_snapshot!(text);
+    let (module, text) = shim(&langfuse_query(&supervisor()));
+    assert_eq!(module, "goat_langfuse_query");
+    insta::assert_snapshot!("the_shim_of_the_query_reads_well", text);
 }
 
 #[test]
@@ -102,10 +106,10 @@ fn a_change_is_named_by_its_part() {
 #[test]
 fn the_proxy_sees_no_password_and_langfuse_no_key_of_models() {
     let names = |service: &Service| {
-        let specs = service.plan.services.iter();
+        let specs = service.server().unwrap().plan.services.iter();
         specs.map(|spec| format!("{:?}", spec.env)).collect::<String>()
     };
-    for service in all() {
+    for service in all().into_iter().filter(|service| service.server().is_some()) {
         let is_proxy = service.name == LITELLM;
         assert_eq!(names(&service).contains("USER_PASSWORD"), !is_proxy);
         assert_eq!(names(&service).contains("LITELLM_MASTER_KEY"), is_proxy);

@@ -49,9 +49,12 @@ pub struct PostgresSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseSpec {
-    /// The directory of the register, for containers of one machine. Without it the caller of `run` gives one.
+    /// The directory of the register, for containers of one machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
+    /// The name of a register that the supervisor's binary knows how to open, where there is no directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// A holder that was not heard of for that long has lost it.
     #[serde(with = "seconds", default = "expires")]
     pub expires: Duration,

@@ -29,14 +29,21 @@ pub trait Register: Send + Sync {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, RegisterError>>;
 }
 
+/// Opens the register of that name. What fails, fails at its first use.
+pub type OpenRegister = fn(&str) -> Arc<dyn Register>;
+
 /// What a heartbeat says when the holder has left.
 const RELEASED: &str = "released";
 /// A hint at the newest epoch, so that nobody has to count from 1.
 const NEWEST: &str = "newest";
+/// After so many renewals, whatever else tells of the epoch is used too: an entry of a Dict that nobody uses for seven
+/// days is gone (documentation of `modal.Dict`, 1.6.4), and with it who holds the lease.
+const BEATS_BETWEEN_USES: u64 = 100;
 
 /// A lease that is held.
 pub(super) struct Lease {
     register: Arc<dyn Register>,
+    holder: String,
     epoch: u64,
     expires: Duration,
 }
@@ -60,9 +67,8 @@ impl Lease {
             if epoch > 0 && !is_over(&*register, epoch, expires, deadline).await? {
                 return Ok(None);
             }
-            let key = format!("epoch-{}", epoch + 1);
-            if register.put_if_absent(&key, holder).await? {
-                let lease = Self { register, epoch: epoch + 1, expires };
+            if take(&*register, epoch + 1, holder).await? {
+                let lease = Self { register, holder: holder.to_owned(), epoch: epoch + 1, expires };
                 lease.renew(0).await?;
                 lease.register.put(NEWEST, &lease.epoch.to_string()).await?;
                 return Ok(Some(lease));
@@ -90,7 +96,7 @@ impl Lease {
             match tokio::time::timeout(left, self.renew_unless_over(beat)).await {
                 Ok(Ok(true)) => renewed = began,
                 Ok(Ok(false)) => return "another has taken it".to_owned(),
-                Ok(Err(error)) => why = error.to_string(),
+                Ok(Err(error)) => why = crate::error::chain(&*error),
                 Err(_) => return "the register does not answer".to_owned(),
             }
             beat += 1;
@@ -110,7 +116,13 @@ impl Lease {
     /// Renews, and answers whether there is nobody after us yet.
     async fn renew_unless_over(&self, beat: u64) -> Result<bool, RegisterError> {
         self.renew(beat).await?;
-        Ok(self.register.get(&format!("epoch-{}", self.epoch + 1)).await?.is_none())
+        if beat.is_multiple_of(BEATS_BETWEEN_USES) {
+            if !take(&*self.register, self.epoch, &self.holder).await? {
+                return Ok(false);
+            }
+            self.register.put(NEWEST, &self.epoch.to_string()).await?;
+        }
+        Ok(self.register.get(&epoch_key(self.epoch + 1)).await?.is_none())
     }
 
     async fn renew(&self, beat: u64) -> Result<(), RegisterError> {
@@ -122,11 +134,23 @@ impl Lease {
     }
 }
 
+/// Puts a holder's name to an epoch; answers whether it is there. Names are the holder's own, so that one that is there
+/// already was put by a call whose answer was lost.
+async fn take(register: &dyn Register, epoch: u64, holder: &str) -> Result<bool, RegisterError> {
+    let key = epoch_key(epoch);
+    Ok(register.put_if_absent(&key, holder).await?
+        || register.get(&key).await?.as_deref() == Some(holder))
+}
+
+fn epoch_key(epoch: u64) -> String {
+    format!("epoch-{epoch}")
+}
+
 /// The newest epoch there is; 0 where there is none.
 async fn newest(register: &dyn Register) -> Result<u64, RegisterError> {
     let hint = register.get(NEWEST).await?.and_then(|text| text.parse().ok());
     let mut epoch = hint.unwrap_or(0);
-    while register.get(&format!("epoch-{}", epoch + 1)).await?.is_some() {
+    while register.get(&epoch_key(epoch + 1)).await?.is_some() {
         epoch += 1;
     }
     Ok(epoch)
@@ -167,7 +191,7 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(300);
 
     async fn acquire(register: &Arc<dyn Register>, wait: Duration) -> Option<Lease> {
-        Lease::acquire(Arc::clone(register), "me", EXPIRES, wait).await.unwrap()
+        Lease::acquire(Arc::clone(register), &new_holder(), EXPIRES, wait).await.unwrap()
     }
 
     fn register() -> (tempfile::TempDir, Arc<dyn Register>) {

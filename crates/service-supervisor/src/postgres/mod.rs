@@ -34,7 +34,7 @@ use self::control::Control;
 pub use self::error::PostgresError;
 use self::error::Result;
 use self::lease::Lease;
-pub use self::lease::{Register, RegisterError};
+pub use self::lease::{OpenRegister, Register, RegisterError};
 use self::origin::Origin;
 pub use self::wal::{archive, fetch};
 use crate::environment::Environment;

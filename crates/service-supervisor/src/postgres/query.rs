@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{
     AssertSqlSafe, Column as _, Connection as _, Executor as _, PgConnection, Row as _,
-    ValueRef as _,
+    TypeInfo as _, ValueRef as _,
 };
 
 use super::cluster::{Cluster, READER, SUPERUSER};
@@ -23,6 +23,8 @@ const MAX_BYTES: usize = 16 << 20;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Table {
     columns: Vec<String>,
+    /// PostgreSQL's names of the columns' types.
+    types: Vec<String>,
     rows: Vec<Vec<Option<String>>>,
     /// Whether there was more.
     truncated: bool,
@@ -50,7 +52,7 @@ pub(super) async fn ask(cluster: &Cluster, sql: &str) -> std::result::Result<Tab
     let limit = Duration::from_secs(QUERY_SECONDS + 2);
     match tokio::time::timeout(limit, collect(&mut connection, sql)).await {
         Ok(Ok(table)) => Ok(table),
-        Ok(Err(sqlx::Error::Database(error))) => Err(QueryError::Asked(error.to_string())),
+        Ok(Err(sqlx::Error::Database(error))) => Err(QueryError::Asked(error.message().to_owned())),
         Ok(Err(error)) => Err(PostgresError::sql("ask the server")(error).into()),
         Err(_) => {
             end(cluster, process).await?;
@@ -74,6 +76,7 @@ async fn collect(connection: &mut PgConnection, sql: &str) -> sqlx::Result<Table
         }
         if table.columns.is_empty() {
             table.columns = row.columns().iter().map(|it| it.name().to_owned()).collect();
+            table.types = row.columns().iter().map(|it| it.type_info().name().to_owned()).collect();
         }
         let values = values(&row)?;
         bytes += values.iter().flatten().map(String::len).sum::<usize>();

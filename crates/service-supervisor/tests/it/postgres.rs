@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -400,7 +400,9 @@ async fn queries_can_only_read_and_a_dump_is_whole() {
     let (status, table) = scene.query("SELECT number, NULL AS none FROM rows ORDER BY 1").await;
     assert_eq!(status, 200, "{table}");
     let rows = json!([["1", null], ["2", null], ["3", null]]);
-    assert_eq!(table, json!({ "columns": ["number", "none"], "rows": rows, "truncated": false }));
+    let (columns, types) = (["number", "none"], ["INT8", "TEXT"]);
+    let wanted = json!({ "columns": columns, "types": types, "rows": rows, "truncated": false });
+    assert_eq!(table, wanted);
     let (_, many) = scene.query("SELECT generate_series(1, 20000)").await;
     assert_eq!(
         (many["truncated"].as_bool(), many["rows"].as_array().unwrap().len()),
@@ -432,7 +434,56 @@ async fn queries_can_only_read_and_a_dump_is_whole() {
     {
         assert_eq!(scene.ask(line, "wrong", "").await.0, 401);
     }
+    scene.another_asks().await;
     container.stop().await;
+    assert!(scene.asked("SELECT 1", &[], PASSWORD).await.starts_with("ERROR: "));
+    assert!(scene.asked("", &["--dump"], PASSWORD).await.starts_with("pg_dump error: "));
+}
+
+impl Scene {
+    /// What the command `ask` says, as the function of another container calls it.
+    async fn asked(&self, sql: &str, flags: &[&str], key: &str) -> String {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_service-supervisor"));
+        command.args(["ask", "--url", "THERE", "--key", "KEY"]).args(flags).env("KEY", key);
+        command.env("THERE", format!("http://127.0.0.1:{}", self.control));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(sql.as_bytes()).await.unwrap();
+        drop(stdin);
+        let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn psql(&self, sql: &str) -> String {
+        let mut command = tokio::process::Command::new(programs().join("psql"));
+        command.args(["-X", "-h", "127.0.0.1", "-U", "goat", "-d", "langfuse", "-c", sql]);
+        command.arg("-p").arg(self.port.to_string()).env("PGPASSWORD", PASSWORD);
+        let output = command.env("LC_ALL", "C.UTF-8").output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Tables are psql's, letter for letter.
+    async fn another_asks(&self) {
+        for sql in [
+            "SELECT 1 AS a",
+            "SELECT number, NULL AS none, number * 1.5 AS more, 'x' || number AS text FROM rows",
+            "SELECT 'a long text' AS t, E'one\\nand two\\nthree' AS lines, 17 AS a_long_name",
+            "SELECT 17 AS n, E'ü\\nz' AS last",
+            "SELECT now()::date IS NULL AS no, '{1,2}'::int[] AS list",
+        ] {
+            assert_eq!(self.asked(sql, &[], PASSWORD).await, self.psql(sql).await, "{sql}");
+        }
+        let error = self.asked("SELECT * FROM nowhere", &[], PASSWORD).await;
+        assert_eq!(error, "psql error: ERROR:  relation \"nowhere\" does not exist");
+        let dump = self.asked("", &["--dump"], PASSWORD).await;
+        assert!(dump.contains("CREATE TABLE public.rows"), "{dump}");
+        let nothing = self.asked(" ", &[], PASSWORD).await;
+        assert_eq!(nothing, "ERROR: no SQL was given, and no dump was asked for");
+        let refused = self.asked("SELECT 1", &[], "wrong").await;
+        assert_eq!(refused, "ERROR: the database's password was not sent as the key");
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use goat_services::{
     Deployed,
     app::{
-        Contents, LANGFUSE_IMAGE, Langfuse, Litellm, Service, Upstreams, langfuse, litellm,
-        stand_in_recipe,
+        Contents, LANGFUSE_IMAGE, Langfuse, Litellm, Service, Upstreams, langfuse, langfuse_query,
+        litellm, stand_in_recipe,
     },
     catalog::{PROVIDERS, PROVIDERS_SECRET, SECRETS},
 };
@@ -24,7 +24,7 @@ use crate::{
     target::Target,
 };
 
-/// Both functions, with what tells whether they changed.
+/// All functions, with what tells whether they changed.
 pub(super) struct Described {
     pub(super) services: Vec<Service>,
     /// Marks of the values of secrets, by `secret/VARIABLE`.
@@ -52,8 +52,11 @@ pub(super) async fn describe(deployed: &Deployed, context: &Context) -> anyhow::
     };
     let set = VersionSet::default_set();
     let wanted = Litellm { set, catalogue: &catalogue, upstreams };
-    let services =
-        vec![litellm(&wanted, &programs.supervisor), langfuse(&server, &programs.supervisor)];
+    let services = vec![
+        litellm(&wanted, &programs.supervisor),
+        langfuse(&server, &programs.supervisor),
+        langfuse_query(&programs.supervisor),
+    ];
     Ok(Described { services, marks: marks(deployed), replays })
 }
 
@@ -105,7 +108,7 @@ struct Programs {
 
 async fn programs(context: &Context, is_local: bool, replays: bool) -> anyhow::Result<Programs> {
     let arch = if is_local { Arch::host().unwrap_or(Arch::Amd64) } else { Arch::Amd64 };
-    let mut names = vec!["service-supervisor"];
+    let mut names = vec!["modal-supervisor"];
     names.extend(is_local.then_some("langfuse-local"));
     names.extend(replays.then_some("llm-replay"));
     let (workspace, printer) = (context.workspace.clone(), context.printer.clone());

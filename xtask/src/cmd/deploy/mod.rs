@@ -1,15 +1,20 @@
 //! `deploy`: the services, as an app of the target.
 
 mod build_log;
+mod commit;
 mod describe;
 mod send;
 mod show;
 mod wait;
+#[cfg(test)]
+mod wire;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::bail;
-use goat_services::app::{APP, Change, DeployRecord, Digests, LANGFUSE, LITELLM, Service};
+use goat_services::app::{
+    APP, Change, DeployRecord, Digests, LANGFUSE, LANGFUSE_QUERY, LITELLM, Service,
+};
 use modal_client::Client;
 
 use crate::{
@@ -70,10 +75,11 @@ enum Only {
 }
 
 impl Only {
-    fn name(self) -> &'static str {
+    /// What asks Langfuse's database goes with it.
+    fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Litellm => LITELLM,
-            Self::Langfuse => LANGFUSE,
+            Self::Litellm => &[LITELLM],
+            Self::Langfuse => &[LANGFUSE, LANGFUSE_QUERY],
         }
     }
 }
@@ -142,7 +148,7 @@ fn plan(
     let mut keeps = Vec::new();
     for service in described.services {
         let name = service.name;
-        if args.only.is_some_and(|only| only.name() != name) {
+        if args.only.is_some_and(|only| !only.names().contains(&name)) {
             let is_deployed = current.as_ref().is_some_and(|it| it.has(name));
             if is_deployed {
                 keeps.push(name);
@@ -188,7 +194,8 @@ async fn deploy(
     }
     // Before the version is there: a version without its record would look like somebody else's.
     services::keep(client, &plan.record).await?;
-    send::send(plan, client, context).await?;
+    let commit = commit::of(&context.workspace.path("")).await;
+    send::send(plan, commit, client, &context.printer).await?;
     match services::current(client).await? {
         Some(current) => Ok(current.version),
         None => bail!("app {APP} was deployed and is not there"),
