@@ -258,7 +258,8 @@ fn stage(
         }
         file.write_below(&files)?;
     }
-    let mut plan = serde_json::to_value(&service.plan)?;
+    let server = service.server().context("the function is no server")?;
+    let mut plan = serde_json::to_value(&server.plan)?;
     for spec in plan["services"].as_array_mut().into_iter().flatten() {
         for word in spec["command"].as_array_mut().into_iter().flatten() {
             if let Some(below) = word.as_str().and_then(|it| it.strip_prefix(&format!("{FILES}/")))
@@ -274,6 +275,9 @@ fn stage(
         if !rustix::process::geteuid().is_root() {
             postgres["user"] = Value::Null;
         }
+        // Every container of this machine sees one directory; there is no Dict.
+        postgres["lease"]["name"] = Value::Null;
+        postgres["lease"]["directory"] = json!(format!("{}/lease", service.volumes[0].0));
         if !is_long {
             postgres["lease"]["expires"] = json!(SHORT_LEASE);
         }
