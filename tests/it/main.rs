@@ -20,3 +20,4 @@ mod mishaps;
 mod python_sdk;
 mod repository_rules;
 mod setup;
+mod setup_terminal;

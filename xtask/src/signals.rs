@@ -1,6 +1,12 @@
 //! Ctrl-C and what counts as it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sandbox_runner::{RECORDING, Stop};
 
@@ -32,6 +38,84 @@ pub(crate) fn stop_on_signals(context: &Context) -> Stop {
         std::process::exit(i32::from(Exit::Cancelled.code()));
     });
     stop
+}
+
+/// Ctrl-C (or SIGTERM, or a terminal that closes) for a command that asks first and makes things one after the other.
+///
+/// While it asks, nothing is made yet: it ends at once, with the terminal as it was. While it makes, it ends after the
+/// thing that is being made; a second signal ends it at once.
+#[derive(Clone)]
+pub(crate) struct Interruption(Arc<Interrupted>);
+
+#[derive(Default)]
+struct Interrupted {
+    makes: AtomicBool,
+    is_asked: AtomicBool,
+}
+
+impl Interruption {
+    /// Listens from now on.
+    pub(crate) fn listen(context: &Context) -> Self {
+        let this = Self(Arc::default());
+        let (told, printer, terminal) = (this.clone(), context.printer.clone(), Terminal::now());
+        tokio::spawn(async move {
+            let mut signals = Signals::new();
+            signals.next().await;
+            told.0.is_asked.store(true, Ordering::SeqCst);
+            if told.0.makes.load(Ordering::SeqCst) {
+                printer.note("stopping after what is being made (again: at once)");
+                signals.next().await;
+                printer.warn("what was being made may be there or not: run the command again");
+            } else {
+                terminal.restore();
+                printer.note("\ncancelled: nothing was changed");
+            }
+            std::process::exit(i32::from(Exit::Cancelled.code()));
+        });
+        this
+    }
+
+    /// From now on things are made; `true` if it is to end before that.
+    pub(crate) fn begin(&self) -> bool {
+        self.0.makes.store(true, Ordering::SeqCst);
+        self.is_asked()
+    }
+
+    /// Whether it is to end.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.is_asked.load(Ordering::SeqCst)
+    }
+}
+
+/// How the terminal is: a question without echo changes it.
+#[cfg(target_os = "linux")]
+struct Terminal(Option<rustix::termios::Termios>);
+
+#[cfg(target_os = "linux")]
+impl Terminal {
+    fn now() -> Self {
+        Self(rustix::termios::tcgetattr(std::io::stdin()).ok())
+    }
+
+    fn restore(&self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        if let Some(now) = &self.0 {
+            // A terminal that is gone needs nothing.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, now);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+struct Terminal;
+
+#[cfg(not(target_os = "linux"))]
+impl Terminal {
+    fn now() -> Self {
+        Self
+    }
+
+    fn restore(&self) {}
 }
 
 #[cfg(unix)]

@@ -5,14 +5,18 @@ pub(crate) mod deployed;
 pub(crate) mod env_path;
 mod show;
 
-use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io::{ErrorKind, IsTerminal as _},
+    path::PathBuf,
+};
 
 use goat_services::{
     EnvFile, SecretString, SetupPlan, Source, Values, Wishes,
     catalog::{PROVIDERS, SECRETS},
 };
 
-use crate::{context::Context, exit::Exit, target::Target};
+use crate::{context::Context, exit::Exit, signals::Interruption, target::Target};
 
 /// Make the environment with its secrets and volumes, and add what is missing
 ///
@@ -46,6 +50,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     context.announce_target();
+    let interruption = Interruption::listen(context);
     let path = env_path::choose(args.env_file.as_deref(), context)?;
     let mut file = EnvFile::read(&path)?;
     let names = SECRETS.iter().flat_map(|secret| secret.keys).map(|key| key.name);
@@ -56,8 +61,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let found = deployed::look(context, args.dry_run || args.check).await?;
     let asks = asks(&args, context);
-    if asks && wishes.needs_provider {
-        ask_for_provider(&mut values, &found.deployed, context)?;
+    if asks
+        && wishes.needs_provider
+        && ask_for_provider(&mut values, &found.deployed, context)? == Asked::Cancelled
+    {
+        context.printer.note("cancelled: nothing was changed");
+        return Ok(Exit::Cancelled);
     }
     let plan = SetupPlan::new(&found.deployed, &values, &found.fingerprints, &wishes)?;
     show::plan(&plan, &path, context)?;
@@ -83,7 +92,14 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let wanted = apply::choose(&plan, asks, context)?;
-    apply::carry_out(&plan, &wanted, &found, &mut file, context).await
+    if wanted.is_empty() {
+        context.printer.note("nothing was done");
+        return Ok(Exit::Ok);
+    }
+    if interruption.begin() {
+        return Ok(Exit::Cancelled);
+    }
+    apply::carry_out(&plan, &wanted, &found, &mut file, &interruption, context).await
 }
 
 /// Whether somebody is there to be asked.
@@ -92,12 +108,19 @@ fn asks(args: &Args, context: &Context) -> bool {
     changes && !context.printer.is_json() && std::io::stdin().is_terminal()
 }
 
+#[derive(PartialEq, Eq)]
+enum Asked {
+    Answered,
+    /// Ctrl-C, which is a key like others where nothing is echoed.
+    Cancelled,
+}
+
 /// Asks for the keys of providers where none is complete, without showing what is typed.
 fn ask_for_provider(
     values: &mut Values,
     deployed: &goat_services::Deployed,
     context: &Context,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Asked> {
     let secret = deployed.secrets.get(goat_services::catalog::PROVIDERS_SECRET);
     let has = |values: &Values, key: &str| {
         values.get(key).is_some() || secret.is_some_and(|secret| secret.keys.contains(key))
@@ -105,7 +128,7 @@ fn ask_for_provider(
     let is_complete =
         |values: &Values| PROVIDERS.iter().any(|it| it.keys.iter().all(|key| has(values, key)));
     if is_complete(values) {
-        return Ok(());
+        return Ok(Asked::Answered);
     }
     context
         .printer
@@ -116,7 +139,12 @@ fn ask_for_provider(
             if known {
                 continue;
             }
-            let typed = rpassword::prompt_password(format!("{} {key}: ", provider.name))?;
+            let typed = match rpassword::prompt_password(format!("{} {key}: ", provider.name)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    return Ok(Asked::Cancelled);
+                }
+                typed => typed?,
+            };
             if typed.trim().is_empty() {
                 break;
             }
@@ -126,5 +154,5 @@ fn ask_for_provider(
             break;
         }
     }
-    Ok(())
+    Ok(Asked::Answered)
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::anyhow;
 use goat_services::{Action, EnvFile, SecretPlan, SetupPlan, catalog::SETUP_DICT};
 use modal_client::{Client, IfExists, SecretString};
 
 use super::deployed::{Found, SALT};
-use crate::{backend, context::Context, exit::Exit};
+use crate::{backend, context::Context, exit::Exit, signals::Interruption};
 
 /// Names of things that are to be made or changed: all of the plan, or those that were agreed to.
 pub(super) fn choose(
@@ -26,6 +27,9 @@ pub(super) fn choose(
         };
         if !asks || context.printer.confirm(&format!("{verb} {kind} {name}?"))? {
             wanted.insert(name.to_owned());
+        } else if kind == "environment" {
+            context.printer.note("without its environment nothing can be made");
+            return Ok(BTreeSet::new());
         }
     }
     Ok(wanted)
@@ -37,33 +41,57 @@ pub(super) async fn carry_out(
     wanted: &BTreeSet<String>,
     found: &Found,
     file: &mut EnvFile,
+    interruption: &Interruption,
     context: &Context,
 ) -> anyhow::Result<Exit> {
     keep(plan, wanted, file, context)?;
+    let made = make(plan, wanted, found, interruption, context).await;
+    made.map_err(|error| match error.downcast_ref::<modal_client::Error>() {
+        Some(cause) if cause.is_transient() => {
+            tracing::info!(error = format!("{error:#}"), "setting up broke off");
+            anyhow!("{cause}; run the command again: it goes on from here")
+        }
+        _ => error,
+    })
+}
+
+async fn make(
+    plan: &SetupPlan,
+    wanted: &BTreeSet<String>,
+    found: &Found,
+    interruption: &Interruption,
+    context: &Context,
+) -> anyhow::Result<Exit> {
     let client = match &found.client {
         Some(client) => client.clone(),
         None => backend::client(context).await?.0,
     };
     let said = |text: &str| context.printer.note(text);
     if plan.environment == Action::Make {
-        if !wanted.contains(&context.environment) {
-            said("without its environment nothing can be made");
-            return Ok(Exit::Cancelled);
-        }
         client.environments().get_or_create(&context.environment).await?;
         said(&format!("environment {}: made", context.environment));
     }
     for secret in plan.secrets.iter().filter(|secret| wanted.contains(secret.name)) {
-        give(&client, secret).await?;
-        remember(&client, secret, found).await?;
+        if interruption.is_asked() {
+            return Ok(broken_off(context));
+        }
+        hand_over(&client, secret, found).await?;
         let done = if secret.action == Action::Make { "made" } else { "changed" };
         said(&format!("secret {}: {done}", secret.name));
     }
     for volume in plan.volumes.iter().filter(|volume| wanted.contains(volume.name)) {
+        if interruption.is_asked() {
+            return Ok(broken_off(context));
+        }
         client.volume(volume.name).create_if_missing().await?;
         said(&format!("volume {}: made", volume.name));
     }
     Ok(Exit::Ok)
+}
+
+fn broken_off(context: &Context) -> Exit {
+    context.printer.note("cancelled: run the command again for the rest");
+    Exit::Cancelled
 }
 
 fn keep(
@@ -88,6 +116,21 @@ fn keep(
     Ok(())
 }
 
+/// What is killed in between must not look like somebody else's doing: a new secret is marked first, and given the same
+/// values by the next setup; a changed one is marked last, and differs until it is.
+async fn hand_over(client: &Client, secret: &SecretPlan, found: &Found) -> anyhow::Result<()> {
+    if secret.action != Action::Make {
+        give(client, secret).await?;
+        return remember(client, secret, found).await;
+    }
+    remember(client, secret, found).await?;
+    let given = give(client, secret).await;
+    if given.is_err() {
+        forget(client, secret).await;
+    }
+    given
+}
+
 async fn give(client: &Client, secret: &SecretPlan) -> anyhow::Result<()> {
     let given = secret.given();
     let given = given.map(|(name, value)| (name, SecretString::from(value.expose())));
@@ -103,6 +146,14 @@ async fn give(client: &Client, secret: &SecretPlan) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes marks of what was not given away again. A server that is gone keeps them: the next setup gives the same values.
+async fn forget(client: &Client, secret: &SecretPlan) {
+    let Ok(dict) = client.dict(SETUP_DICT).await else { return };
+    for (name, _) in secret.given() {
+        let _ = dict.pop::<String>(&format!("{}/{name}", secret.name)).await;
+    }
 }
 
 /// Stores the marks of what was given, so that the next setup knows it again.
