@@ -1,6 +1,6 @@
 //! The requests of a deployment against those that `modal deploy` sent for the same app, field by field.
 //!
-//! `fixtures/wire/28_services.jsonl` holds the official SDK's requests for `fixtures/wire/services/app.py`: a first
+//! `fixtures/wire/29_services.jsonl` holds the official SDK's requests for `fixtures/wire/services/app.py`: a first
 //! deployment and a second one. What the app names by hand (ports, times, secrets, volumes, scaling) must be what
 //! `goat-services` describes. Images and shims are generated: where they change, this test says what to do.
 
@@ -75,15 +75,15 @@ fn the_recorded_app_has_our_images_and_shims() {
         }
         assert!(
             std::fs::read_to_string(&path).is_ok_and(|kept| kept == text),
-            "{name} is another: write it with UPDATE_WIRE=1, then record 28_services.jsonl again \
-             (fixtures/wire/README.md)"
+            "{name} is another: write it with UPDATE_WIRE=1, then record 29_services.jsonl again \
+             (fixtures/wire/services/README.md)"
         );
     }
 }
 
 #[tokio::test]
 async fn a_deployment_sends_what_modal_deploy_sends() {
-    let replay = Replay::start("28_services", DIFFERENT).await;
+    let replay = Replay::start("29_services", DIFFERENT).await;
     let config = Config::new(&replay.url, "ak-wire-test", "as-wire-test");
     let commit = Commit {
         hash: "88498e8db7e56b47372e652cd12c595d362d5324".to_owned(),
