@@ -132,6 +132,12 @@ mod linux {
             daemon::status(&StateDir::new(&self.root)).await.is_ok_and(|status| status.is_some())
         }
 
+        /// Its process, where it runs.
+        pub(crate) async fn pid(&self) -> anyhow::Result<Option<i32>> {
+            let status = daemon::status(&StateDir::new(&self.root)).await?;
+            Ok(status.map(|status| status.pid))
+        }
+
         /// What it took in place of these images, in sentences.
         pub(crate) async fn substituted(&self, images: &[String]) -> Vec<String> {
             let Ok(Some(status)) = daemon::status(&StateDir::new(&self.root)).await else {

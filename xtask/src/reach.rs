@@ -14,6 +14,8 @@ use crate::{backend, cmd::litellm::environment::Sources, context::Context, exit:
 
 /// Longest wait for an answer of the proxy: a call of a model is among them.
 const ANSWER: Duration = Duration::from_secs(120);
+/// The proxy, in messages.
+const PROXY: &str = "the proxy";
 /// Longest time of a dump.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -62,9 +64,18 @@ impl<'a> Services<'a> {
     /// The proxy, with the key of administrators.
     pub(crate) async fn litellm(&self) -> anyhow::Result<Door> {
         let key = self.secret(&["LITELLM_MASTER_KEY", "LITELLM_API_KEY"])?;
+        Door::new(PROXY, &self.litellm_url().await?, key)
+    }
+
+    /// The proxy, with another key.
+    pub(crate) async fn litellm_as(&self, key: SecretString) -> anyhow::Result<Door> {
+        Door::new(PROXY, &self.litellm_url().await?, key)
+    }
+
+    /// Where the proxy is.
+    pub(crate) async fn litellm_url(&self) -> anyhow::Result<String> {
         let flag = self.args.litellm_url.as_deref();
-        let url = self.address("litellm", flag, &["LITELLM_BASE_URL"]).await?;
-        Door::new("the proxy", &url, key)
+        self.address("litellm", flag, &["LITELLM_BASE_URL"]).await
     }
 
     /// Langfuse, as the project's client.
@@ -82,7 +93,8 @@ impl<'a> Services<'a> {
         Door::new("Langfuse's supervisor", &self.langfuse_url().await?, key)
     }
 
-    async fn langfuse_url(&self) -> anyhow::Result<String> {
+    /// Where Langfuse is.
+    pub(crate) async fn langfuse_url(&self) -> anyhow::Result<String> {
         let flag = self.args.langfuse_url.as_deref();
         self.address("langfuse", flag, &["LANGFUSE_HOST", "LANGFUSE_BASE_URL"]).await
     }

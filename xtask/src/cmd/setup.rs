@@ -8,7 +8,7 @@ mod show;
 use std::{
     collections::BTreeSet,
     io::{ErrorKind, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use goat_services::{
@@ -53,11 +53,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let interruption = Interruption::listen(context);
     let path = env_path::choose(args.env_file.as_deref(), context)?;
     let mut file = EnvFile::read(&path)?;
-    let names = SECRETS.iter().flat_map(|secret| secret.keys).map(|key| key.name);
-    let mut values = Values::find(names, &file, |name| std::env::var(name).ok());
+    let mut values = values(&file);
     let wishes = Wishes {
         rotate: args.rotate.iter().cloned().collect::<BTreeSet<_>>(),
-        needs_provider: context.choice.target == Target::Modal,
+        needs_provider: needs_provider(context),
     };
     let found = deployed::look(context, args.dry_run || args.check).await?;
     let asks = asks(&args, context);
@@ -100,6 +99,24 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Cancelled);
     }
     apply::carry_out(&plan, &wanted, &found, &mut file, &interruption, context).await
+}
+
+/// What setting up would do, looked at without asking anybody and without doing any of it.
+pub(crate) async fn plan(env_file: Option<&Path>, context: &Context) -> anyhow::Result<SetupPlan> {
+    let file = EnvFile::read(&env_path::choose(env_file, context)?)?;
+    let found = deployed::look(context, true).await?;
+    let wishes = Wishes { needs_provider: needs_provider(context), ..Wishes::default() };
+    Ok(SetupPlan::new(&found.deployed, &values(&file), &found.fingerprints, &wishes)?)
+}
+
+fn values(file: &EnvFile) -> Values {
+    let names = SECRETS.iter().flat_map(|secret| secret.keys).map(|key| key.name);
+    Values::find(names, file, |name| std::env::var(name).ok())
+}
+
+/// On this machine recordings stand in for models.
+fn needs_provider(context: &Context) -> bool {
+    context.choice.target == Target::Modal
 }
 
 /// Whether somebody is there to be asked.

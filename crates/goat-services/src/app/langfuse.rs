@@ -156,7 +156,7 @@ fn env() -> BTreeMap<String, Value> {
 }
 
 /// The public API for who shows keys, which Langfuse checks; its pages bring their own login.
-fn door() -> DoorSpec {
+pub(super) fn door() -> DoorSpec {
     let route = |path: &str, access| Route {
         methods: Vec::new(),
         path: path.to_owned(),

@@ -222,7 +222,7 @@ fn in_kept(name: &str) -> String {
 }
 
 /// What tasks may ask for is what the hook lets them ask for; all else needs the master key or is not there.
-fn door() -> DoorSpec {
+pub(super) fn door() -> DoorSpec {
     let route = |methods: &[&str], path: &str, access, upstream| Route {
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
         path: path.to_owned(),

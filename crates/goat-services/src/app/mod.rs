@@ -15,11 +15,13 @@ mod litellm;
 mod postgres;
 mod query;
 mod record;
+mod routes;
 mod shim;
 
 use std::time::Duration;
 
 pub use service_supervisor::Plan;
+pub use service_supervisor::plan::{Access, Route};
 
 pub use self::digest::{Digests, PartDigest};
 pub use self::file::{Contents, ServiceFile};
@@ -27,6 +29,7 @@ pub use self::langfuse::{LANGFUSE_IMAGE, Langfuse, langfuse, stand_in_recipe};
 pub use self::litellm::{Litellm, Upstreams, litellm};
 pub use self::query::langfuse_query;
 pub use self::record::{Change, DEPLOY_DICT, DeployRecord};
+pub use self::routes::{OWN_ROUTES, langfuse_routes, litellm_routes};
 pub use self::shim::shim;
 
 /// The app's name.

@@ -34,9 +34,18 @@ pub(crate) fn refuse(status: StatusCode, why: &str) -> Answer {
 
 /// A task's budget is spent. 402 and not 429, which clients would send again and again.
 pub(crate) fn overdrawn(spent: f64, budget: Option<f64>) -> Answer {
-    let budget = budget.unwrap_or_default();
-    let why = format!("the budget of this key is spent: {spent:.6} of {budget:.6} US dollars");
+    let (spent, budget) = (dollars(spent), dollars(budget.unwrap_or_default()));
+    let why = format!("the budget of this key is spent: {spent} of {budget} US dollars");
     refuse_as("budget_exceeded", StatusCode::PAYMENT_REQUIRED, &why)
+}
+
+/// An amount of money with cents at least and three digits that say something.
+fn dollars(usd: f64) -> String {
+    let leading = if usd > 0.0 { usd.log10().floor() } else { 0.0 };
+    let decimals = (2.0 - leading).clamp(2.0, 15.0) as usize;
+    let text = format!("{usd:.decimals$}");
+    let zeros = text.len() - text.trim_end_matches('0').len();
+    text[..text.len() - zeros.min(decimals - 2)].to_owned()
 }
 
 fn refuse_as(kind: &str, status: StatusCode, why: &str) -> Answer {
@@ -62,4 +71,16 @@ pub(crate) fn busy() -> Answer {
         refuse(StatusCode::TOO_MANY_REQUESTS, "too many requests at a time: try again in a second");
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_amounts_can_be_told_apart() {
+        let shown = [0.000_000_4, 0.000_001_05, 0.1 + 0.2, 12.5, 1234.567, 0.0, 1e-30].map(dollars);
+        let wanted = ["0.0000004", "0.00000105", "0.30", "12.50", "1234.57", "0.00", "0.00"];
+        assert_eq!(shown, wanted);
+    }
 }

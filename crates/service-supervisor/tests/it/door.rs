@@ -328,7 +328,7 @@ async fn a_budget_ends_and_is_kept_across_a_restart() {
     assert!(refused.starts_with("HTTP/1.1 402"), "{refused}");
     insta::assert_snapshot!(
         refused.split("\r\n\r\n").nth(1).unwrap(),
-        @r#"{"error":{"message":"the budget of this key is spent: 1.200000 of 1.000000 US dollars","type":"budget_exceeded","param":null,"code":"402"}}"#
+        @r#"{"error":{"message":"the budget of this key is spent: 1.20 of 1.00 US dollars","type":"budget_exceeded","param":null,"code":"402"}}"#
     );
     assert_eq!(status(door, "POST /cost/header", &token_with("other", 1.0)).await, 200);
     assert_eq!(status(door, "POST /cost/header", USER).await, 200, "no budget, no count");

@@ -43,6 +43,11 @@ impl Answer {
         Ok(serde_json::from_value(answer)?)
     }
 
+    /// The first value of the first row.
+    pub(crate) fn first(&self) -> Option<&str> {
+        self.rows.first()?.first()?.as_deref()
+    }
+
     /// As a table.
     pub(crate) fn table(&self) -> String {
         let cell = |value: &Option<String>| short(value.as_deref().unwrap_or_default(), CELL);

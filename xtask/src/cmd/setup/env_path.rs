@@ -23,7 +23,7 @@ pub(crate) fn choose(flag: Option<&Path>, context: &Context) -> anyhow::Result<P
 }
 
 /// Fails if the file lies in a repository of git that would take it along.
-pub(super) fn is_kept_out_of_git(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn is_kept_out_of_git(path: &Path) -> anyhow::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");

@@ -6,7 +6,7 @@ use langfuse_client::{ApiVersion, Client, ObservationFilter, SessionId, TraceFil
 use super::view::{ObservationRow, TraceRow};
 
 /// The newest traces, at most `limit`.
-pub(super) async fn newest(
+pub(crate) async fn newest(
     client: &Client,
     session: Option<&str>,
     name: Option<&str>,
@@ -44,7 +44,7 @@ pub(super) async fn newest(
 }
 
 /// A trace and its observations, oldest first; none where there is no such trace.
-pub(super) async fn whole(
+pub(crate) async fn whole(
     client: &Client,
     id: &TraceId,
 ) -> anyhow::Result<Option<(TraceRow, Vec<ObservationRow>)>> {

@@ -1,11 +1,13 @@
 //! `traces`: what became of the calls of models.
 
-mod find;
+pub(crate) mod find;
 mod list;
 mod show;
-mod status;
-mod verify;
+pub(crate) mod status;
+pub(crate) mod verify;
 mod view;
+
+pub(crate) use self::view::ObservationRow;
 
 use crate::{context::Context, exit::Exit};
 

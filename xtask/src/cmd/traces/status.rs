@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     context::Context,
     exit::Exit,
-    reach::{ServiceArgs, Services},
+    reach::{Door, ServiceArgs, Services},
 };
 
 /// Count the events of traces: handed on, waiting, lost and why; exit code 1 if any was lost
@@ -23,26 +23,32 @@ pub(super) struct Args {
 
 /// Events since the spool was made, as the supervisor counts them.
 #[derive(Debug, Deserialize, Serialize)]
-struct Counts {
-    taken: u64,
-    waiting: u64,
+pub(crate) struct Counts {
+    pub(crate) taken: u64,
+    pub(crate) waiting: u64,
     delivered: u64,
-    refused: u64,
+    pub(crate) refused: u64,
     duplicate: u64,
-    dropped: u64,
+    pub(crate) dropped: u64,
     bytes: u64,
     /// Answered calls whose trace is on its way; an older supervisor does not say.
     #[serde(default)]
     awaited: u64,
     /// Answered calls whose trace never came.
     #[serde(default)]
-    untraced: u64,
+    pub(crate) untraced: u64,
+}
+
+impl Counts {
+    /// Asks the supervisor of the proxy.
+    pub(crate) async fn of(proxy: &Door) -> anyhow::Result<Self> {
+        Ok(serde_json::from_value(proxy.get("/goat/traces/status").await?)?)
+    }
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> anyhow::Result<Exit> {
     let services = Services::new(&args.services, context)?;
-    let answer = services.litellm().await?.get("/goat/traces/status").await?;
-    let counts: Counts = serde_json::from_value(answer)?;
+    let counts = Counts::of(&services.litellm().await?).await?;
     context.printer.json(&counts)?;
     context.printer.text(&words(&counts));
     let lost = counts.dropped + counts.refused + counts.untraced;

@@ -119,7 +119,7 @@ async fn verify(args: &Args, services: &Services<'_>, context: &Context) -> anyh
     let began = Instant::now();
     let (found, last) = asked.wait(&client, within).await;
     let waited = began.elapsed();
-    let is_free = catalogue.model(&model).is_none_or(|model| model.via.iter().all(is_free));
+    let is_free = costs_nothing(&catalogue, &model);
     let problems = match &found {
         Some((trace, observations)) => asked.problems(trace, observations, is_free),
         None => vec![format!("no whole trace came within {} s: {last}", args.within)],
@@ -128,21 +128,22 @@ async fn verify(args: &Args, services: &Services<'_>, context: &Context) -> anyh
 }
 
 /// A call that can be told from all others.
-struct Asked {
-    id: TraceId,
+pub(crate) struct Asked {
+    pub(crate) id: TraceId,
     session: String,
 }
 
-type Found = (TraceRow, Vec<ObservationRow>);
+/// A trace with its observations.
+pub(crate) type Found = (TraceRow, Vec<ObservationRow>);
 
 impl Asked {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let id = TraceId::random();
         let session = format!("verify-{}", &id.as_str()[..12]);
         Self { id, session }
     }
 
-    async fn call(&self, door: &Door, model: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn call(&self, door: &Door, model: &str) -> anyhow::Result<Value> {
         let body = json!({
             "model": model,
             "messages": [{ "role": "user", "content": "Answer with one word: which animal bleats?" }],
@@ -158,9 +159,9 @@ impl Asked {
     }
 
     /// Looks until the trace has an observation that has ended, and says what the last look saw.
-    async fn wait(&self, client: &Client, within: Duration) -> (Option<Found>, String) {
+    pub(crate) async fn wait(&self, client: &Client, within: Duration) -> (Option<Found>, String) {
         let deadline = tokio::time::Instant::now() + within;
-        let mut last = "it was not looked for".to_owned();
+        let mut last = "Langfuse has not answered".to_owned();
         let mut pause = FIRST_PAUSE;
         loop {
             let look = tokio::time::timeout_at(deadline, find::whole(client, &self.id)).await;
@@ -188,17 +189,42 @@ impl Asked {
         observations: &[ObservationRow],
         is_free: bool,
     ) -> Vec<String> {
-        let some = |of: fn(&ObservationRow) -> Option<f64>| {
-            observations.iter().filter_map(of).any(|it| it > 0.0)
-        };
-        let wrong = [
-            (trace.session.as_deref() != Some(&*self.session), "the trace has another session"),
-            (!some(|it| it.input_tokens), "no observation has tokens of the request"),
-            (!some(|it| it.output_tokens), "no observation has tokens of the answer"),
-            (!is_free && !some(|it| it.cost_usd), "no observation has a cost"),
+        let problems = [
+            self.without_session(trace),
+            without_tokens(observations),
+            without_cost(observations).filter(|_| !is_free),
         ];
-        wrong.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| what.to_owned()).collect()
+        problems.into_iter().flatten().map(str::to_owned).collect()
     }
+
+    /// That it has not the call's session.
+    pub(crate) fn without_session(&self, trace: &TraceRow) -> Option<&'static str> {
+        let is_other = trace.session.as_deref() != Some(&*self.session);
+        is_other.then_some("the trace has another session")
+    }
+}
+
+/// That no observation has tokens.
+pub(crate) fn without_tokens(observations: &[ObservationRow]) -> Option<&'static str> {
+    if !some(observations, |it| it.input_tokens) {
+        return Some("no observation has tokens of the request");
+    }
+    (!some(observations, |it| it.output_tokens))
+        .then_some("no observation has tokens of the answer")
+}
+
+/// That no observation has a cost.
+pub(crate) fn without_cost(observations: &[ObservationRow]) -> Option<&'static str> {
+    (!some(observations, |it| it.cost_usd)).then_some("no observation has a cost")
+}
+
+fn some(observations: &[ObservationRow], of: fn(&ObservationRow) -> Option<f64>) -> bool {
+    observations.iter().filter_map(of).any(|it| it > 0.0)
+}
+
+/// Whether a model costs nothing; one that the catalogue lacks may.
+pub(crate) fn costs_nothing(catalogue: &Catalogue, model: &str) -> bool {
+    catalogue.model(model).is_none_or(|model| model.via.iter().all(is_free))
 }
 
 fn report(
@@ -307,6 +333,7 @@ mod tests {
             latency_s: Some(1.0),
             level: None,
             status: None,
+            owner: None,
         };
         let problems = |trace: &TraceRow, it: &ObservationRow, is_free| {
             asked.problems(trace, std::slice::from_ref(it), is_free).len()

@@ -8,14 +8,14 @@ use crate::table::{render, seconds, short};
 
 /// One trace in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct TraceRow {
-    pub(super) id: String,
-    pub(super) timestamp: Timestamp,
-    pub(super) name: Option<String>,
-    pub(super) session: Option<String>,
-    pub(super) tags: Vec<String>,
-    pub(super) latency_s: Option<f64>,
-    pub(super) cost_usd: Option<f64>,
+pub(crate) struct TraceRow {
+    pub(crate) id: String,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) name: Option<String>,
+    pub(crate) session: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) latency_s: Option<f64>,
+    pub(crate) cost_usd: Option<f64>,
 }
 
 impl From<&Trace> for TraceRow {
@@ -34,7 +34,7 @@ impl From<&Trace> for TraceRow {
 
 impl TraceRow {
     /// Version 4 keeps no traces: what the first of its observations says of it.
-    pub(super) fn of_observation(observation: &Observation) -> Option<Self> {
+    pub(crate) fn of_observation(observation: &Observation) -> Option<Self> {
         Some(Self {
             id: observation.trace_id.as_ref()?.to_string(),
             timestamp: observation.start_time,
@@ -49,18 +49,20 @@ impl TraceRow {
 
 /// One observation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct ObservationRow {
-    pub(super) id: String,
+pub(crate) struct ObservationRow {
+    pub(crate) id: String,
     #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) name: Option<String>,
-    pub(super) model: Option<String>,
-    pub(super) input_tokens: Option<f64>,
-    pub(super) output_tokens: Option<f64>,
-    pub(super) cost_usd: Option<f64>,
-    pub(super) latency_s: Option<f64>,
-    pub(super) level: Option<String>,
-    pub(super) status: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) name: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) input_tokens: Option<f64>,
+    pub(crate) output_tokens: Option<f64>,
+    pub(crate) cost_usd: Option<f64>,
+    pub(crate) latency_s: Option<f64>,
+    pub(crate) level: Option<String>,
+    pub(crate) status: Option<String>,
+    /// Run and task of the key that called, as the proxy noted them.
+    pub(crate) owner: Option<String>,
 }
 
 impl From<&Observation> for ObservationRow {
@@ -76,6 +78,7 @@ impl From<&Observation> for ObservationRow {
             latency_s: latency(observation),
             level: observation.level.clone(),
             status: observation.status_message.clone(),
+            owner: observation.metadata["user_api_key_alias"].as_str().map(str::to_owned),
         }
     }
 }
@@ -148,6 +151,7 @@ mod tests {
             latency_s: Some(1.25),
             level: None,
             status: None,
+            owner: None,
         };
         insta::assert_snapshot!(observations(&[row]), @r"
         type        name                 model       tokens in  out  $         took

@@ -1,0 +1,222 @@
+//! Keys of tasks at the deployed services: what they open, what they don't, what they may spend.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use goat_keys::{Claims, SigningKeys};
+use goat_services::app::{Access, OWN_ROUTES, Route, langfuse_routes, litellm_routes};
+use it::Machine;
+use jiff::Timestamp;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+const MODEL: &str = "gpt-5-nano";
+
+/// The services as somebody outside sees them.
+pub(crate) struct Outside<'m> {
+    machine: &'m Machine,
+    values: BTreeMap<String, String>,
+    litellm: String,
+    langfuse: String,
+    http: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What a request shows.
+#[derive(Clone)]
+enum Shown {
+    Nothing,
+    Key(String),
+    Login(String, String),
+}
+
+impl<'m> Outside<'m> {
+    pub(crate) fn new(machine: &'m Machine, values: &[(String, String)], urls: &Value) -> Self {
+        let builder =
+            Client::builder().tls_backend_preconfigured(tls_config::client_config()).no_proxy();
+        let url = |name: &str| urls[name].as_str().unwrap().to_owned();
+        Self {
+            machine,
+            values: values.iter().cloned().collect(),
+            litellm: url("litellm"),
+            langfuse: url("langfuse"),
+            http: builder.timeout(Duration::from_secs(60)).build().unwrap(),
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+        }
+    }
+
+    fn value(&self, name: &str) -> String {
+        self.values[name].clone()
+    }
+
+    fn send(&self, request: RequestBuilder, shown: &Shown) -> (StatusCode, Value) {
+        let request = match shown {
+            Shown::Nothing => request,
+            Shown::Key(key) => request.bearer_auth(key),
+            Shown::Login(name, password) => request.basic_auth(name, Some(password)),
+        };
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            (answer.status(), answer.json().await.unwrap_or_default())
+        })
+    }
+
+    fn status(&self, url: &str, method: &Method, path: &str, shown: &Shown) -> StatusCode {
+        let request = self.http.request(method.clone(), format!("{url}{path}"));
+        let request = if *method == Method::GET { request } else { request.json(&json!({})) };
+        self.send(request, shown).0
+    }
+
+    fn call(&self, key: &str, model: &str) -> (StatusCode, Value) {
+        let request = self.http.post(format!("{}/v1/chat/completions", self.litellm));
+        let question = "Answer with one word: which animal bleats?";
+        let body = json!({
+            "model": model,
+            "messages": [{ "role": "user", "content": question }],
+            "max_tokens": 16,
+        });
+        self.send(request.json(&body), &Shown::Key(key.to_owned()))
+    }
+
+    /// What `keys issue` prints.
+    fn issue(&self, run: &str, more: &[&str]) -> String {
+        let args = ["--target", "local", "keys", "issue", "--run", run, "--task", "try"];
+        let said = self.machine.succeed(&[&args[..], &["--model", MODEL], more].concat());
+        said.trim().to_owned()
+    }
+
+    fn signed(&self, signing: &SigningKeys, at: Timestamp) -> String {
+        let run = "run-signed".parse().unwrap();
+        let claims = Claims::for_trial(run, "try".parse().unwrap(), Duration::from_secs(60), at);
+        signing.issue(&claims.with_models([MODEL])).unwrap().expose().to_owned()
+    }
+}
+
+/// Requests for routes, one for each method.
+fn requests(routes: Vec<Route>, is_meant: impl Fn(Access) -> bool) -> Vec<(Method, String)> {
+    let of = |route: Route| {
+        let any = vec!["GET".to_owned()];
+        let methods = if route.methods.is_empty() { any } else { route.methods };
+        let path = route.path.replace('*', "status");
+        methods.into_iter().map(move |method| (method.parse().unwrap(), path.clone()))
+    };
+    routes.into_iter().filter(|route| is_meant(route.access)).flat_map(of).collect()
+}
+
+fn own() -> impl Iterator<Item = (Method, String)> {
+    OWN_ROUTES.into_iter().map(|(method, path)| (method.parse().unwrap(), path.to_owned()))
+}
+
+/// A key that was issued calls its model and no other; every route refuses whoever has no right to it.
+/// Answers the revoked key.
+pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) -> String {
+    let key = outside.issue("run-one", &[]);
+    let (status, answer) = outside.call(&key, MODEL);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["choices"][0]["message"]["content"], "Goat.");
+    assert_eq!(outside.call(&key, "gpt-5-mini").0, 403);
+
+    let revoked = outside.issue("run-two", &[]);
+    assert_eq!(outside.call(&revoked, MODEL).0, 200);
+    outside.machine.succeed(&["--target", "local", "keys", "revoke", "run-two"]);
+    let signing = SigningKeys::parse(&outside.value("GOAT_TASK_SIGNING_KEY")).unwrap();
+    let foreign = SigningKeys::generate().unwrap();
+    let now = Timestamp::now();
+    let yesterday = now - Duration::from_secs(24 * 3600);
+    let strangers = [
+        ("no key", Shown::Nothing),
+        ("a wrong key", Shown::Key("sk-wrong".to_owned())),
+        ("a login", Shown::Login("admin".to_owned(), "admin".to_owned())),
+        ("a revoked key", Shown::Key(revoked.clone())),
+        ("an expired key", Shown::Key(outside.signed(&signing, yesterday))),
+        ("a foreign key", Shown::Key(outside.signed(&foreign, now))),
+    ];
+    let guarded = requests(litellm_routes(), |access| access != Access::Open);
+    let guarded: Vec<_> = guarded.into_iter().chain(own()).collect();
+    assert!(guarded.len() > 15, "{guarded:?}");
+    for (method, path) in &guarded {
+        for (who, shown) in &strangers {
+            let status = outside.status(&outside.litellm, method, path, shown);
+            assert_eq!(status, 401, "{method} {path} with {who}");
+        }
+    }
+    let task = Shown::Key(key.clone());
+    let admin = requests(litellm_routes(), |access| access == Access::Admin);
+    for (method, path) in admin.into_iter().chain(own()) {
+        let status = outside.status(&outside.litellm, &method, &path, &task);
+        assert_eq!(status, 403, "{method} {path} with a task's key");
+    }
+    // The revoked run was one alone.
+    assert_eq!(outside.call(&key, MODEL).0, 200);
+
+    // Keys of the proxy open nothing of Langfuse's, and its own ones not the database.
+    let master = Shown::Key(outside.value("LITELLM_MASTER_KEY"));
+    let project = Shown::Login(
+        outside.value("LANGFUSE_INIT_PROJECT_PUBLIC_KEY"),
+        outside.value("LANGFUSE_INIT_PROJECT_SECRET_KEY"),
+    );
+    let database = requests(langfuse_routes(), |access| access == Access::Admin);
+    let api = [(Method::GET, "/api/public/traces".to_owned())];
+    for (who, shown) in
+        [("no key", Shown::Nothing), ("the master key", master), ("a task's key", task)]
+    {
+        for (method, path) in database.iter().chain(&api) {
+            let status = outside.status(&outside.langfuse, method, path, &shown);
+            assert_eq!(status, 401, "{method} {path} with {who}");
+        }
+    }
+    for (method, path) in &database {
+        assert_eq!(outside.status(&outside.langfuse, method, path, &project), 401, "{path}");
+    }
+    revoked
+}
+
+/// A budget ends: the call that spends it is answered, the next one is not, and its sum is told. Answers the key.
+pub(crate) fn a_spent_budget_answers_402(outside: &Outside<'_>) -> String {
+    let key = outside.issue("run-poor", &["--budget", "0.0001"]);
+    let mut calls = 0;
+    let refused = loop {
+        let (status, answer) = outside.call(&key, MODEL);
+        if status != 200 {
+            break (status, answer);
+        }
+        calls += 1;
+        assert!(calls < 200, "the budget never ends");
+    };
+    assert_eq!(refused.0, 402, "{}", refused.1);
+    assert!(calls > 0, "the first call is paid for");
+    let message = refused.1["error"]["message"].as_str().unwrap();
+    assert_eq!(refused.1["error"]["type"], "budget_exceeded");
+    assert!(message.ends_with("of 0.0001 US dollars"), "{message}");
+    key
+}
+
+/// Another container of the proxy knows what was revoked and spent.
+pub(crate) fn the_next_container_remembers(outside: &Outside<'_>, revoked: &str, spent: &str) {
+    let (status, answer) = outside.call(revoked, MODEL);
+    assert_eq!(status, 401, "{answer}");
+    let (status, answer) = outside.call(spent, MODEL);
+    assert_eq!(status, 402, "{answer}");
+}
+
+/// `traces verify` finds its own call, `list` and `show` what it found.
+pub(crate) fn traces_are_verified_listed_and_shown(outside: &Outside<'_>) {
+    let traces = |args: &[&str]| -> Value {
+        let args = [&["--target", "local", "--output", "json", "traces"], args].concat();
+        serde_json::from_str(&outside.machine.succeed(&args)).unwrap()
+    };
+    let verified = traces(&["verify"]);
+    assert_eq!(verified["problems"], json!([]), "{verified}");
+    let id = verified["trace"]["id"].as_str().unwrap();
+    let session = verified["trace"]["session"].as_str().unwrap();
+    let listed = traces(&["list", "--session", session]);
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed[0]["id"], id);
+    let shown = traces(&["show", id]);
+    let call = &shown["observations"][0];
+    let is_more_than_nothing = |name: &str| call[name].as_f64().unwrap_or_default() > 0.0;
+    for name in ["input_tokens", "output_tokens", "cost_usd"] {
+        assert!(is_more_than_nothing(name), "{name} of {call}");
+    }
+    let nowhere = ["--target", "local", "traces", "show", "0123456789abcdef0123456789abcdef"];
+    assert_eq!(outside.machine.run(&nowhere).status.code(), Some(1));
+}
