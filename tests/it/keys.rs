@@ -170,24 +170,37 @@ pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) 
     revoked
 }
 
-/// A budget ends: the call that spends it is answered, the next one is not, and its sum is told. Answers the key.
+/// A task's budget ends, whichever of its keys spends it: the next call is refused, and its sum told. Answers the key.
+///
+/// LiteLLM counts for each key by itself, in memory, and refuses the first one before the door does: it takes the
+/// dearest answer for granted.
 pub(crate) fn a_spent_budget_answers_402(outside: &Outside<'_>) -> String {
-    let key = outside.issue("run-poor", &["--budget", "0.0001"]);
-    let mut calls = 0;
-    let refused = loop {
-        let (status, answer) = outside.call(&key, MODEL);
-        if status != 200 {
-            break (status, answer);
-        }
-        calls += 1;
-        assert!(calls < 200, "the budget never ends");
+    let signing = SigningKeys::parse(&outside.value("GOAT_TASK_SIGNING_KEY")).unwrap();
+    let key = |tag: &str| {
+        let (run, task) = ("run-poor".parse().unwrap(), "try".parse().unwrap());
+        let claims = Claims::for_trial(run, task, Duration::from_secs(600), Timestamp::now());
+        let mut claims = claims.with_models([MODEL]).with_budget_usd(0.000_02);
+        claims.tags.push(tag.to_owned());
+        signing.issue(&claims).unwrap().expose().to_owned()
     };
-    assert_eq!(refused.0, 402, "{}", refused.1);
-    assert!(calls > 0, "the first call is paid for");
-    let message = refused.1["error"]["message"].as_str().unwrap();
-    assert_eq!(refused.1["error"]["type"], "budget_exceeded");
-    assert!(message.ends_with("of 0.0001 US dollars"), "{message}");
-    key
+    let (first, second) = (key("first"), key("second"));
+    let spend = |key: &str| {
+        for calls in 0..100 {
+            let (status, answer) = outside.call(key, MODEL);
+            if status != 200 {
+                return (calls, status, answer);
+            }
+        }
+        panic!("the budget never ends")
+    };
+    let (calls, _, answer) = spend(&first);
+    assert!(calls > 0, "the first call is paid for: {answer}");
+    let (_, status, answer) = spend(&second);
+    assert_eq!(status, 402, "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert_eq!(answer["error"]["type"], "budget_exceeded");
+    assert!(message.ends_with("of 0.00002 US dollars"), "{message}");
+    second
 }
 
 /// Another container of the proxy knows what was revoked and spent.
