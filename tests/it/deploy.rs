@@ -73,6 +73,8 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     let again = succeed(&machine, &["deploy", "--wait"]);
     assert_eq!((&again["version"], &again["unchanged"]), (&first["version"], &Value::from(true)));
     let urls = succeed(&machine, &["urls"]);
+    let asked = python::run_flow(&machine, "services_query.py", &[]);
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), "query ok\n", "{asked:?}");
 
     let eval = succeed(&machine, &["eval", "--batch", "fixtures/benchmarks/smoke.json"]);
     let run_id = eval["run_id"].as_str().unwrap_or_else(|| panic!("{eval}"));
