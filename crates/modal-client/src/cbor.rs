@@ -95,6 +95,21 @@ mod tests {
         assert!(encode_input(&7).is_err());
     }
 
+    /// What the JavaScript SDK 0.11.1 sent for the same (`fixtures/wire/28_function_calls.jsonl`).
+    #[test]
+    fn arguments_mean_what_another_sdk_s_mean() {
+        let named = Arguments { positional: (7,), named: BTreeMap::from([("y", 1)]) };
+        let ours = [encode_input(&(7,)).unwrap(), encode_input(&named).unwrap()];
+        let theirs: [&[u8]; 2] = [
+            &[0x82, 0x81, 0x07, 0xb9, 0x00, 0x00],
+            &[0x82, 0x81, 0x07, 0xb9, 0x00, 0x01, 0x61, 0x79, 0x01],
+        ];
+        let value = |bytes: &[u8]| ciborium::from_reader::<Value, _>(bytes).unwrap();
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert_eq!(value(ours), value(theirs));
+        }
+    }
+
     #[test]
     fn an_answer_of_another_type_is_an_error() {
         let bytes = encode_input(&(1,)).unwrap();

@@ -5,15 +5,22 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::TryStreamExt as _;
 use modal_client::{
-    Autoscaling, Client, FunctionSpec, Image, MiB, NetworkAccess, Port, Pty, Redirect, Retries,
-    SandboxVersion, Schedule, Secret, Volume, VolumeMount, VolumeVersion, Web,
+    Arguments, Autoscaling, Client, FunctionSpec, Image, MiB, NetworkAccess, Port, Pty, Redirect,
+    Retries, SandboxVersion, Schedule, Secret, Volume, VolumeMount, VolumeVersion, Web,
 };
 use tokio::io::AsyncWriteExt as _;
 use wire_replay::{Exceptions, Replay};
+
+/// Why an output is asked for otherwise.
+const BY_INDEX: &str = "Python's SDK names the output by its index, as we do";
+
+/// Why arguments differ in their bytes.
+const ENCODED: &str =
+    "the same value in the shortest CBOR, while JavaScript writes the length of a map in two bytes";
 
 async fn replay(name: &str, exceptions: Exceptions) -> (Replay, Client) {
     let replay = Replay::start(name, exceptions).await;
@@ -520,6 +527,39 @@ async fn dicts() {
     dict.clear().await.unwrap();
     client.dict("wire-dict").await.unwrap().delete().await.unwrap();
     replay.finish(&[]);
+}
+
+#[tokio::test]
+async fn calls_of_functions() {
+    let exceptions: Exceptions = &[
+        ("*", "headers", "the other SDK names itself"),
+        ("FunctionMap", "/pipelined_inputs/0/input/args", ENCODED),
+        ("BlobCreate", "/content_length", ENCODED),
+        ("BlobCreate", "/content_md5", ENCODED),
+        ("BlobCreate", "/content_sha256_base64", ENCODED),
+        ("FunctionGetOutputs", "/requested_at", "the clock of the moment"),
+        ("FunctionGetOutputs", "deadline", "that SDK sets none"),
+        ("FunctionGetOutputs", "/max_values", BY_INDEX),
+        ("FunctionGetOutputs", "/start_idx", BY_INDEX),
+        ("FunctionGetOutputs", "/end_idx", BY_INDEX),
+        (
+            "FunctionGetOutputs",
+            "/input_jwts",
+            "Python's SDK sends them, as we do, where it repeats failed calls itself",
+        ),
+    ];
+    let (replay, client) = replay("28_function_calls", exceptions).await;
+    let square = client.function("rec-functions", "square").await.unwrap();
+    assert_eq!(square.call::<i64>((7,)).await.unwrap(), 49);
+    let named = Arguments { positional: (7,), named: BTreeMap::from([("y", 1)]) };
+    assert_eq!(square.call::<i64>(named).await.unwrap(), 50);
+    let call = square.spawn((3,)).await.unwrap();
+    assert_eq!(call.get_within::<i64>(Duration::from_secs(60)).await.unwrap(), 9);
+    let size = client.function("rec-functions", "size").await.unwrap();
+    let data = ciborium::Value::Bytes(vec![7; 3 << 20]);
+    assert_eq!(size.call::<i64>((data,)).await.unwrap(), 3 << 20);
+    square.stats().await.unwrap();
+    replay.finish(&[("AuthTokenGet", "", "that SDK asks for a token before its first call")]);
 }
 
 #[tokio::test]

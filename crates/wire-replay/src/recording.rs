@@ -11,11 +11,12 @@ use std::{
 use axum::{
     body::Bytes as Body,
     extract::{self, Path as UrlPath},
-    routing::get,
+    routing::{get, put},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
+use http::{HeaderMap, HeaderName, header::ETAG};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde_json::{Value, json};
@@ -24,8 +25,8 @@ use tonic::{Code, Status};
 
 use crate::raw::{self, Answer, Call};
 
-/// What may differ: the method (`*` is any), the field as a JSON pointer, `deadline`, or `extra` for calls
-/// that the SDK does not make, and why.
+/// What may differ: the method (`*` is any), the field as a JSON pointer, `deadline`, `headers`, or `extra` for
+/// calls that the SDK does not make, and why.
 pub type Exceptions = &'static [(&'static str, &'static str, &'static str)];
 
 /// The server, and what it found.
@@ -202,13 +203,15 @@ fn compare(shared: &Shared, call: &Call, sent: &[Bytes], recorded: &Value) {
     for (name, value) in theirs.iter().filter(|(_, value)| *value == "<kept out>") {
         ours.entry(name.clone()).and_modify(|ours| ours.clone_from(value));
     }
-    if ours != theirs {
+    let is_free = |what: &str| {
+        let mut exceptions = shared.exceptions.iter();
+        exceptions.any(|(of, field, _)| (*of == call.method || *of == "*") && *field == what)
+    };
+    if ours != theirs && !is_free("headers") {
         problems.push(format!("{}:\n  headers {ours:?}\n  of SDK  {theirs:?}", call.method));
     }
     let deadline = recorded["deadline_s"].as_f64();
-    let is_free =
-        shared.exceptions.iter().any(|(of, what, _)| *of == call.method && *what == "deadline");
-    if let Some(problem) = (!is_free)
+    if let Some(problem) = (!is_free("deadline"))
         .then_some(())
         .and_then(|()| deadline_problem(call.header("grpc-timeout"), deadline))
     {
@@ -381,6 +384,8 @@ async fn serve_blocks(shared: Arc<Shared>) -> String {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = axum::Router::new()
         .route("/block/{name}", get(get_block).put(put_block))
+        // Blobs of recordings made against `modal-local`.
+        .route("/_granted/{grant}", put(put_blob))
         .layer(axum::extract::DefaultBodyLimit::disable())
         .with_state(shared);
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -391,6 +396,13 @@ async fn put_block(extract::State(shared): extract::State<Arc<Shared>>, body: Bo
     let hash = hex::encode(Sha256::digest(&body));
     shared.blocks.lock().unwrap().insert(hash.clone(), body);
     format!("test-put-response:{hash}")
+}
+
+/// A blob is not read back. The store's tag of it is its MD5, which comes with it.
+async fn put_blob(headers: HeaderMap, _body: Body) -> [(HeaderName, String); 1] {
+    let md5 = headers.get("content-md5").map_or(&[][..], |value| value.as_bytes());
+    let tag = hex::encode(STANDARD.decode(md5).unwrap_or_default());
+    [(ETAG, format!("\"{tag}\""))]
 }
 
 /// `test-get-request:v2:<hash>:<start>:<end>`.

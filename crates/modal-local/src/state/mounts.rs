@@ -1,5 +1,6 @@
 //! Mounts: sets of files of a client's machine, as lists of names and content hashes.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -160,6 +161,7 @@ impl Mounts {
             }
             files.sort_by(|a, b| a.filename.cmp(&b.filename));
             files.dedup_by(|later, earlier| later.filename == earlier.filename);
+            check_directories(&files)?;
             Ok(files)
         })
         .await
@@ -249,6 +251,23 @@ impl MountFile {
     }
 }
 
+/// Refuses a file in whose place others need a directory.
+fn check_directories(files: &[MountFile]) -> Result<()> {
+    let names: HashSet<&str> = files.iter().map(|file| file.filename.as_str()).collect();
+    for MountFile { filename, .. } in files {
+        let mut directory = filename.as_str();
+        while let Some((parent, _)) = directory.rsplit_once('/') {
+            if names.contains(parent) {
+                return Err(Error::invalid(format!(
+                    "`{parent}` is a file of the mount, so `{filename}` can't lie in it"
+                )));
+            }
+            directory = parent;
+        }
+    }
+    Ok(())
+}
+
 fn checksum(files: &[MountFile]) -> String {
     let mut hash = Sha256::new();
     for MountFile { filename, sha256_hex, mode, .. } in files {
@@ -305,6 +324,17 @@ mod tests {
         assert_eq!(sum("/a", None), sum("/a", Some(0o644)));
         assert_ne!(sum("/a", None), sum("/b", None));
         assert_ne!(sum("/a", None), sum("/a", Some(0o755)));
+    }
+
+    #[test]
+    fn a_file_is_no_directory_of_another() {
+        let check = |names: &[&str]| {
+            let files: Vec<_> = names.iter().map(|name| MountFile::new(name, "", None)).collect();
+            check_directories(&files)
+        };
+        check(&["/a", "/a-b", "/b/a", "/b/c"]).unwrap();
+        let refused = check(&["/a", "/a-b", "/a/b/c"]).unwrap_err().to_string();
+        assert!(refused.contains("`/a` is a file") && refused.contains("`/a/b/c`"), "{refused}");
     }
 
     #[test]
