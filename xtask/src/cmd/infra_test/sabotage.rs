@@ -227,9 +227,11 @@ pub(super) fn of(check: CheckId) -> Sabotage {
             How::OtherModel,
             "but the deployed proxy is",
         ),
-        CheckId::TrialTrace => {
-            done("Langfuse's process is stopped", How::Halt(Program::Langfuse, 5), "not within 3 s")
-        }
+        CheckId::TrialTrace => done(
+            "Langfuse's process is stopped",
+            How::Halt(Program::Langfuse, 5),
+            "no answer within",
+        ),
     }
 }
 
