@@ -33,6 +33,7 @@ mod spool;
 mod supervisor;
 mod user;
 
+pub use self::door::LIFE as LIFE_HEADER;
 pub use self::environment::Environment;
 pub use self::error::{Error, Result, StoreError};
 pub use self::log::Log;

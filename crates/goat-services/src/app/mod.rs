@@ -20,8 +20,8 @@ mod shim;
 
 use std::time::Duration;
 
-pub use service_supervisor::Plan;
 pub use service_supervisor::plan::{Access, Route};
+pub use service_supervisor::{LIFE_HEADER, Plan};
 
 pub use self::digest::{Digests, PartDigest};
 pub use self::file::{Contents, ServiceFile};

@@ -43,7 +43,7 @@ use crate::plan::DoorSpec;
 /// A request's head must be here within that time.
 const HEAD: Duration = Duration::from_secs(30);
 /// The header of every answer that names this life of the door: a client can tell whether what it gave is still there.
-pub(crate) const LIFE: &str = "x-goat-life";
+pub const LIFE: &str = "x-goat-life";
 /// LiteLLM's header on answers of calls, which become traces.
 const CALL_ID: &str = "x-litellm-call-id";
 /// Between two tries to accept when the system has no more descriptors.

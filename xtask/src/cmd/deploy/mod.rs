@@ -120,17 +120,31 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let Some(client) = found.client else { bail!("the target can't be reached") };
+    let before = match args.wait {
+        true => wait::lives(&replaced(&plan, &client).await?, context).await?,
+        false => wait::Lives::new(),
+    };
     let version = match plan.is_done() {
         true => services::current(&client).await?.map(|current| current.version),
         false => Some(deploy(&args, &plan, &client, context).await?),
     };
     let urls = services::urls(&client).await?;
     let is_healthy = match args.wait {
-        true => Some(wait::until_healthy(&urls, limit(&args), context).await?),
+        true => Some(wait::until_healthy(&urls, &before, limit(&args), context).await?),
         false => None,
     };
     show::done(&plan, version, &urls, is_healthy, context)?;
     Ok(Exit::Ok)
+}
+
+/// The addresses of what is deployed and will be replaced.
+async fn replaced(
+    plan: &DeployPlan,
+    client: &Client,
+) -> modal_client::Result<BTreeMap<String, String>> {
+    let mut urls = services::urls(client).await?;
+    urls.retain(|name, _| plan.services.iter().any(|service| service.name == name));
+    Ok(urls)
 }
 
 fn limit(args: &Args) -> Duration {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::bail;
-use goat_services::app::{LANGFUSE, LITELLM};
+use goat_services::app::{LANGFUSE, LIFE_HEADER, LITELLM};
 use reqwest::Client;
 
 use crate::{context::Context, services, table};
@@ -14,10 +14,32 @@ use crate::{context::Context, services, table};
 /// One look; a function of Modal holds a request while its container starts.
 const LOOK: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
+/// A look at what is about to be replaced: what does not answer by then need not be told from its successor.
+const GLANCE: Duration = Duration::from_secs(2);
 
-/// Returns when all of them answer. What is waited for is said whenever it changes.
+/// Containers by function, as their doors name them.
+pub(super) type Lives = BTreeMap<String, String>;
+
+/// Which containers answer now.
+pub(super) async fn lives(
+    urls: &BTreeMap<String, String>,
+    context: &Context,
+) -> anyhow::Result<Lives> {
+    let client = services::http(context.choice.target, GLANCE)?;
+    let mut lives = Lives::new();
+    for (name, url) in urls {
+        if let Ok(Some(life)) = look(&client, name, url).await {
+            lives.insert(name.clone(), life);
+        }
+    }
+    Ok(lives)
+}
+
+/// Returns when all of them answer, from other containers than those of `before`. What is waited for is said whenever
+/// it changes.
 pub(super) async fn until_healthy(
     urls: &BTreeMap<String, String>,
+    before: &Lives,
     limit: Duration,
     context: &Context,
 ) -> anyhow::Result<BTreeMap<String, f64>> {
@@ -32,7 +54,10 @@ pub(super) async fn until_healthy(
                 continue;
             }
             match look(&client, name, url).await {
-                Ok(()) => {
+                Ok(Some(life)) if before.get(name) == Some(&life) => {
+                    waits.push(format!("{name} (the version before still answers)"));
+                }
+                Ok(_) => {
                     let took = began.elapsed().as_secs_f64();
                     context.printer.note(&format!("{name} answers after {}", table::seconds(took)));
                     healthy.insert(name.clone(), took);
@@ -59,14 +84,18 @@ pub(super) async fn until_healthy(
     }
 }
 
-async fn look(client: &Client, name: &str, url: &str) -> Result<(), String> {
+/// The name of the container that answers, where its door gives one.
+async fn look(client: &Client, name: &str, url: &str) -> Result<Option<String>, String> {
     let path = match name {
         LITELLM => "/health/readiness",
         LANGFUSE => "/api/public/health",
         _ => "/",
     };
     match client.get(format!("{url}{path}")).send().await {
-        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) if answer.status().is_success() => {
+            let life = answer.headers().get(LIFE_HEADER).and_then(|life| life.to_str().ok());
+            Ok(life.map(str::to_owned))
+        }
         Ok(answer) => Err(format!("{path} answers {}", answer.status().as_u16())),
         Err(error) if error.is_timeout() => Err(format!("{path} does not answer yet")),
         Err(error) => Err(services::cause(&error)),
