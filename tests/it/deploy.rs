@@ -102,7 +102,8 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     }
 
     let outside = Outside::new(&machine, &values, &urls);
-    keys::keys_open_what_they_grant_and_nothing_else(&outside);
+    let revoked = keys::keys_open_what_they_grant_and_nothing_else(&outside);
+    keys::a_budget_ends(&outside);
     keys::traces_are_verified_listed_and_shown(&outside);
     infra_test::DEPLOYED.into_iter().for_each(|phase| infra_test::prove(&machine, phase));
 
@@ -118,6 +119,8 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     let secrets = serde_json::json!({ "state": "changed", "parts": ["secrets"] });
     assert_eq!(change("litellm"), secrets);
     traces(&machine, host, &values, run_id, trials.len());
+    let urls = succeed(&machine, &["urls"]);
+    keys::the_next_container_remembers(&Outside::new(&machine, &values, &urls), &revoked);
 
     // No value was given away by what the services print.
     let logs = run(&machine, &["logs", "--tail", "20000"]);

@@ -1,4 +1,4 @@
-//! Keys of tasks at the deployed services: what they open and what they don't; traces of their calls.
+//! Keys of tasks at the deployed services: what they open, what they don't, what they may spend; traces of their calls.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -107,7 +107,8 @@ fn own() -> impl Iterator<Item = (Method, String)> {
 }
 
 /// A key that was issued calls its model and no other; every route refuses whoever has no right to it.
-pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) {
+/// Answers the revoked key.
+pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) -> String {
     let key = outside.issue("run-one", &["--budget", "0.5"]);
     let (status, answer) = outside.call(&key, MODEL);
     assert_eq!(status, 200, "{answer}");
@@ -125,7 +126,7 @@ pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) 
         ("no key", Shown::Nothing),
         ("a wrong key", Shown::Key("sk-wrong".to_owned())),
         ("a login", Shown::Login("admin".to_owned(), "admin".to_owned())),
-        ("a revoked key", Shown::Key(revoked)),
+        ("a revoked key", Shown::Key(revoked.clone())),
         ("an expired key", Shown::Key(outside.signed(&signing, yesterday))),
         ("a foreign key", Shown::Key(outside.signed(&foreign, now))),
     ];
@@ -166,6 +167,29 @@ pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) 
     for (method, path) in &database {
         assert_eq!(outside.status(&outside.langfuse, method, path, &project), 401, "{path}");
     }
+    revoked
+}
+
+/// A budget ends, and for good: clients do not send a 402 again. LiteLLM refuses, which takes the dearest answer for
+/// granted, or the door, which counts what calls did cost.
+pub(crate) fn a_budget_ends(outside: &Outside<'_>) {
+    let key = outside.issue("run-poor", &["--budget", "0.00002"]);
+    for calls in 0..100 {
+        let (status, answer) = outside.call(&key, MODEL);
+        if status == 200 {
+            continue;
+        }
+        assert!(calls > 0, "the first call is paid for: {answer}");
+        assert_eq!((status.as_u16(), &answer["error"]["type"]), (402, &json!("budget_exceeded")));
+        return;
+    }
+    panic!("the budget never ends");
+}
+
+/// Another container of the proxy knows what was revoked.
+pub(crate) fn the_next_container_remembers(outside: &Outside<'_>, revoked: &str) {
+    let (status, answer) = outside.call(revoked, MODEL);
+    assert_eq!(status, 401, "{answer}");
 }
 
 /// `traces verify` finds its own call, `list` and `show` what it found.

@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::budgets::{Budgets, Metered};
+use self::budgets::{Budgets, Metered, as_final};
 use self::forward::Forward;
 use self::keys::Keys;
 use self::routes::Routes;
@@ -237,6 +237,10 @@ impl Shared {
         let call = self.name_call(&mut request);
         match self.forward.pass(request, passage.upstream).await {
             Ok(answer) => {
+                let answer = match &account {
+                    Some(_) => as_final(answer).await,
+                    None => answer,
+                };
                 let answer = self.watch(body::while_it_lasts(answer, room), call);
                 match account {
                     // Reading is free.

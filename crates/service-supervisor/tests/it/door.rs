@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use goat_keys::{Claims, GRACE, SigningKeys};
 use jiff::Timestamp;
@@ -53,6 +54,16 @@ async fn answer(State(pieces): State<Pieces>, request: Request) -> Response {
         "/never" => std::future::pending().await,
         // As LiteLLM says it.
         "/cost/header" => ([("x-litellm-response-cost", "0.4")], "{}").into_response(),
+        "/cost/refused" => {
+            let said = json!({ "error": { "type": "budget_exceeded", "message": "no room" } });
+            (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], said.to_string())
+                .into_response()
+        }
+        "/cost/busy" => {
+            let said = json!({ "error": { "type": "rate_limit", "message": "later" } });
+            (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], said.to_string())
+                .into_response()
+        }
         "/call" => {
             let name = request.headers().get("x-goat-call").map(|it| it.to_str().unwrap());
             ([("x-litellm-call-id", "1")], name.unwrap_or_default().to_owned()).into_response()
@@ -354,6 +365,21 @@ async fn a_budget_ends_and_is_kept_across_a_restart() {
         ((Some("other"), Some(0.4)), (Some("spender"), Some(0.4 + 0.4 + 0.4)))
     );
     assert!(raw(door, &format!("{asked}{token}\r\n")).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn a_refusal_for_a_budget_is_final_and_one_for_a_rate_is_not() {
+    let (_upstream, _supervisor, door) = start(json!({})).await;
+    let token = token_with("spender", 1.0);
+    let ask = async |path: &str| {
+        let head = format!("POST /cost/{path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n");
+        raw(door, &format!("{head}{token}\r\n")).await
+    };
+    let refused = ask("refused").await;
+    assert!(refused.starts_with("HTTP/1.1 402") && refused.contains("no room"), "{refused}");
+    assert!(!refused.contains("retry-after"), "{refused}");
+    let busy = ask("busy").await;
+    assert!(busy.starts_with("HTTP/1.1 429") && busy.contains("retry-after"), "{busy}");
 }
 
 #[tokio::test]

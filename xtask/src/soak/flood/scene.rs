@@ -60,6 +60,9 @@ impl Scene {
         let home = tempfile::Builder::new().prefix("goat-flood-").tempdir()?;
         // PostgreSQL runs as another user.
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755))?;
+        // It has to get at the program that starts it, wherever this repository lies.
+        let launcher = home.path().join("service-supervisor");
+        std::fs::copy(&programs.supervisor, &launcher).context("can't copy the supervisor")?;
         let ports = ports()?;
         let values = values(&ports)?;
         let supervisor = Contents::Local(programs.supervisor.clone());
@@ -79,7 +82,7 @@ impl Scene {
         let variables = variables(&values, &python, home.path());
         let container = |name, plan| {
             let (variables, home) = (variables.clone(), home.path().to_owned());
-            Container::new(name, plan, &programs.supervisor, variables, home)
+            Container::new(name, plan, &launcher, variables, home)
         };
         let (proxy, database) = (container("litellm", proxy), container("langfuse", database));
         let mut scene = Self { home, ports, values, proxy, database };

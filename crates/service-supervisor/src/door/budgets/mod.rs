@@ -7,6 +7,7 @@
 mod cost;
 mod journal;
 mod metered;
+mod refusal;
 
 use std::io;
 use std::path::Path;
@@ -19,6 +20,7 @@ use self::cost::Said;
 use self::journal::Journal;
 pub(crate) use self::journal::Spent;
 pub(super) use self::metered::Metered;
+pub(super) use self::refusal::as_final;
 use super::answer::Answer;
 use crate::log::Log;
 
