@@ -4,37 +4,28 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     future::IntoFuture,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex},
+    time::SystemTime,
 };
 
 use futures::future::{BoxFuture, try_join_all};
 use modal_proto::client as api;
 
 use super::{
-    Function, FunctionSpec,
-    request::{self, Resolved},
-    spec::{self, Source},
+    Commit, Function, FunctionSpec,
+    site::{Announced, Listener, Made, Parts, Site},
+    spec,
 };
 use crate::{
     apps::App,
     client::Client,
     clock,
     error::{Error, Operation, Result},
-    heartbeat::Heartbeat,
-    ids::{AppId, FunctionId, MountId, SecretId},
-    image::{BuildEvent, BuiltImage, Image},
-    local::LocalFile,
+    ids::{AppId, FunctionId},
+    image::BuildEvent,
     mount,
     rpc::{metadata::CLIENT_VERSION, methods},
-    secrets::Secret,
 };
-
-/// How often an app that is being deployed is kept alive, and how long one such call may take.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-const HEARTBEAT_LIMIT: Duration = Duration::from_millis(15_100);
-/// Where the source of a function lies in its container.
-const SOURCE_ROOT: &str = "/root";
 
 /// What happens to the containers of the version before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,42 +36,6 @@ pub enum DeployStrategy {
     /// They are stopped at once; until new ones have started, inputs wait.
     Recreate,
 }
-
-/// A commit of git, as Modal's pages show it beside a deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Commit {
-    /// Forty hexadecimal digits.
-    pub hash: String,
-    /// Its branch; `HEAD` for none.
-    pub branch: String,
-    /// When it was made, in seconds since 1970.
-    pub committed_at: i64,
-    /// Whether files differ from it.
-    pub is_dirty: bool,
-    /// Who wrote it.
-    pub author_name: String,
-    /// How to reach them.
-    pub author_email: String,
-    /// Where the repository is; it may hold no password.
-    pub repository: String,
-}
-
-impl Commit {
-    fn into_message(self) -> api::CommitInfo {
-        api::CommitInfo {
-            vcs: "git".to_owned(),
-            branch: self.branch,
-            commit_hash: self.hash,
-            commit_timestamp: self.committed_at,
-            dirty: self.is_dirty,
-            author_name: self.author_name,
-            author_email: self.author_email,
-            repo_url: self.repository,
-        }
-    }
-}
-
-type Listener = Arc<Mutex<dyn FnMut(BuildEvent<'_>) + Send>>;
 
 /// Deploys an app; see [`Client::deploy`].
 #[derive(Clone)]
@@ -158,34 +113,6 @@ impl Client {
             listener: None,
         }
     }
-}
-
-/// An app under construction: where its parts go.
-struct Site {
-    client: Client,
-    app: AppId,
-    name: String,
-    listener: Option<Listener>,
-}
-
-/// What functions share: each is built or sent once.
-#[derive(Default)]
-struct Parts {
-    images: Vec<(Image, BuiltImage)>,
-    sources: Vec<(Source, MountId)>,
-}
-
-/// What the server said of a function before its definition was sent.
-struct Announced {
-    id: FunctionId,
-    /// Empty where the server does not tell yet.
-    address: String,
-}
-
-/// What a deployment made of one spec.
-struct Made {
-    name: String,
-    function: Function,
 }
 
 impl Deploy {
@@ -450,127 +377,6 @@ impl IntoFuture for Deploy {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())
-    }
-}
-
-impl Site {
-    fn operation(&self, spec: &FunctionSpec) -> Operation {
-        Operation::new("deploy", format!("function `{}` of app `{}`", spec.name, self.name))
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        let (client, app) = (self.client.clone(), self.app.clone());
-        Heartbeat::start(HEARTBEAT, "an app", move || {
-            let (client, app) = (client.clone(), app.clone());
-            async move {
-                let method = &methods::APP_HEARTBEAT;
-                let operation = Operation::new("keep", format!("app `{app}`"));
-                let mut options = client.options(method, operation).await?;
-                options.deadline = Some(HEARTBEAT_LIMIT);
-                let beat = api::AppHeartbeatRequest { app_id: app.to_string() };
-                client.call_with(method, &beat, options).await
-            }
-        })
-    }
-
-    async fn precreate(&self, spec: &FunctionSpec, existing: Option<String>) -> Result<Announced> {
-        let query = request::precreate(&self.app, spec, existing);
-        let operation = || self.operation(spec);
-        let answer = self.client.call(&methods::FUNCTION_PRECREATE, &query, operation()).await?;
-        let id = FunctionId::try_from(answer.function_id)
-            .map_err(|error| Error::Protocol { operation: operation(), source: error.into() })?;
-        Ok(Announced { id, address: answer.handle_metadata.unwrap_or_default().web_url })
-    }
-
-    /// Sees to it that the server has everything that the function names.
-    async fn resolve(
-        &self,
-        spec: &FunctionSpec,
-        client_mount: &Option<MountId>,
-        parts: &mut Parts,
-    ) -> Result<Resolved> {
-        let secrets = self.secrets(spec).await?;
-        let image = match parts.images.iter().find(|(image, _)| *image == spec.image) {
-            Some((_, built)) => built.clone(),
-            None => {
-                let built = self.build(&spec.image).await?;
-                parts.images.push((spec.image.clone(), built.clone()));
-                built
-            }
-        };
-        let source = match parts.sources.iter().find(|(source, _)| *source == spec.source) {
-            Some((_, mount)) => mount.clone(),
-            None => {
-                let mount = self.source(spec).await?;
-                parts.sources.push((spec.source.clone(), mount.clone()));
-                mount
-            }
-        };
-        let mut mounts = vec![source];
-        mounts.extend(client_mount.clone());
-        mounts.extend(image.mounts);
-        Ok(Resolved { image: image.id, mounts, secrets })
-    }
-
-    async fn secrets(&self, spec: &FunctionSpec) -> Result<Vec<SecretId>> {
-        let mut ids = Vec::new();
-        for secret in &spec.secrets {
-            ids.push(self.client.secrets().id_for_app(secret, &self.app).await?);
-        }
-        if !spec.env.is_empty() {
-            let variables = spec.env.iter().map(|(name, value)| (name.clone(), value.clone()));
-            let secret = Secret::from_map(variables);
-            ids.push(self.client.secrets().id_for_app(&secret, &self.app).await?);
-        }
-        Ok(ids)
-    }
-
-    async fn build(&self, image: &Image) -> Result<BuiltImage> {
-        let app = App { id: self.app.clone(), name: self.name.clone() };
-        let build = self.client.build(image, &app);
-        match self.listener.clone() {
-            None => build.await,
-            Some(listener) => {
-                let tell = move |event: BuildEvent<'_>| {
-                    (listener.lock().unwrap_or_else(PoisonError::into_inner))(event);
-                };
-                build.on_event(tell).await
-            }
-        }
-    }
-
-    /// The mount with the function's source.
-    async fn source(&self, spec: &FunctionSpec) -> Result<MountId> {
-        let file = match &spec.source {
-            Source::File(path) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                crate::local::file(path, &format!("{SOURCE_ROOT}/{name}"))
-                    .map_err(|error| Error::file(self.operation(spec), error.path, error.source))?
-            }
-            Source::Text { module, text } => {
-                LocalFile::in_memory(text.clone(), format!("{SOURCE_ROOT}/{module}.py"))
-            }
-        };
-        Ok(mount::create_of_found(&self.client, &self.app, vec![file]).await?.id)
-    }
-
-    async fn create(
-        &self,
-        spec: &FunctionSpec,
-        id: &FunctionId,
-        resolved: &Resolved,
-    ) -> Result<Made> {
-        let operation = || self.operation(spec);
-        let module = spec.module().map_err(|problem| Error::invalid(operation(), problem))?;
-        let query = request::create(&self.app, &self.name, module, spec, resolved, id);
-        let answer = self.client.call(&methods::FUNCTION_CREATE, &query, operation()).await?;
-        for warning in &answer.server_warnings {
-            tracing::warn!("{}", warning.message);
-        }
-        let metadata = answer.handle_metadata.unwrap_or_default();
-        let function =
-            Function::of(&self.client, answer.function_id, &spec.name, metadata, operation)?;
-        Ok(Made { name: spec.name.clone(), function })
     }
 }
 

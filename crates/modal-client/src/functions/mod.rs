@@ -2,15 +2,18 @@
 
 mod call;
 mod collect;
+mod commit;
 mod deploy;
 mod map;
 mod request;
+mod site;
 mod spec;
 
 use modal_proto::client as api;
 
 pub use call::FunctionCall;
-pub use deploy::{Commit, Deploy, DeployStrategy, Deployment};
+pub use commit::Commit;
+pub use deploy::{Deploy, DeployStrategy, Deployment};
 pub use map::FunctionMap;
 pub use spec::{Autoscaling, FunctionSpec, Retries, Schedule, Web};
 
