@@ -130,6 +130,8 @@ impl StateDir {
             self.sandboxes(),
             self.runtime(),
         ];
-        parts.iter().try_for_each(|part| durable::create_dir(part, 0o700))
+        parts.iter().try_for_each(|part| durable::create_dir(part, 0o700))?;
+        [self.sandboxes(), self.volumes()].iter().for_each(|part| durable::spread(part));
+        Ok(())
     }
 }

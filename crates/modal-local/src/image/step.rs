@@ -87,8 +87,12 @@ pub(super) async fn run(place: &StepPlace<'_>, spec: StepSpec) -> Result<PathBuf
     let container = place.runtime.create(container_spec(place, &spec, &upper, &work)?).await?;
     let gateway = start_gateway(&container, spec.network, place.log)?;
     let limit = DiskLimit::new(place.room, None);
-    let watch =
-        DiskWatch { upper: upper.clone(), volumes: Vec::new(), limit, room: place.room.clone() };
+    let watch = DiskWatch {
+        changes: vec![upper.clone()],
+        volumes: Vec::new(),
+        limit,
+        room: place.room.clone(),
+    };
     let ended = tokio::select! {
         ended = tokio::time::timeout(LIMIT, execute(&container, spec, place.log)) => {
             ended.unwrap_or(Err(StepError::TimedOut))

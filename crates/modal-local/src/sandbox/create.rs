@@ -122,7 +122,7 @@ async fn start(
     let runtime = ctx.runtime().await?;
     let disk = DiskLimit::new(&ctx.room, spec.disk);
     let watch = DiskWatch {
-        upper: scratch.changes_dir(),
+        changes: vec![scratch.upper_dir(), scratch.attached_dir()],
         volumes: writable(&mounts),
         limit: disk,
         room: ctx.room.clone(),

@@ -29,20 +29,14 @@ impl Scratch {
     /// The directory of a container of this name, a sandbox or not.
     pub(crate) async fn create_for(dir: &StateDir, name: &str) -> Result<Self> {
         let scratch = Self { root: dir.sandboxes().join(name), trash: dir.trash() };
-        let parts = [
-            scratch.root.clone(),
-            scratch.changes_dir(),
-            scratch.upper_dir(),
-            scratch.attached_dir(),
-            scratch.work_dir(),
-            scratch.spill_dir(),
-        ];
+        // What most never need is made by who needs it: every directory costs, and costs again when it goes.
         // A private umask makes them narrower, and the container's init widens the upper one itself.
-        let modes = [0o700, 0o700, 0o755, 0o700, 0o700, 0o700];
-        blocking::run(move || {
-            parts.iter().zip(modes).try_for_each(|(part, mode)| make(part, mode))
-        })
-        .await?;
+        let parts = [
+            (scratch.root.clone(), 0o700),
+            (scratch.upper_dir(), 0o755),
+            (scratch.work_dir(), 0o700),
+        ];
+        blocking::run(move || parts.iter().try_for_each(|(part, mode)| make(part, *mode))).await?;
         Ok(scratch)
     }
 
@@ -51,8 +45,9 @@ impl Scratch {
         Upper::Dir { upper: self.upper_dir(), work: self.work_dir() }
     }
 
+    /// Where output goes that is too long for memory: files without names.
     pub(crate) fn spill_dir(&self) -> PathBuf {
-        self.root.join("spill")
+        self.root.clone()
     }
 
     /// Where mounts are laid out that do not fit the image as they are.
@@ -65,18 +60,13 @@ impl Scratch {
         self.root.join("run")
     }
 
-    /// All that the sandbox's programs have written to its file system.
-    pub(super) fn changes_dir(&self) -> PathBuf {
-        self.root.join("changes")
-    }
-
     pub(crate) fn upper_dir(&self) -> PathBuf {
-        self.changes_dir().join("upper")
+        self.root.join("upper")
     }
 
-    /// Where changes to images go that are mounted while the sandbox runs.
+    /// Where changes to images go that are mounted while the sandbox runs. There once one is mounted.
     pub(super) fn attached_dir(&self) -> PathBuf {
-        self.changes_dir().join("attached")
+        self.root.join("attached")
     }
 
     fn work_dir(&self) -> PathBuf {

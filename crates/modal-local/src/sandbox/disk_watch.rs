@@ -28,8 +28,8 @@ const CULPABLE: u64 = 1 << 20;
 /// What a container writes to, and how much it may.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskWatch {
-    /// Its changes, which the limit is about.
-    pub(crate) upper: PathBuf,
+    /// Its changes, which the limit is about: directories of one file system, some of them not there yet.
+    pub(crate) changes: Vec<PathBuf>,
     /// Volumes that it may write to. They outlive it and have no limit but the disk.
     pub(crate) volumes: Vec<PathBuf>,
     pub(crate) limit: DiskLimit,
@@ -39,7 +39,7 @@ pub(crate) struct DiskWatch {
 /// Returns once the container has written too much, with a sentence that says so.
 pub(crate) async fn exceeds(watch: DiskWatch) -> String {
     tokio::select! {
-        excess = over_limit(watch.upper.clone(), watch.limit) => excess,
+        excess = over_limit(watch.changes.clone(), watch.limit) => excess,
         excess = fills_disk(watch) => excess,
     }
 }
@@ -49,7 +49,7 @@ async fn fills_disk(watch: DiskWatch) -> String {
     loop {
         sleep(LOOK).await;
         let Some(shortage) = watch.room.shortage() else { continue };
-        let places: Vec<PathBuf> = watch.volumes.iter().chain([&watch.upper]).cloned().collect();
+        let places: Vec<PathBuf> = watch.volumes.iter().chain(&watch.changes).cloned().collect();
         let since = SystemTime::now() - RECENT;
         let written = tokio::task::spawn_blocking(move || written_since(&places, since)).await;
         if written.is_ok_and(|bytes| bytes >= CULPABLE) {
@@ -68,13 +68,13 @@ fn written_since(places: &[PathBuf], since: SystemTime) -> u64 {
     recent.map(|it| it.blocks() * 512).sum()
 }
 
-/// Returns once what lies in `directory` is more than the limit.
-async fn over_limit(directory: PathBuf, limit: DiskLimit) -> String {
+/// Returns once what lies in these directories together is more than the limit.
+async fn over_limit(directories: Vec<PathBuf>, limit: DiskLimit) -> String {
     let mut counted = Level::default();
     let mut counted_at = Instant::now();
     loop {
         sleep(LOOK).await;
-        let level = Level::of(&directory).unwrap_or_default();
+        let level = directories.first().and_then(|one| Level::of(one)).unwrap_or_default();
         let is_due = counted_at.elapsed() >= COUNT && level.is_above(&counted, 1, 1);
         if !is_due && !level.is_above(&counted, limit.bytes / STEP, limit.files / STEP) {
             // What others have removed makes room that this one may fill unseen.
@@ -82,7 +82,7 @@ async fn over_limit(directory: PathBuf, limit: DiskLimit) -> String {
             continue;
         }
         counted = level;
-        let counting = directory.clone();
+        let counting = directories.clone();
         let count = tokio::task::spawn_blocking(move || Count::of(&counting, limit)).await;
         counted_at = Instant::now();
         match count.map(|count| count.excess(limit)) {
@@ -119,7 +119,7 @@ impl Level {
     }
 }
 
-/// What lies in a directory.
+/// What lies in directories.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Count {
     bytes: u64,
@@ -130,10 +130,11 @@ struct Count {
 
 impl Count {
     /// Counts up to the limit. A file with several names counts once; links are not followed.
-    fn of(directory: &Path, limit: DiskLimit) -> Self {
+    fn of(directories: &[PathBuf], limit: DiskLimit) -> Self {
         let mut count = Self::default();
         let mut linked = HashSet::new();
-        for entry in WalkDir::new(directory).min_depth(1).follow_links(false) {
+        let below = |it: &PathBuf| WalkDir::new(it).min_depth(1).follow_links(false);
+        for entry in directories.iter().flat_map(below) {
             let found = entry.and_then(|entry| entry.metadata());
             match found {
                 Ok(found) => {
@@ -183,10 +184,10 @@ mod tests {
         fs::write(dir.path().join("a"), vec![1; 600 << 10]).unwrap();
         fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
         std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
-        let count = Count::of(dir.path(), LIMIT);
+        let count = Count::of(&[dir.path().to_owned()], LIMIT);
         assert_eq!((count.files, count.excess(LIMIT)), (3, None), "{count:?}");
         fs::write(dir.path().join("c"), vec![1; 600 << 10]).unwrap();
-        let excess = Count::of(dir.path(), LIMIT).excess(LIMIT);
+        let excess = Count::of(&[dir.path().to_owned()], LIMIT).excess(LIMIT);
         assert_eq!(excess.as_deref(), Some("it wrote more than 1 MiB"));
     }
 
@@ -196,7 +197,7 @@ mod tests {
         for name in 0..11 {
             fs::write(dir.path().join(name.to_string()), "").unwrap();
         }
-        let excess = Count::of(dir.path(), LIMIT).excess(LIMIT);
+        let excess = Count::of(&[dir.path().to_owned()], LIMIT).excess(LIMIT);
         assert_eq!(excess.as_deref(), Some("it made more than 10 files"));
     }
 
@@ -213,14 +214,14 @@ mod tests {
             inner = outer;
         }
         let limit = DiskLimit { files: 1_000, ..LIMIT };
-        let excess = Count::of(dir.path(), limit).excess(limit).unwrap();
+        let excess = Count::of(&[dir.path().to_owned()], limit).excess(limit).unwrap();
         assert!(excess.contains("too deeply"), "{excess}");
     }
 
     #[tokio::test]
     async fn growth_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let watching = tokio::spawn(over_limit(dir.path().to_owned(), LIMIT));
+        let watching = tokio::spawn(over_limit(vec![dir.path().to_owned()], LIMIT));
         fs::write(dir.path().join("big"), vec![1; 2 << 20]).unwrap();
         assert_eq!(watching.await.unwrap(), "it wrote more than 1 MiB");
     }
@@ -231,7 +232,7 @@ mod tests {
         let room = Room::new(&StateDir::new(own.path()), "1000TiB".parse().unwrap());
         let limit = DiskLimit { bytes: 1 << 40, files: 1 << 40 };
         let watch = |volumes| DiskWatch {
-            upper: own.path().to_owned(),
+            changes: vec![own.path().to_owned()],
             volumes,
             limit,
             room: room.clone(),

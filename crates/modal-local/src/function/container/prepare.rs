@@ -105,7 +105,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let (process, workdir) = start(&container, &env, &image).await?;
     task.set_place(Place::new(container.clone(), env, workdir, scratch.spill_dir(), root));
     let leases = package.into_iter().chain([image.lease]).collect();
-    let disk = DiskWatch { upper: scratch.upper_dir(), volumes, limit, room: ctx.room.clone() };
+    let disk =
+        DiskWatch { changes: vec![scratch.upper_dir()], volumes, limit, room: ctx.room.clone() };
     Ok(Prepared { container, process, network, plane, scratch, tun, leases, disk })
 }
 
