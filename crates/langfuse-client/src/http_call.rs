@@ -143,12 +143,12 @@ impl Call {
             .http()
             .request(self.method.clone(), self.url.clone())
             .timeout(client.config().timeout)
-            .headers(self.headers.clone())
             .body(self.body.clone());
         if self.authorized {
             request = request.headers(client.identity().clone());
         }
-        let answer = request.send().await?;
+        // What the call says of itself counts before what the client says of all.
+        let answer = request.headers(self.headers.clone()).send().await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         Ok(Answer { status, headers, body: answer.bytes().await? })
     }

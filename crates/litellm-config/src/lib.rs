@@ -33,6 +33,6 @@ pub use crate::{
     catalogue::{Catalogue, CatalogueError, Model, Offer, Provider, TOKENS_OF_A_PRICE, Via},
     config::{ModelEntry, ProxyConfig, Value},
     lint::{Context, Environment, Report},
-    version::{Version, VersionSet},
+    version::{Sends, Version, VersionSet},
     yaml::Document,
 };

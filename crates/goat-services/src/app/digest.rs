@@ -19,7 +19,8 @@ pub struct PartDigest(String);
 pub struct Digests(BTreeMap<String, PartDigest>);
 
 impl Digests {
-    /// Of a function; `marks` are those of its secrets' values, so that a rotated one counts as a change.
+    /// Of a function; `marks` are those of its secrets' values, so that a rotated one counts as a change: by
+    /// `secret/VARIABLE`, and by [`Self::inline`] for those of its own.
     ///
     /// # Errors
     ///
@@ -60,9 +61,19 @@ impl Digests {
                 add("secrets", format!("{name}={mark}").as_bytes());
             }
         }
+        for name in service.values.keys() {
+            let name = Self::inline(name);
+            let mark = marks.get(&name).map_or("", String::as_str);
+            add("secrets", format!("{name}={mark}").as_bytes());
+        }
         let done =
             |(part, hasher): (String, Sha256)| (part, PartDigest(hex::encode(hasher.finalize())));
         Ok(Self(parts.into_iter().map(done).collect()))
+    }
+
+    /// The name of the mark of a function's own value.
+    pub fn inline(variable: &str) -> String {
+        format!("inline/{variable}")
     }
 
     /// Names of the parts that differ from an earlier deployment, in order.

@@ -65,6 +65,7 @@ pub fn langfuse(which: &Langfuse, supervisor: &Contents) -> Service {
             startup: Duration::from_secs(300),
         }),
         secrets: vec!["goat-langfuse", postgres::SECRET],
+        values: BTreeMap::new(),
         addresses: vec![(LANGFUSE_URL, LANGFUSE)],
         volumes: vec![(STORE, "goat-langfuse-pg")],
         memory_mib: Some(2048),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use litellm_config::generate::{StandIn, Wanted, generate};
-use litellm_config::{Catalogue, VersionSet, hook};
+use litellm_config::{Catalogue, Sends, VersionSet, hook};
 use service_supervisor::plan::{
     Access, DoorSpec, Health, Limits, Plan, Route, ServiceSpec, SpoolSpec, Stop, StopSignal,
     TaskKeys, Value,
@@ -17,6 +17,7 @@ use super::{
     in_files, in_state, words,
 };
 use crate::catalog::PROVIDERS_SECRET;
+use crate::secret::SecretString;
 
 const DOOR: u16 = 4000;
 const PORT: u16 = 4001;
@@ -37,6 +38,9 @@ const RECORDINGS: &str = "recordings";
 const REPLAY_KEY: &str = "GOAT_STAND_IN_KEY";
 const SIGNING_KEYS: &str = "GOAT_TASK_SIGNING_KEY";
 const MASTER_KEY: &str = "LITELLM_MASTER_KEY";
+/// As LiteLLM's callback reads them, and as those of an existing Langfuse are called.
+const PUBLIC_KEY: &str = "LANGFUSE_PUBLIC_KEY";
+const SECRET_KEY: &str = "LANGFUSE_SECRET_KEY";
 
 /// Where models are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +56,48 @@ pub enum Upstreams {
     },
 }
 
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Traces {
+    /// To the app's function `langfuse`.
+    Own,
+    /// To a Langfuse that is there already.
+    Existing(ExistingLangfuse),
+}
+
+/// A Langfuse that this app is no part of, and the keys of a project of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingLangfuse {
+    /// Its address.
+    pub url: String,
+    /// `LANGFUSE_PUBLIC_KEY`.
+    pub public_key: SecretString,
+    /// `LANGFUSE_SECRET_KEY`.
+    pub secret_key: SecretString,
+}
+
+impl ExistingLangfuse {
+    /// The proxy's variables.
+    fn values(&self) -> BTreeMap<String, SecretString> {
+        let pairs = [
+            (LANGFUSE_URL, SecretString::from(&*self.url)),
+            (PUBLIC_KEY, self.public_key.clone()),
+            (SECRET_KEY, self.secret_key.clone()),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+impl Traces {
+    /// The variables with the keys of the project.
+    fn keys(&self) -> [&'static str; 2] {
+        match self {
+            Self::Own => ["LANGFUSE_INIT_PROJECT_PUBLIC_KEY", "LANGFUSE_INIT_PROJECT_SECRET_KEY"],
+            Self::Existing(_) => [PUBLIC_KEY, SECRET_KEY],
+        }
+    }
+}
+
 /// What the proxy is to be.
 #[derive(Debug)]
 pub struct Litellm<'a> {
@@ -61,6 +107,8 @@ pub struct Litellm<'a> {
     pub catalogue: &'a Catalogue,
     /// Where they are.
     pub upstreams: Upstreams,
+    /// Where traces go.
+    pub traces: Traces,
 }
 
 /// The function `litellm`.
@@ -69,7 +117,15 @@ pub fn litellm(wanted: &Litellm<'_>, supervisor: &Contents) -> Service {
         ServiceFile::text(CONFIG, config(wanted)),
         ServiceFile::text(hook::FILE_NAME, hook::source()),
     ];
-    let mut secrets = vec!["goat-litellm", "goat-langfuse"];
+    let mut secrets = vec!["goat-litellm"];
+    let (mut values, mut addresses) = (BTreeMap::new(), Vec::new());
+    match &wanted.traces {
+        Traces::Own => {
+            secrets.push("goat-langfuse");
+            addresses.push((LANGFUSE_URL, LANGFUSE));
+        }
+        Traces::Existing(existing) => values = existing.values(),
+    }
     let mut services = Vec::new();
     let mut stand_ins = Vec::new();
     match &wanted.upstreams {
@@ -93,12 +149,18 @@ pub fn litellm(wanted: &Litellm<'_>, supervisor: &Contents) -> Service {
         files,
         kind: Kind::Server(Server {
             port: DOOR,
-            plan: Plan { spools: vec![spool()], postgres: None, services, doors: vec![door()] },
+            plan: Plan {
+                spools: vec![spool(&wanted.traces)],
+                postgres: None,
+                services,
+                doors: vec![door()],
+            },
             concurrent: 1000,
             startup: Duration::from_secs(180),
         }),
         secrets,
-        addresses: vec![(LANGFUSE_URL, LANGFUSE)],
+        values,
+        addresses,
         volumes: vec![(KEPT, KEPT_VOLUME)],
         memory_mib: None,
         timeout: Duration::from_secs(24 * 3600),
@@ -108,7 +170,7 @@ pub fn litellm(wanted: &Litellm<'_>, supervisor: &Contents) -> Service {
 }
 
 fn config(wanted: &Litellm<'_>) -> String {
-    let Litellm { set, catalogue, upstreams } = wanted;
+    let Litellm { set, catalogue, upstreams, traces: _ } = wanted;
     let wanted = match upstreams {
         Upstreams::Providers(variables) => {
             Wanted::new(set, catalogue, |name| variables.iter().any(|it| it == name))
@@ -161,16 +223,21 @@ fn replay_key() -> (String, Value) {
 fn proxy(wanted: &Litellm<'_>) -> ServiceSpec {
     let text = |name: &str, value: &str| (name.to_owned(), Value::Text(value.to_owned()));
     let from = |name: &str, of: &str| (name.to_owned(), Value::From(of.to_owned()));
+    let [public_key, secret_key] = wanted.traces.keys();
+    // A call makes two events, or one span: what waits in memory for more is lost with the process.
+    let flush_at = match wanted.set.sends {
+        Sends::Ingestion => "2",
+        Sends::Otlp => "1",
+    };
     let mut env = BTreeMap::from([
         from(MASTER_KEY, MASTER_KEY),
         from(SIGNING_KEYS, SIGNING_KEYS),
         text(hook::REVOKED_RUNS_VARIABLE, &in_kept("revoked")),
         // To the spool, which hands it on for as long as it takes.
         text("LANGFUSE_HOST", &format!("http://127.0.0.1:{SPOOL}")),
-        // A call makes two events: what waits in memory for more is lost with the process.
-        text("LANGFUSE_FLUSH_AT", "2"),
-        from("LANGFUSE_PUBLIC_KEY", "LANGFUSE_INIT_PROJECT_PUBLIC_KEY"),
-        from("LANGFUSE_SECRET_KEY", "LANGFUSE_INIT_PROJECT_SECRET_KEY"),
+        text("LANGFUSE_FLUSH_AT", flush_at),
+        from(PUBLIC_KEY, public_key),
+        from(SECRET_KEY, secret_key),
         // Prices are those of the release: a map that is fetched changes without a deployment.
         text("LITELLM_LOCAL_MODEL_COST_MAP", "True"),
         text("PYTHONUNBUFFERED", "1"),
@@ -202,17 +269,22 @@ fn proxy(wanted: &Litellm<'_>) -> ServiceSpec {
     }
 }
 
-fn spool() -> SpoolSpec {
+fn spool(traces: &Traces) -> SpoolSpec {
+    let [public_key, secret_key] = traces.keys();
     SpoolSpec {
         name: SPOOL_NAME.to_owned(),
         port: SPOOL,
         directory: in_state("spool").into(),
         kept: Some(in_kept("spool").into()),
-        again_within: AGAIN_WITHIN,
+        again_within: match traces {
+            Traces::Own => AGAIN_WITHIN,
+            // What it queued is its own affair, and nobody says when it starts anew.
+            Traces::Existing(_) => Duration::ZERO,
+        },
         max_bytes: SPOOL_BYTES,
         url: LANGFUSE_URL.to_owned(),
-        public_key: "LANGFUSE_INIT_PROJECT_PUBLIC_KEY".to_owned(),
-        secret_key: "LANGFUSE_INIT_PROJECT_SECRET_KEY".to_owned(),
+        public_key: public_key.to_owned(),
+        secret_key: secret_key.to_owned(),
         drain: Duration::from_secs(10),
     }
 }

@@ -18,6 +18,7 @@ mod record;
 mod routes;
 mod shim;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use service_supervisor::plan::{Access, Route};
@@ -26,11 +27,12 @@ pub use service_supervisor::{LIFE_HEADER, Plan};
 pub use self::digest::{Digests, PartDigest};
 pub use self::file::{Contents, ServiceFile};
 pub use self::langfuse::{LANGFUSE_IMAGE, Langfuse, langfuse, stand_in_recipe};
-pub use self::litellm::{Litellm, Upstreams, litellm};
+pub use self::litellm::{ExistingLangfuse, Litellm, Traces, Upstreams, litellm};
 pub use self::query::langfuse_query;
 pub use self::record::{Change, DEPLOY_DICT, DeployRecord};
 pub use self::routes::{OWN_ROUTES, langfuse_routes, litellm_routes};
 pub use self::shim::shim;
+use crate::secret::SecretString;
 
 /// The app's name.
 pub const APP: &str = "goat-services";
@@ -68,6 +70,8 @@ pub struct Service {
     pub kind: Kind,
     /// Secrets whose variables it gets.
     pub secrets: Vec<&'static str>,
+    /// Variables that go along with the function itself, in a secret that nobody keeps by a name.
+    pub values: BTreeMap<String, SecretString>,
     /// Variables with addresses of functions of the app: name of the variable, of the function.
     pub addresses: Vec<(&'static str, &'static str)>,
     /// Volumes: path and name.

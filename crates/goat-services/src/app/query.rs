@@ -1,5 +1,6 @@
 //! Langfuse's database for who calls a function of Modal: a thin call of its supervisor's route.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Contents, Kind, LANGFUSE, LANGFUSE_QUERY, LANGFUSE_URL, Service, postgres};
@@ -16,6 +17,7 @@ pub fn langfuse_query(supervisor: &Contents) -> Service {
         files: Vec::new(),
         kind: Kind::Query,
         secrets: vec![postgres::SECRET],
+        values: BTreeMap::new(),
         addresses: vec![(LANGFUSE_URL, LANGFUSE)],
         volumes: Vec::new(),
         memory_mib: None,

@@ -20,6 +20,9 @@ pub struct DeployRecord {
     /// Whether recorded conversations answer in the place of models.
     #[serde(default)]
     pub replays: bool,
+    /// The existing Langfuse that gets the traces, where it is not the app's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces_to: Option<String>,
 }
 
 /// What becomes of a function.
@@ -32,7 +35,7 @@ pub enum Change {
     Unchanged,
     /// These parts of it are others now.
     Changed(Vec<String>),
-    /// It was not asked for, and stays as it is.
+    /// It is not sent, and stays as it is.
     Kept,
 }
 

@@ -13,7 +13,21 @@ fn supervisor() -> Contents {
 fn proxy(upstreams: Upstreams) -> Service {
     let catalogue = Catalogue::builtin().unwrap();
     let set = VersionSet::default_set();
-    litellm(&Litellm { set, catalogue: &catalogue, upstreams }, &supervisor())
+    let traces = Traces::Own;
+    litellm(&Litellm { set, catalogue: &catalogue, upstreams, traces }, &supervisor())
+}
+
+/// The proxy of an existing Langfuse 4.
+fn existing() -> Service {
+    let catalogue = Catalogue::builtin().unwrap();
+    let set = VersionSet::for_langfuse(4).unwrap();
+    let upstreams = Upstreams::Providers(vec!["OPENAI_API_KEY".to_owned()]);
+    let traces = Traces::Existing(ExistingLangfuse {
+        url: "https://langfuse.example".to_owned(),
+        public_key: "pk-lf-1".into(),
+        secret_key: "sk-lf-hidden".into(),
+    });
+    litellm(&Litellm { set, catalogue: &catalogue, upstreams, traces }, &supervisor())
 }
 
 fn replayed() -> Service {
@@ -27,6 +41,7 @@ fn all() -> Vec<Service> {
     vec![
         replayed(),
         proxy(Upstreams::Providers(keys)),
+        existing(),
         langfuse(&Langfuse::Official, &supervisor()),
         langfuse(&stand_in, &supervisor()),
         langfuse_query(&supervisor()),
@@ -101,6 +116,26 @@ fn a_change_is_named_by_its_part() {
     record.set(&replayed(), changed);
     assert_ne!(record.tag(), tag);
     assert_eq!(tag.len(), 12);
+}
+
+#[test]
+fn an_existing_langfuse_is_named_by_values_of_the_function_alone() {
+    let service = existing();
+    assert!(service.addresses.is_empty() && !service.secrets.contains(&"goat-langfuse"));
+    let names: Vec<_> = service.values.keys().map(String::as_str).collect();
+    assert_eq!(names, ["GOAT_LANGFUSE_URL", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"]);
+    assert!(!format!("{service:?}").contains("sk-lf-hidden"));
+    let plan = &service.server().unwrap().plan;
+    let spool = &plan.spools[0];
+    let wanted = ("GOAT_LANGFUSE_URL", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY");
+    assert_eq!((&*spool.url, &*spool.public_key, &*spool.secret_key), wanted);
+    assert!(spool.again_within.is_zero() && spool.kept.is_some());
+
+    let marks = |key: &str| BTreeMap::from([(Digests::inline(SECRET), key.to_owned())]);
+    const SECRET: &str = "LANGFUSE_SECRET_KEY";
+    let before = Digests::of(&service, &marks("aa")).unwrap();
+    let changed = Digests::of(&service, &marks("bb")).unwrap();
+    assert_eq!(changed.changed_since(&before), ["secrets"]);
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn resource() -> Vec<(String, AttributeValue)> {
     ]
 }
 
-fn gzip(body: &[u8]) -> std::io::Result<Bytes> {
+pub(super) fn gzip(body: &[u8]) -> std::io::Result<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body)?;
     Ok(encoder.finish()?.into())

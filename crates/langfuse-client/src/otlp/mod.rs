@@ -11,6 +11,7 @@ mod deliver;
 mod json;
 mod proto;
 mod span;
+mod written;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::{
 
 pub use attributes::Experiment;
 use deliver::Delivery;
+pub use written::{NoExportRequest, SpanWriter, WrittenSpan, export_answer};
 
 /// How spans are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

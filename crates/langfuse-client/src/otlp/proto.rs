@@ -85,21 +85,21 @@ struct WireSpan {
 struct Status {}
 
 #[derive(Clone, PartialEq, Message)]
-struct KeyValue {
+pub(super) struct KeyValue {
     #[prost(string, tag = "1")]
-    key: String,
+    pub(super) key: String,
     #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
+    pub(super) value: Option<AnyValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct AnyValue {
+pub(super) struct AnyValue {
     #[prost(oneof = "Value", tags = "1, 2, 3, 5")]
-    value: Option<Value>,
+    pub(super) value: Option<Value>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum Value {
+pub(super) enum Value {
     #[prost(string, tag = "1")]
     Text(String),
     #[prost(bool, tag = "2")]
@@ -111,7 +111,7 @@ enum Value {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ArrayValue {
+pub(super) struct ArrayValue {
     #[prost(message, repeated, tag = "1")]
     values: Vec<AnyValue>,
 }
@@ -164,7 +164,7 @@ fn key_value((key, value): &(String, AttributeValue)) -> KeyValue {
     KeyValue { key: key.clone(), value: Some(any_value(value)) }
 }
 
-fn any_value(value: &AttributeValue) -> AnyValue {
+pub(super) fn any_value(value: &AttributeValue) -> AnyValue {
     let text = |text: &String| Value::Text(text.clone());
     let value = match value {
         AttributeValue::Text(value) => text(value),

@@ -15,6 +15,10 @@ pub(crate) const DEFAULT_PATH: &str =
 /// Root's home, as everything runs as root.
 pub(crate) const DEFAULT_HOME: &str = "/root";
 
+/// The variable of a function's container that names servers of this machine which it may reach: `127.0.0.1:PORT`,
+/// with commas between several.
+const OPENED_PORTS: &str = "MODAL_LOCAL_OPENED_PORTS";
+
 /// Variables of one program. Values may be secrets: `Debug` shows names only.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environment(BTreeMap<String, String>);
@@ -60,6 +64,12 @@ impl Environment {
         let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_digit());
         let names = |value: &String| value.split(&address).skip(1).any(ends);
         self.0.values().any(names)
+    }
+
+    /// Ports of this machine's loopback that the definition opens by [`OPENED_PORTS`], beside those of web functions.
+    pub(crate) fn opened_ports(&self) -> impl Iterator<Item = u16> {
+        let named = self.0.get(OPENED_PORTS).into_iter().flat_map(|value| value.split(','));
+        named.filter_map(|address| address.trim().strip_prefix("127.0.0.1:")?.parse().ok())
     }
 
     /// The variables as a program gets them.

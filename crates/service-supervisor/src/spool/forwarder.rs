@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use langfuse_client::ingestion::ItemSuccess;
 use langfuse_client::{Client, Error, IngestionAnswer};
 use rand::Rng as _;
 use tokio::sync::Notify;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::count::Fate;
+use super::parcel::Parcel;
 use super::store::{Result, Store, Waiting};
 use crate::door::LIFE;
 use crate::error::chain;
@@ -141,14 +143,32 @@ impl Forwarder {
     }
 
     async fn try_once(&self) -> Result<Tried> {
-        let batch = self.store.oldest(BATCH, BATCH_BYTES).await?;
+        let mut batch = self.store.oldest(BATCH, BATCH_BYTES).await?;
         if batch.is_empty() {
             return Ok(Tried::Nothing);
         }
-        let events = batch.iter().map(|it| (it.event.id.as_str().into(), it.event.body.clone()));
-        match self.client.ingest_written(events.collect()).await {
+        let (parcel, taken) = Parcel::of(&batch);
+        batch.truncate(taken);
+        match self.hand_on(parcel, &batch).await {
             Ok(answer) => self.settle(batch, &answer).await,
             Err(error) => self.failed(batch, &error).await,
+        }
+    }
+
+    /// Sends a parcel. Of spans Langfuse says nothing but that it has queued them all.
+    async fn hand_on(
+        &self,
+        parcel: Parcel,
+        batch: &[Waiting],
+    ) -> langfuse_client::Result<IngestionAnswer> {
+        match parcel {
+            Parcel::Events(events) => self.client.ingest_written(events).await,
+            Parcel::Spans(writer, requests) => {
+                self.client.export_written(&requests, &writer).await?;
+                let taken = |it: &Waiting| ItemSuccess { id: it.event.id.clone(), status: 200 };
+                let successes = batch.iter().map(taken).collect();
+                Ok(IngestionAnswer { successes, ..IngestionAnswer::default() })
+            }
         }
     }
 
@@ -184,12 +204,13 @@ impl Forwarder {
 
     /// The whole request failed. Only what no later try can mend is given up.
     async fn failed(&self, batch: Vec<Waiting>, error: &Error) -> Result<Tried> {
-        let first = &batch[0];
         match error {
             Error::TooLarge { .. } | Error::Refused { .. } if batch.len() == 1 => {
-                self.say(&format!("event {} was refused: {error}", first.event.id));
-                self.store.settle(&[(first.seq, Fate::Refused)]).await?;
-                Ok(Tried::Progress)
+                self.give_up(&batch, error).await
+            }
+            // Spans that an earlier deployment meant for another server: they would hold up all that come after.
+            Error::NotFound { .. } if self.is_too_old_for_spans().await => {
+                self.give_up(&batch, error).await
             }
             // One of them spoils the others: one by one.
             Error::TooLarge { .. } | Error::Refused { .. } => self.one_by_one(batch).await,
@@ -197,15 +218,30 @@ impl Forwarder {
         }
     }
 
+    /// What no later try can mend.
+    async fn give_up(&self, batch: &[Waiting], error: &Error) -> Result<Tried> {
+        for waiting in batch {
+            self.say(&format!("event {} was refused: {error}", waiting.event.id));
+        }
+        let refused: Vec<_> = batch.iter().map(|it| (it.seq, Fate::Refused)).collect();
+        self.store.settle(&refused).await?;
+        Ok(Tried::Progress)
+    }
+
+    /// Whether it says that it is a Langfuse without OTLP.
+    async fn is_too_old_for_spans(&self) -> bool {
+        let health = self.client.health().await.ok();
+        health.and_then(|it| it.major()).is_some_and(|major| major <= 2)
+    }
+
     async fn one_by_one(&self, batch: Vec<Waiting>) -> Result<Tried> {
         for waiting in batch {
-            let event = (waiting.event.id.as_str().into(), waiting.event.body.clone());
-            let tried = match self.client.ingest_written(vec![event]).await {
-                Ok(answer) => self.settle(vec![waiting], &answer).await?,
+            let one = vec![waiting];
+            let (parcel, _) = Parcel::of(&one);
+            let tried = match self.hand_on(parcel, &one).await {
+                Ok(answer) => self.settle(one, &answer).await?,
                 Err(error @ (Error::TooLarge { .. } | Error::Refused { .. })) => {
-                    self.say(&format!("event {} was refused: {error}", waiting.event.id));
-                    self.store.settle(&[(waiting.seq, Fate::Refused)]).await?;
-                    Tried::Progress
+                    self.give_up(&one, &error).await?
                 }
                 Err(error) => Tried::NotNow(chain(&error)),
             };

@@ -1,4 +1,5 @@
-//! Traces on their way to Langfuse: taken at once, kept on disk, handed on in order.
+//! Traces on their way to Langfuse: taken at once, kept on disk, handed on in order. By whichever API LiteLLM's
+//! version sends them, by that they go on: events of the ingestion API, or spans of OTLP.
 //!
 //! LiteLLM's callback keeps its traces in memory and gives up after a few tries: with Langfuse down for a
 //! minute they are lost. So it posts to this address on loopback instead, which answers as soon as an event
@@ -9,6 +10,7 @@
 mod count;
 mod forwarder;
 mod outbox;
+mod parcel;
 mod server;
 mod store;
 

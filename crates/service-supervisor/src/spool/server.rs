@@ -1,31 +1,38 @@
 //! Where LiteLLM's callback posts, as if it were Langfuse.
 //!
-//! `POST /api/public/ingestion` as Langfuse 2 answers it (207, a verdict for each event), `GET
-//! /api/public/health` and `GET /goat/traces/status`.
+//! `POST /api/public/ingestion` as Langfuse 2 answers it (207, a verdict for each event), `POST
+//! /api/public/otel/v1/traces` as OTLP has it (protobuf), `GET /api/public/health` and `GET /goat/traces/status`.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use langfuse_client::otlp::{SpanWriter, WrittenSpan, export_answer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Notify;
 
-use super::ProjectKeys;
 use super::count::{Counts, Fate};
 use super::store::{Event, Store, StoreError};
+use super::{ProjectKeys, parcel};
 use crate::calls::{Calls, Untraced};
 
 /// As Langfuse 2 itself (4.5 MB), and what a callback adds around it.
 const MAX_BODY: usize = 5_000_000;
+/// A span holds its whole prompt and answer; Langfuse has no limit, and warns from here on.
+const MAX_SPANS: usize = 16_000_000;
+/// What is said to who sends more than there is room for.
+const FULL: &str = "the spool of traces is full";
+/// The one way in which spans are taken: as LiteLLM's callback sends them.
+const PROTOBUF: &str = "application/x-protobuf";
 
 struct Shared {
     store: Arc<Store>,
@@ -45,6 +52,7 @@ pub(super) fn router(
         .route("/api/public/health", get(health))
         .route("/goat/traces/status", get(status))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .route("/api/public/otel/v1/traces", post(export).layer(DefaultBodyLimit::max(MAX_SPANS)))
         .with_state(Arc::new(Shared { store, keys, calls, news }))
 }
 
@@ -78,9 +86,7 @@ impl Named<'_> {
 
 async fn ingest(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     if !shared.keys.are_shown(&headers) {
-        let message = "the project's keys were not sent";
-        let answer = json!({ "error": "UnauthorizedError", "message": message });
-        return (StatusCode::UNAUTHORIZED, Json(answer)).into_response();
+        return unauthorized();
     }
     let batch: Batch<'_> = match serde_json::from_slice(&body) {
         Ok(batch) => batch,
@@ -103,28 +109,70 @@ async fn ingest(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             Err(error) => errors.push(verdict("unknown", 400, &error.to_string())),
         }
     }
-    match shared.store.take(&events).await {
+    match shared.take(&events, &calls).await {
         Ok(fates) => {
-            shared.news.notify_one();
-            // What is refused is counted as such.
-            let noted = calls.iter().try_for_each(|call| shared.calls.traced(call));
-            if let Err(error) = noted {
-                errors.push(verdict("unknown", 500, &error.to_string()));
-            }
             (StatusCode::MULTI_STATUS, Json(answer(&events, &fates, errors))).into_response()
         }
-        Err(error) => {
-            let answer = json!({ "message": error.to_string(), "error": "SpoolError" });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
-        }
+        Err(error) => unavailable(&error),
     }
+}
+
+/// Spans: each is an event.
+async fn export(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    if !shared.keys.are_shown(&headers) {
+        return unauthorized();
+    }
+    let is_plain = !headers.contains_key(header::CONTENT_ENCODING);
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !is_plain || kind != Some(PROTOBUF.as_bytes()) {
+        let answer = json!({ "error": format!("only {PROTOBUF} is taken, not compressed") });
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, Json(answer)).into_response();
+    }
+    let spans = match WrittenSpan::split(body) {
+        Ok(spans) => spans,
+        Err(error) => {
+            let answer = json!({ "error": error.to_string() });
+            return (StatusCode::BAD_REQUEST, Json(answer)).into_response();
+        }
+    };
+    let writer = SpanWriter::of(&headers);
+    let events: Vec<Event> = spans.iter().map(|span| parcel::event(span, &writer)).collect();
+    let calls: Vec<String> = spans.iter().filter_map(parcel::call).collect();
+    match shared.take(&events, &calls).await {
+        Ok(fates) => {
+            let dropped = fates.iter().filter(|fate| **fate == Fate::Dropped).count();
+            ([(header::CONTENT_TYPE, PROTOBUF)], export_answer(dropped, FULL)).into_response()
+        }
+        Err(error) => unavailable(&error),
+    }
+}
+
+impl Shared {
+    /// Puts events on disk, and notes that the traces of these calls have come: what is refused is counted as such.
+    async fn take(&self, events: &[Event], calls: &[String]) -> Result<Vec<Fate>, StoreError> {
+        let fates = self.store.take(events).await?;
+        self.news.notify_one();
+        calls.iter().try_for_each(|call| self.calls.traced(call))?;
+        Ok(fates)
+    }
+}
+
+fn unauthorized() -> Response {
+    let message = "the project's keys were not sent";
+    let answer = json!({ "error": "UnauthorizedError", "message": message });
+    (StatusCode::UNAUTHORIZED, Json(answer)).into_response()
+}
+
+fn unavailable(error: &StoreError) -> Response {
+    let answer = json!({ "message": error.to_string(), "error": "SpoolError" });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
 }
 
 fn answer(events: &[Event], fates: &[Fate], mut errors: Vec<Value>) -> Value {
     let mut successes = Vec::new();
     for (event, fate) in events.iter().zip(fates) {
         match fate {
-            Fate::Dropped => errors.push(verdict(&event.id, 507, "the spool of traces is full")),
+            Fate::Dropped => errors.push(verdict(&event.id, 507, FULL)),
             _ => successes.push(json!({ "id": event.id, "status": 201 })),
         }
     }

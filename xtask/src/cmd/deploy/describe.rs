@@ -6,17 +6,17 @@ use anyhow::Context as _;
 use goat_services::{
     Deployed,
     app::{
-        Contents, LANGFUSE_IMAGE, Langfuse, Litellm, Service, Upstreams, langfuse, langfuse_query,
-        litellm, stand_in_recipe,
+        Contents, Digests, LANGFUSE_IMAGE, Langfuse, Litellm, Service, Traces, Upstreams, langfuse,
+        langfuse_query, litellm, stand_in_recipe,
     },
     catalog::{PROVIDERS, PROVIDERS_SECRET, SECRETS},
 };
-use litellm_config::{Catalogue, VersionSet};
 use sandbox_runner::agent::Arch;
 
-use super::DeployPlan;
+use super::{DeployPlan, traces::Destination};
 use crate::{
     agent,
+    cmd::{litellm::environment::Sources, setup::deployed::Found},
     context::Context,
     exit::UsageError,
     local_server::{LocalServer, Substitution},
@@ -33,31 +33,48 @@ pub(super) struct Described {
     pub(super) replays: bool,
 }
 
-pub(super) async fn describe(deployed: &Deployed, context: &Context) -> anyhow::Result<Described> {
+pub(super) async fn describe(
+    found: &Found,
+    destination: &Destination,
+    sources: &Sources,
+    context: &Context,
+) -> anyhow::Result<Described> {
+    let deployed = &found.deployed;
     let providers = providers(deployed);
     let is_local = context.choice.target == Target::Local;
     check(deployed, &providers, is_local)?;
     let replays = providers.is_empty();
-    let programs = programs(context, is_local, replays).await?;
-    let catalogue = catalogue()?;
+    let has_own = matches!(destination.traces, Traces::Own);
+    let stands_in = is_local && has_own;
+    let programs = programs(context, is_local, stands_in, replays).await?;
+    let catalogue = sources.catalogue()?;
     let upstreams = match &programs.replay {
         Some(program) => {
             Upstreams::Replay { program: program.clone(), recordings: recordings(context)? }
         }
         None => Upstreams::Providers(providers),
     };
-    let server = match &programs.langfuse {
-        Some(program) => Langfuse::StandIn(program.clone()),
-        None => Langfuse::Official,
-    };
-    let set = VersionSet::default_set();
-    let wanted = Litellm { set, catalogue: &catalogue, upstreams };
-    let services = vec![
-        litellm(&wanted, &programs.supervisor),
-        langfuse(&server, &programs.supervisor),
-        langfuse_query(&programs.supervisor),
-    ];
-    Ok(Described { services, marks: marks(deployed), replays })
+    let (set, traces) = (destination.set, destination.traces.clone());
+    let wanted = Litellm { set, catalogue: &catalogue, upstreams, traces };
+    let mut proxy = litellm(&wanted, &programs.supervisor);
+    if is_local {
+        proxy.values.extend(destination.opened_port());
+    }
+    let mut marks = marks(deployed);
+    for (name, value) in &proxy.values {
+        let mark = found.fingerprints.of(name, value).as_str().to_owned();
+        marks.insert(Digests::inline(name), mark);
+    }
+    let mut services = vec![proxy];
+    if has_own {
+        let server = match &programs.langfuse {
+            Some(program) => Langfuse::StandIn(program.clone()),
+            None => Langfuse::Official,
+        };
+        services.push(langfuse(&server, &programs.supervisor));
+        services.push(langfuse_query(&programs.supervisor));
+    }
+    Ok(Described { services, marks, replays })
 }
 
 /// The variables of complete providers, as far as the secret has them.
@@ -106,17 +123,22 @@ struct Programs {
     replay: Option<Contents>,
 }
 
-async fn programs(context: &Context, is_local: bool, replays: bool) -> anyhow::Result<Programs> {
+async fn programs(
+    context: &Context,
+    is_local: bool,
+    stands_in: bool,
+    replays: bool,
+) -> anyhow::Result<Programs> {
     let arch = if is_local { Arch::host().unwrap_or(Arch::Amd64) } else { Arch::Amd64 };
     let mut names = vec!["modal-supervisor"];
-    names.extend(is_local.then_some("langfuse-local"));
+    names.extend(stands_in.then_some("langfuse-local"));
     names.extend(replays.then_some("llm-replay"));
     let (workspace, printer) = (context.workspace.clone(), context.printer.clone());
     let building = move || agent::build_services(&workspace, arch, &names, &printer);
     let built = tokio::task::spawn_blocking(building).await??;
     let mut built = built.into_iter().map(Contents::Local);
     let supervisor = built.next().context("the supervisor was not built")?;
-    let langfuse = if is_local { built.next() } else { None };
+    let langfuse = if stands_in { built.next() } else { None };
     let replay = if replays { built.next() } else { None };
     Ok(Programs { supervisor, langfuse, replay })
 }
@@ -139,16 +161,6 @@ fn recordings(context: &Context) -> anyhow::Result<Vec<(String, PathBuf)>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn catalogue() -> anyhow::Result<Catalogue> {
-    let Some(path) = std::env::var_os("GOAT_MODELS").filter(|path| !path.is_empty()) else {
-        return Ok(Catalogue::builtin()?);
-    };
-    let path = PathBuf::from(path);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("can't read the model catalogue `{}`", path.display()))?;
-    Ok(Catalogue::parse(&text)?)
 }
 
 /// Has this machine's server build something else for Langfuse's image, which it can't pull.

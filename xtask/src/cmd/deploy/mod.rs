@@ -5,6 +5,7 @@ mod commit;
 mod describe;
 mod send;
 mod show;
+mod traces;
 mod wait;
 #[cfg(test)]
 mod wire;
@@ -17,8 +18,12 @@ use goat_services::app::{
 };
 use modal_client::Client;
 
+use self::traces::Destination;
 use crate::{
-    cmd::setup::deployed,
+    cmd::{
+        litellm::{environment::Sources, versions::Versions},
+        setup::deployed,
+    },
     context::Context,
     exit::{Exit, UsageError},
     services::{self, Current},
@@ -36,9 +41,15 @@ Examples:
   cargo xtask deploy --target local --wait     all of it on this machine, until it answers
   cargo xtask deploy --dry-run                 what would change
   cargo xtask deploy --only litellm            the other function stays as it is
+  cargo xtask deploy --langfuse-url https://langfuse.example
+                                               traces go to a Langfuse that is there already
 
 A function that is unchanged goes on as it is. Where langfuse changes, all containers of the version before are
 ended first, so that its database never has two writers: the services do not answer for half a minute.
+
+With --langfuse-url the proxy takes the version set of that server, LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY of .env or
+the environment go along, and the function langfuse is not sent: one that is deployed stays. Say it again with each
+deployment: without it traces go to the function langfuse.
 
 Exit codes: 0 deployed (and healthy, with --wait), 2 something is not set up, 3 it failed or is not healthy in time")]
 pub(crate) struct Args {
@@ -60,6 +71,10 @@ pub(crate) struct Args {
     /// Deploy on Modal without asking whether it may cost money
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    versions: Versions,
+    #[command(flatten)]
+    sources: Sources,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -107,14 +122,15 @@ impl DeployPlan {
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let What::Services = args.what;
     context.announce_target();
+    let destination = traces::choose(&args, context).await?;
     let found = deployed::look(context, args.dry_run).await?;
-    let described = describe::describe(&found.deployed, context).await?;
+    let described = describe::describe(&found, &destination, &args.sources, context).await?;
     let current = match &found.client {
         Some(client) => services::current(client).await?,
         None => None,
     };
-    let plan = plan(&args, described, current)?;
-    show::plan(&plan, context);
+    let plan = plan(&args, described, &destination, current)?;
+    show::plan(&plan, &destination, context);
     if args.dry_run {
         show::dry_run(&plan, context)?;
         return Ok(Exit::Ok);
@@ -154,6 +170,7 @@ fn limit(args: &Args) -> Duration {
 fn plan(
     args: &Args,
     described: describe::Described,
+    destination: &Destination,
     current: Option<Current>,
 ) -> anyhow::Result<DeployPlan> {
     let known = current.as_ref().and_then(|current| current.record.clone());
@@ -185,6 +202,14 @@ fn plan(
     }
     if !matches!(changes.get(LITELLM), None | Some(Change::Kept)) {
         record.replays = described.replays;
+        record.traces_to = destination.existing().map(|existing| existing.url.clone());
+    }
+    // Not sent where traces go elsewhere: what is deployed of it goes on, with the traces that it has.
+    for name in [LANGFUSE, LANGFUSE_QUERY] {
+        if !changes.contains_key(name) && current.as_ref().is_some_and(|it| it.has(name)) {
+            keeps.push(name);
+            changes.insert(name.to_owned(), Change::Kept);
+        }
     }
     Ok(DeployPlan { services: chosen, keeps, changes, record, current })
 }

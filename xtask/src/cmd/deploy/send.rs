@@ -94,6 +94,10 @@ async fn function(
     for secret in service.secrets.iter().filter_map(|name| secrets.get(name)) {
         spec = spec.secret(secret);
     }
+    if !service.values.is_empty() {
+        let values = service.values.iter().map(|(name, value)| (name.clone(), value.expose()));
+        spec = spec.secret(&Secret::from_map(values));
+    }
     for (path, volume) in &service.volumes {
         let volume = client.volume(*volume).create_if_missing().await?;
         spec = spec.volume(*path, VolumeMount::new(&volume));

@@ -5,13 +5,28 @@ use std::collections::BTreeMap;
 use goat_services::app::{APP, Change};
 use serde_json::{Value, json};
 
-use super::DeployPlan;
+use super::{DeployPlan, traces::Destination};
 use crate::context::Context;
 
-/// Says what becomes of each function.
-pub(super) fn plan(plan: &DeployPlan, context: &Context) {
+/// Says what becomes of each function, and of traces.
+pub(super) fn plan(plan: &DeployPlan, destination: &Destination, context: &Context) {
     for (name, change) in &plan.changes {
         context.printer.note(&format!("{name}: {}", words(change)));
+    }
+    let traced_to = |plan: &DeployPlan| plan.current.as_ref()?.record.as_ref()?.traces_to.clone();
+    match (destination.existing(), traced_to(plan)) {
+        (Some(existing), _) => {
+            let Destination { server, set, .. } = destination;
+            let (url, litellm) = (&existing.url, set.litellm);
+            context.printer.note(&format!(
+                "traces go to Langfuse {server} at {url}, by LiteLLM {litellm} (set {})",
+                set.name
+            ));
+        }
+        (None, Some(url)) if plan.record.traces_to.is_none() => context.printer.warn(&format!(
+            "traces went to {url}; from now on they go to the function langfuse (--langfuse-url keeps them there)"
+        )),
+        (None, _) => {}
     }
     for sentence in plan.services.iter().flat_map(|service| &service.stand_ins) {
         context.printer.note(&format!("stand-in: {sentence}"));
@@ -22,7 +37,7 @@ fn words(change: &Change) -> String {
     match change {
         Change::New => "new".to_owned(),
         Change::Unchanged => "unchanged".to_owned(),
-        Change::Kept => "stays as it is (--only)".to_owned(),
+        Change::Kept => "stays as it is".to_owned(),
         Change::Changed(parts) => format!("changed: {}", parts.join(", ")),
     }
 }
@@ -91,6 +106,7 @@ fn as_json(
         "unchanged": plan.is_done(),
         "functions": plan.changes.iter().map(function).collect::<Vec<_>>(),
         "stand_ins": stand_ins,
+        "traces_to": plan.record.traces_to,
         "undo": (!plan.is_done()).then(|| undo(plan)),
     })
 }

@@ -7,8 +7,8 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use goat_services::app::{
-    Contents, DeployRecord, Langfuse, Litellm, Service, Upstreams, langfuse, langfuse_query,
-    litellm, shim,
+    Contents, DeployRecord, Langfuse, Litellm, Service, Traces, Upstreams, langfuse,
+    langfuse_query, litellm, shim,
 };
 use litellm_config::{Catalogue, VersionSet};
 use modal_client::{Client, Commit, Config};
@@ -35,7 +35,8 @@ fn services() -> Vec<Service> {
     let file = || Contents::Text(String::new());
     let catalogue = Catalogue::builtin().unwrap();
     let upstreams = Upstreams::Providers(vec!["OPENAI_API_KEY".to_owned()]);
-    let wanted = Litellm { set: VersionSet::default_set(), catalogue: &catalogue, upstreams };
+    let (set, traces) = (VersionSet::default_set(), Traces::Own);
+    let wanted = Litellm { set, catalogue: &catalogue, upstreams, traces };
     let mut services = vec![
         litellm(&wanted, &file()),
         langfuse(&Langfuse::Official, &file()),

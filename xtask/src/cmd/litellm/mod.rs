@@ -4,7 +4,7 @@ mod config;
 pub(crate) mod environment;
 mod lint;
 mod models;
-mod versions;
+pub(crate) mod versions;
 
 use crate::{context::Context, exit::Exit};
 

@@ -37,6 +37,11 @@ impl Versions {
         self.settled(server)
     }
 
+    /// The set that was asked for by its name.
+    pub(crate) fn named_set(&self) -> anyhow::Result<Option<&'static VersionSet>> {
+        self.set.as_deref().map(named).transpose()
+    }
+
     /// The same without asking anybody.
     fn settled(&self, server: Option<u32>) -> anyhow::Result<(&'static VersionSet, Option<u32>)> {
         let set = match (&self.set, server) {

@@ -17,7 +17,7 @@ pub(super) const SALT: &str = "salt";
 /// What the target has, and how its values are marked.
 pub(crate) struct Found {
     pub(crate) deployed: Deployed,
-    pub(super) fingerprints: Fingerprints,
+    pub(crate) fingerprints: Fingerprints,
     /// Whether the key of fingerprints is stored already.
     pub(super) has_salt: bool,
     /// None where there was nothing to connect to, and nothing may be started.

@@ -13,7 +13,8 @@ use goat_keys::{Claims, SigningKeys};
 use goat_services::{
     Generator,
     app::{
-        Contents, FILES, LANGFUSE_URL, Langfuse, Litellm, Service, Upstreams, langfuse, litellm,
+        Contents, FILES, LANGFUSE_URL, Langfuse, Litellm, Service, Traces, Upstreams, langfuse,
+        litellm,
     },
 };
 use jiff::Timestamp;
@@ -75,7 +76,7 @@ impl Scene {
             )],
         };
         let catalogue = Catalogue::builtin()?;
-        let wanted = Litellm { set, catalogue: &catalogue, upstreams };
+        let wanted = Litellm { set, catalogue: &catalogue, upstreams, traces: Traces::Own };
         let proxy = stage(litellm(&wanted, &supervisor))?;
         let server = Langfuse::StandIn(Contents::Local(programs.langfuse));
         let database = stage(langfuse(&server, &supervisor))?;

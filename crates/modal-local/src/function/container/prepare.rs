@@ -70,7 +70,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     env.extend(secrets)?;
     let access = access(function)?;
     let plan = NetworkPlan::new(&access, &env, ctx.relays.all())?;
-    let plan = plan.with_web_functions(&env, &ctx.web.ports().await?);
+    let ports: Vec<u16> = ctx.web.ports().await?.into_iter().chain(env.opened_ports()).collect();
+    let plan = plan.with_web_functions(&env, &ports);
     let run_dir = scratch.run_dir();
     let plane = Plane::open(ctx, pool, task, &run_dir, arguments).await?;
     let layers = layers(&image, trees, &scratch).await?;
