@@ -10,7 +10,9 @@ use goat_services::{SecretString, app::APP};
 use langfuse_client::{Client, Config, SecretKey};
 use serde_json::Value;
 
-use crate::{backend, cmd::litellm::environment::Sources, context::Context, exit::UsageError};
+use crate::{
+    backend, cmd::litellm::environment::Sources, context::Context, exit::UsageError, services,
+};
 
 /// Longest wait for an answer of the proxy: a call of a model is among them.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -84,7 +86,7 @@ impl<'a> Services<'a> {
         let secret = ["LANGFUSE_SECRET_KEY", "LANGFUSE_INIT_PROJECT_SECRET_KEY"];
         let (public, secret) = (self.secret(&public)?, self.secret(&secret)?);
         let secret = SecretKey::new(secret.expose().to_owned());
-        Ok(Client::new(Config::new(&self.langfuse_url().await?, public.expose(), secret)?)?)
+        Ok(Client::new(Config::new(&self.traces_url().await?, public.expose(), secret)?)?)
     }
 
     /// Langfuse's database, by the supervisor beside it.
@@ -93,10 +95,28 @@ impl<'a> Services<'a> {
         Door::new("Langfuse's supervisor", &self.langfuse_url().await?, key)
     }
 
-    /// Where Langfuse is.
-    pub(crate) async fn langfuse_url(&self) -> anyhow::Result<String> {
+    /// Where traces are: as Langfuse, but for a proxy that was deployed for an existing one.
+    async fn traces_url(&self) -> anyhow::Result<String> {
+        if let Some(url) = self.named_langfuse() {
+            return Ok(without_version(url).to_owned());
+        }
+        let (client, _server) = backend::client(self.context).await?;
+        let record = services::current(&client).await?.and_then(|current| current.record);
+        match record.and_then(|record| record.traces_to) {
+            Some(url) => Ok(url),
+            None => self.langfuse_url().await,
+        }
+    }
+
+    /// By a flag or a variable.
+    fn named_langfuse(&self) -> Option<&str> {
         let flag = self.args.langfuse_url.as_deref();
-        self.address("langfuse", flag, &["LANGFUSE_HOST", "LANGFUSE_BASE_URL"]).await
+        flag.or_else(|| self.variable(&["LANGFUSE_HOST", "LANGFUSE_BASE_URL"]))
+    }
+
+    /// Where the app's own Langfuse is.
+    pub(crate) async fn langfuse_url(&self) -> anyhow::Result<String> {
+        self.address("langfuse", self.named_langfuse(), &[]).await
     }
 
     async fn address(

@@ -51,6 +51,12 @@ impl EnvFile {
         self.values.get(name).filter(|value| !value.expose().is_empty())
     }
 
+    /// The values that are not empty, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
+        let values = self.values.iter().filter(|(_, value)| !value.expose().is_empty());
+        values.map(|(name, value)| (name.as_str(), value))
+    }
+
     /// Sets a value: in its line if it has one, else in a new one at the end. Everything else stays.
     pub fn set(&mut self, name: &str, value: &SecretString) -> Result<()> {
         let line = line(name, value)?;

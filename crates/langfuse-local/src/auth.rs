@@ -1,5 +1,10 @@
 //! Who asks: Basic with both keys for everything, Bearer with the public key for scores.
 
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use axum::{
     extract::FromRequestParts,
     http::{header::AUTHORIZATION, request::Parts},
@@ -69,6 +74,21 @@ fn invalid() -> ApiError {
     ApiError::unauthorized("Invalid credentials. Confirm that you've configured the correct host.")
 }
 
+/// Fast hashes of true secrets that are known to be made with the salt of now. A stored one need not be: the salt may
+/// have changed since.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FastHashes(Arc<Mutex<HashSet<String>>>);
+
+impl FastHashes {
+    pub(crate) fn add(&self, hash: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
+    }
+
+    fn has(&self, hash: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(hash)
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct Key {
     id: String,
@@ -94,13 +114,18 @@ async fn basic(app: &App, value: &str) -> Result<Scope, ApiError> {
     let fast = fast_hash(secret, &app.salt);
     let known = key.fast_hashed_secret_key.as_deref().unwrap_or_default();
     if !bool::from(known.as_bytes().ct_eq(fast.as_bytes())) {
-        slow(app, &key, Secret::new(secret), fast).await?;
+        // With this salt, another fast hash is another secret: nothing is left to find out.
+        if app.fast_hashes.has(known) {
+            return Err(invalid());
+        }
+        slow(app, &key, Secret::new(secret), &fast).await?;
     }
+    app.fast_hashes.add(fast);
     Ok(Scope { project_id: key.project_id, access: Access::All })
 }
 
 /// The salt changed, or the key was made by an older server: bcrypt decides, and the fast hash is written anew.
-async fn slow(app: &App, key: &Key, secret: Secret, fast: String) -> Result<(), ApiError> {
+async fn slow(app: &App, key: &Key, secret: Secret, fast: &str) -> Result<(), ApiError> {
     let hashed = key.hashed_secret_key.clone();
     let matches = move || bcrypt::verify(secret.expose(), &hashed).unwrap_or(false);
     let matches = tokio::task::spawn_blocking(matches).await.map_err(ApiError::internal)?;

@@ -8,7 +8,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api, database,
+    api,
+    auth::FastHashes,
+    database,
     error::{Error, Result},
     init,
     models::Models,
@@ -21,6 +23,7 @@ pub(crate) struct App {
     pub(crate) pool: PgPool,
     pub(crate) salt: Secret,
     pub(crate) models: Arc<Models>,
+    pub(crate) fast_hashes: FastHashes,
 }
 
 /// A running server.
@@ -39,15 +42,21 @@ impl Server {
     /// [`Error::Database`], [`Error::Listen`].
     pub async fn start(settings: Settings) -> Result<Self> {
         let pool = database::open(&settings.database_url).await?;
+        let fast_hashes = FastHashes::default();
         if let Some(init) = &settings.init {
             init::provision(&pool, init, &settings.salt).await?;
+            let secret = init.keys.as_ref().map(|(_, secret)| secret.expose());
+            secret
+                .map(|it| init::fast_hash(it, &settings.salt))
+                .into_iter()
+                .for_each(|it| fast_hashes.add(it));
         }
         let address = settings.listen;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| Error::Listen { address, source })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
         let models = Arc::new(Models::default());
-        let app = App { pool: pool.clone(), salt: settings.salt, models };
+        let app = App { pool: pool.clone(), salt: settings.salt, models, fast_hashes };
         let router: Router = api::router(app);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();

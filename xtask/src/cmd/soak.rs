@@ -9,7 +9,7 @@ use crate::soak::{crash, flood, paths};
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
-    soak::{agent, faults, kill, litellm},
+    soak::{agent, faults, figures::Figures, kill, litellm},
 };
 
 /// Run a long check; its short form is in CI
@@ -59,7 +59,7 @@ pub(crate) struct Soaking {
     pub(crate) seed: u64,
 }
 
-type Running<'c> = Pin<Box<dyn Future<Output = anyhow::Result<String>> + 'c>>;
+type Running<'c> = Pin<Box<dyn Future<Output = anyhow::Result<Figures>> + 'c>>;
 
 /// A long check with a name. It answers its figures, for a closing note, or errs.
 pub(crate) struct Soak {
@@ -129,7 +129,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let Args { kills, tasks, requests, seed, .. } = args;
     let soaking = Soaking { time, kills, tasks, requests, seed };
     let figures = (soak.run)(context, soaking).await?;
-    context.printer.json(&json!({"soak": soak.name, "seed": args.seed, "figures": figures}))?;
-    context.printer.text(&figures);
+    let Figures { words, named } = figures;
+    let answer = json!({"soak": soak.name, "seed": args.seed, "figures": named, "words": words});
+    context.printer.json(&answer)?;
+    context.printer.text(&words);
     Ok(Exit::Ok)
 }

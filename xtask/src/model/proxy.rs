@@ -74,8 +74,8 @@ async fn deployed(context: &Context) -> anyhow::Result<Option<(String, bool)>> {
 
 /// The file of values first, as `setup` has it.
 fn signing_keys(context: &Context) -> anyhow::Result<Option<SigningKeys>> {
-    let file = EnvFile::read(env_path::choose(None, context)?)?;
-    let text = match file.get(SIGNING_KEY) {
+    let file = env_path::existing(None, context)?.map(EnvFile::read).transpose()?;
+    let text = match file.as_ref().and_then(|file| file.get(SIGNING_KEY)) {
         Some(text) => Some(text.expose().to_owned()),
         None => Process.variable(SIGNING_KEY),
     };

@@ -15,9 +15,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use llm_replay::{ReplayConfig, ReplayServer};
 use sandbox_runner::Secret;
+use serde_json::json;
 use tokio::process::Command;
 
-use crate::{cmd::soak::Soaking, context::Context};
+use crate::{cmd::soak::Soaking, context::Context, soak::figures::Figures};
 
 /// Recordings, skills and servers of the tasks.
 const FIXTURES: &str = "fixtures/soak";
@@ -29,7 +30,7 @@ const MARK: &str = "GOAT_SOAK_TASK";
 const KEPT: [&str; 4] = ["background.txt", "daemon.txt", "summary.json", "transcript.jsonl"];
 
 /// So many tasks, one after the other.
-pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
+pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<Figures> {
     let binary = crate::agent::build_own(context).await?.path;
     let tasks = soaking.tasks;
     let fixtures = context.workspace.path(FIXTURES);
@@ -49,10 +50,11 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
     }
     let after = open_files()?;
     ensure!(after <= before + 8, "this process had {before} open files and has {after}");
-    Ok(format!(
+    let words = format!(
         "agent: {tasks} replayed tasks with a skill, an MCP server, a background command and a daemon; no process, \
          file or key left"
-    ))
+    );
+    Figures::new(words, json!({ "tasks": tasks }))
 }
 
 async fn one(

@@ -21,6 +21,7 @@ use modal_local::{
     StateDir, daemon,
     failpoint::{Phase, Point, VARIABLE},
 };
+use serde_json::json;
 
 use self::load::{Acknowledged, Load};
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     cmd::{local, soak::Soaking},
     context::Context,
     local_server::LocalServer,
-    soak::random::SplitMix,
+    soak::{figures::Figures, random::SplitMix},
 };
 
 /// How long a point may not be come to under load.
@@ -52,7 +53,7 @@ enum Aim {
 }
 
 /// Kills the server until it was killed often enough.
-pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
+pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<Figures> {
     let kills = soaking.kills.unwrap_or(KILLS);
     let mut random = SplitMix(soaking.seed);
     let mut hits = BTreeMap::<&'static str, u32>::new();
@@ -82,7 +83,13 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
     };
     let phases = by_phase.iter().map(|(phase, count)| (phase.to_string(), *count)).collect();
     let places = hits.iter().map(|(place, count)| ((*place).to_owned(), *count)).collect();
-    Ok(format!(
+    let named = json!({
+        "kills": kills,
+        "seconds": began.elapsed().as_secs(),
+        "by_phase": by_phase.iter().map(|(phase, count)| (phase.to_string(), *count)).collect::<BTreeMap<_, _>>(),
+        "by_place": hits,
+    });
+    let words = format!(
         "crash: seed {}, {kills} kills of the server in {} s; inside {}; by place: {}; {known}: all \
          there, every sandbox ended, every call answered, no process, mount, control group or \
          directory left",
@@ -90,7 +97,8 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
         began.elapsed().as_secs(),
         list(phases),
         list(places),
-    ))
+    );
+    Figures::new(words, named)
 }
 
 /// Phases that must be hit.

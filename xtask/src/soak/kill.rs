@@ -10,14 +10,19 @@ use std::{
 use anyhow::{Context as _, ensure};
 use eval_types::RunId;
 use results_store::format::TrialFile;
+use serde_json::json;
 
-use crate::{cmd::soak::Soaking, context::Context, soak::random::SplitMix};
+use crate::{
+    cmd::soak::Soaking,
+    context::Context,
+    soak::{figures::Figures, random::SplitMix},
+};
 
 /// What is evaluated; its tasks take a second or two.
 const BENCHMARK: &str = "fixtures/benchmarks/smoke.json";
 
 /// Kills evaluations until the time is over, cleaning up by an ordinary evaluation after each.
-pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
+pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<Figures> {
     let mut random = SplitMix(soaking.seed);
     let (mut kills, mut survived, mut kept) = (0u32, 0u32, 0usize);
     // Built once: evaluations that ask cargo each time would mostly be killed while they do.
@@ -46,11 +51,12 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<S
         context.printer.note(&format!("{kills} kills, {kept} results of killed runs kept"));
     }
     ensure!(kills > 0, "every evaluation was faster than its kill: give it more --minutes");
-    Ok(format!(
+    let words = format!(
         "kill: seed {}, {kills} evaluations killed, {survived} were faster, {kept} results of killed \
          runs kept and readable, no run left open, no sandbox left running",
         soaking.seed
-    ))
+    );
+    Figures::new(words, json!({ "killed": kills, "faster": survived, "kept": kept }))
 }
 
 /// An evaluation in a process of its own.

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 #[cfg(target_os = "linux")]
 pub(crate) mod crash;
 pub(crate) mod faults;
+pub(crate) mod figures;
 #[cfg(target_os = "linux")]
 pub(crate) mod flood;
 pub(crate) mod kill;

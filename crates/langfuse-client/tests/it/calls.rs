@@ -4,7 +4,8 @@ use axum::response::IntoResponse as _;
 use futures::TryStreamExt as _;
 use langfuse_client::{
     ApiVersion, Encoding, Error, NewDatasetRunItem, ObservationBody, ObservationFilter,
-    ObservationKind, QueueConfig, TraceBody, TraceFilter, otlp::SpanRecord,
+    ObservationKind, QueueConfig, TraceBody, TraceFilter,
+    otlp::{SpanRecord, SpanWriter},
 };
 use serde_json::{Value, json};
 
@@ -148,4 +149,24 @@ async fn spans_go_zipped_with_the_header_of_version_4_only() {
         assert_eq!(seen.header("content-encoding"), Some("gzip"));
         assert_eq!(seen.header("x-langfuse-ingestion-version"), header);
     }
+}
+
+#[tokio::test]
+async fn spans_of_others_go_on_with_the_headers_of_who_wrote_them() {
+    let server = Server::start().await;
+    server.then(200, json!({ "id": "job" }));
+    let writer = SpanWriter {
+        sdk_name: Some("python".into()),
+        sdk_version: Some("4.18.0".into()),
+        ingestion_version: Some("4".into()),
+    };
+    server.client().export_written(&["ab".into(), "c".into()], &writer).await.unwrap();
+    let sent = &server.sent()[0];
+    assert_eq!(sent.target, "/api/public/otel/v1/traces");
+    let header = |name: &str| sent.header(name).unwrap();
+    assert_eq!(header("x-langfuse-sdk-name"), "python");
+    assert_eq!(header("x-langfuse-sdk-version"), "4.18.0");
+    assert_eq!(header("x-langfuse-ingestion-version"), "4");
+    assert_eq!(header("content-encoding"), "gzip");
+    assert!(header("authorization").starts_with("Basic "));
 }

@@ -106,6 +106,18 @@ async fn keys_are_stored_as_version_2_stores_them() {
     // printf %s "sk-lf-test-1234$(printf %s pepper | sha256sum | cut -c-64)" | sha256sum
     let fast = fast_hash();
     assert_eq!(row, format!("sk-lf-...1234|$2b$11$|{fast}"));
+    // With the salt of now, the slow hash is not asked: this one would take every secret's time, and fail.
+    psql(
+        &local,
+        "UPDATE api_keys SET hashed_secret_key = '$2b$31$' || substr(hashed_secret_key, 8)",
+    );
+    let wrong = local.request(Method::GET, "/api/public/projects");
+    let wrong = wrong.basic_auth(PUBLIC, Some("wrong")).send().await.unwrap();
+    assert_eq!(wrong.status(), 401);
+    psql(
+        &local,
+        "UPDATE api_keys SET hashed_secret_key = '$2b$11$' || substr(hashed_secret_key, 8)",
+    );
     // Another salt: the slow hash still knows the key, and the fast one is written anew.
     let mut salted = settings(local.postgres.url(), "project", (PUBLIC, "sk-another"));
     salted.salt = langfuse_local::Secret::new("salt");

@@ -101,5 +101,7 @@ mod tests {
         let table =
             Table { columns: Vec::new(), types: Vec::new(), rows: Vec::new(), truncated: false };
         assert_eq!(table.render(), "(0 rows)\n\n");
+        let columns = vec!["id".to_owned(), "name".to_owned()];
+        assert_eq!(Table { columns, ..table }.render(), " id | name \n----+------\n(0 rows)\n\n");
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{
     AssertSqlSafe, Column as _, Connection as _, Executor as _, PgConnection, Row as _,
-    TypeInfo as _, ValueRef as _,
+    SqlSafeStr as _, Statement as _, TypeInfo as _, ValueRef as _,
 };
 
 use super::cluster::{Cluster, READER, SUPERUSER};
@@ -65,7 +65,7 @@ async fn collect(connection: &mut PgConnection, sql: &str) -> sqlx::Result<Table
     let mut table = Table::default();
     let mut bytes = 0;
     let mut is_over = false;
-    let mut results = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_many(connection);
+    let mut results = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_many(&mut *connection);
     while let Some(result) = results.next().await {
         let Some(row) = result?.right() else {
             is_over = true;
@@ -87,7 +87,23 @@ async fn collect(connection: &mut PgConnection, sql: &str) -> sqlx::Result<Table
         }
         table.rows.push(values);
     }
+    drop(results);
+    if table.columns.is_empty() {
+        table.name_columns(connection, sql).await;
+    }
     Ok(table)
+}
+
+impl Table {
+    /// Without a row nothing names the columns, so the server is asked. It can't say for several statements, and a
+    /// table without names is an answer, too.
+    async fn name_columns(&mut self, connection: &mut PgConnection, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
+        let Ok(statement) = connection.prepare(sql).await else { return };
+        let columns = statement.columns();
+        self.columns = columns.iter().map(|it| it.name().to_owned()).collect();
+        self.types = columns.iter().map(|it| it.type_info().name().to_owned()).collect();
+    }
 }
 
 /// As text, which is how the server answers queries that were not prepared.

@@ -403,6 +403,11 @@ async fn queries_can_only_read_and_a_dump_is_whole() {
     let (columns, types) = (["number", "none"], ["INT8", "TEXT"]);
     let wanted = json!({ "columns": columns, "types": types, "rows": rows, "truncated": false });
     assert_eq!(table, wanted);
+    let (_, none) = scene.query("SELECT number, 'x' AS x FROM rows WHERE number > 9").await;
+    let (columns, types) = (["number", "x"], ["INT8", "TEXT"]);
+    let rows = json!([]);
+    let wanted = json!({ "columns": columns, "types": types, "rows": rows, "truncated": false });
+    assert_eq!(none, wanted, "a table without rows has a header");
     let (_, many) = scene.query("SELECT generate_series(1, 20000)").await;
     assert_eq!(
         (many["truncated"].as_bool(), many["rows"].as_array().unwrap().len()),

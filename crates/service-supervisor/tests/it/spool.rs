@@ -1,15 +1,18 @@
 //! Traces through the spool, to a Langfuse of the test that can be down or in a bad mood.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use langfuse_client::otlp::WrittenSpan;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,6 +32,10 @@ struct Langfuse {
     stumbles: Mutex<BTreeSet<String>>,
     /// Which life of a container it is in, as a door would say.
     life: Mutex<&'static str>,
+    /// Versions of the SDK, and of the ingestion, that spans came with.
+    writers: Mutex<BTreeSet<(String, String)>>,
+    /// Whether it is a version 2: without OTLP.
+    is_old: Mutex<bool>,
     news: Notify,
 }
 
@@ -37,6 +44,7 @@ impl Langfuse {
         let langfuse = Arc::new(Self::default());
         let router = Router::new()
             .route("/api/public/ingestion", post(ingest))
+            .route("/api/public/otel/v1/traces", post(export))
             .route("/api/public/health", get(health))
             .with_state(Arc::clone(&langfuse));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,6 +92,33 @@ async fn ingest(State(langfuse): State<Arc<Langfuse>>, Json(body): Json<Value>) 
     langfuse.news.notify_waiters();
     let answer = json!({ "successes": successes, "errors": errors });
     (StatusCode::MULTI_STATUS, Json(answer)).into_response()
+}
+
+/// Spans, as versions 3 and 4 take them: all of a request or none.
+async fn export(
+    State(langfuse): State<Arc<Langfuse>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if *langfuse.down.lock().unwrap() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "down").into_response();
+    }
+    if *langfuse.is_old.lock().unwrap() {
+        return (StatusCode::NOT_FOUND, "<html>").into_response();
+    }
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
+    let spans = WrittenSpan::split(plain.into()).unwrap();
+    let ids: Vec<_> = spans.into_iter().map(|span| span.span_id).collect();
+    if ids.iter().any(|id| langfuse.refuses.lock().unwrap().contains(id)) {
+        return (StatusCode::BAD_REQUEST, r#"{"error":"bad span"}"#).into_response();
+    }
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let writer = (header("x-langfuse-sdk-version"), header("x-langfuse-ingestion-version"));
+    langfuse.writers.lock().unwrap().insert(writer);
+    langfuse.taken.lock().unwrap().extend(ids);
+    langfuse.news.notify_waiters();
+    Json(json!({ "id": "job" })).into_response()
 }
 
 fn plan(directory: &Path, max_bytes: u64) -> Value {
@@ -327,4 +362,112 @@ async fn a_langfuse_that_starts_anew_gets_the_last_minutes_once_more() {
     assert_eq!(langfuse.has(10).await, [ids(0..5), ids(0..5)].concat());
     let counts = counts(spool).await;
     assert_eq!((&counts["taken"], &counts["waiting"]), (&json!(5), &json!(0)), "{counts}");
+}
+
+/// What LiteLLM's newer callback sends of one call, recorded.
+const RECORDED: &[u8] = include_bytes!("../../../../fixtures/litellm/otlp-1.109.1.bin");
+
+/// Spans as LiteLLM writes them, each with an id of its own.
+fn spans(range: std::ops::Range<u64>) -> Vec<u8> {
+    let [recorded] = &WrittenSpan::split(RECORDED.into()).unwrap()[..] else { panic!() };
+    let id = u64::from_str_radix(&recorded.span_id, 16).unwrap().to_be_bytes();
+    let at = RECORDED.windows(8).position(|window| window == id).unwrap();
+    let span = |number: u64| [&RECORDED[..at], &number.to_be_bytes(), &RECORDED[at + 8..]].concat();
+    range.flat_map(span).collect()
+}
+
+fn span_ids(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|number| format!("{number:016x}")).collect()
+}
+
+/// Posts spans with the headers of LiteLLM's callback, and these; answers status and body.
+async fn export_to(to: SocketAddr, body: Vec<u8>, more: &[(&str, &str)]) -> (u16, Vec<u8>) {
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls_config::client_config());
+    let client = client.no_proxy().build().unwrap();
+    let mut headers = HeaderMap::new();
+    let own = [
+        ("authorization", "Basic cGs6c2s="),
+        ("content-type", "application/x-protobuf"),
+        ("x-langfuse-sdk-name", "python"),
+        ("x-langfuse-sdk-version", "4.18.0"),
+        ("x-langfuse-ingestion-version", "4"),
+    ];
+    for (name, value) in own.iter().chain(more) {
+        headers.insert(axum::http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+    }
+    let url = format!("http://{to}/api/public/otel/v1/traces");
+    let answer = client.post(url).headers(headers).body(body).send().await.unwrap();
+    (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
+}
+
+#[tokio::test]
+async fn spans_arrive_once_in_order_and_as_they_were_sent_though_both_ends_were_killed() {
+    let volume = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    *langfuse.down.lock().unwrap() = true;
+    let (mut supervisor, spool) = start_kept(volume.path(), address).await;
+    for number in 0..150 {
+        assert_eq!(export_to(spool, spans(number..number + 1), &[]).await, (200, Vec::new()));
+    }
+    supervisor.line("traces wait on disk").await;
+    supervisor.signal(Signal::KILL);
+    supervisor.gone().await;
+    drop(supervisor);
+
+    // A new container, with an empty disk: what is on the volume is all that it has.
+    *langfuse.down.lock().unwrap() = false;
+    let (mut supervisor, spool) = start_kept(volume.path(), address).await;
+    assert_eq!(export_to(spool, spans(140..160), &[]).await.0, 200);
+    assert_eq!(langfuse.has(160).await, span_ids(0..160));
+    let writers = BTreeSet::from([("4.18.0".to_owned(), "4".to_owned())]);
+    assert_eq!(*langfuse.writers.lock().unwrap(), writers);
+    supervisor.signal(Signal::TERM);
+    assert_eq!(supervisor.end().await, 0);
+    assert_eq!(langfuse.has(160).await.len(), 160);
+}
+
+#[tokio::test]
+async fn a_bad_span_holds_up_no_other_and_what_has_no_room_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    langfuse.refuses.lock().unwrap().extend(span_ids(1..2));
+    let (_supervisor, spool) = start(directory.path(), 20_000, address).await;
+    assert_eq!(export_to(spool, spans(0..3), &[]).await, (200, Vec::new()));
+    assert_eq!(langfuse.has(2).await, [span_ids(0..1), span_ids(2..3)].concat());
+    *langfuse.down.lock().unwrap() = true;
+    let (status, answer) = export_to(spool, spans(10..16), &[]).await;
+    // As OTLP has it: some were rejected, and why.
+    assert_eq!((status, &answer[..1]), (200, &[10][..]));
+    assert!(String::from_utf8_lossy(&answer).contains("the spool of traces is full"));
+    let counts = counts(spool).await;
+    assert_eq!((&counts["delivered"], &counts["refused"]), (&json!(2), &json!(1)), "{counts}");
+    let (waiting, dropped) = (counts["waiting"].as_u64(), counts["dropped"].as_u64());
+    assert_eq!(waiting.zip(dropped).map(|(a, b)| a + b), Some(6), "{counts}");
+    assert!(dropped > Some(0), "{counts}");
+}
+
+#[tokio::test]
+async fn spans_that_no_version_2_takes_are_told_as_lost_and_hold_up_no_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let (langfuse, address) = Langfuse::start().await;
+    *langfuse.is_old.lock().unwrap() = true;
+    let (mut supervisor, spool) = start(directory.path(), 1 << 20, address).await;
+    assert_eq!(export_to(spool, spans(0..1), &[]).await.0, 200);
+    send(spool, ids(0..3)).await;
+    assert_eq!(langfuse.has(3).await, ids(0..3));
+    supervisor.line("was refused").await;
+    assert_eq!(counts(spool).await["refused"], json!(1));
+}
+
+#[tokio::test]
+async fn only_the_projects_own_spans_are_taken_and_only_as_the_callback_sends_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_langfuse, address) = Langfuse::start().await;
+    let (_supervisor, spool) = start(directory.path(), 1 << 20, address).await;
+    let export = |body: Vec<u8>, header| async move { export_to(spool, body, &[header]).await.0 };
+    assert_eq!(export(spans(0..1), ("authorization", "Basic cGs6eHg=")).await, 401);
+    assert_eq!(export(spans(0..1), ("content-type", "application/json")).await, 415);
+    assert_eq!(export(spans(0..1), ("content-encoding", "gzip")).await, 415);
+    assert_eq!(export(b"{\"resourceSpans\":[]}".to_vec(), ("x-other", "1")).await, 400);
+    assert_eq!(counts(spool).await["taken"], json!(0));
 }

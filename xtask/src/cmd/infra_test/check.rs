@@ -197,7 +197,7 @@ impl CheckId {
             ),
             Self::TrialTrace => of(
                 Phase5,
-                "the trial's trace is in Langfuse: session is the run, name the task",
+                "the trial's record links to its trace in Langfuse: session is the run, name the task",
                 NO_TRACE,
             ),
         }

@@ -8,11 +8,15 @@ use std::{
 use anyhow::{Context as _, anyhow, bail, ensure};
 use eval_types::{Run, RunId, Trial};
 use goat_services::app::LITELLM;
+use langfuse_client::TraceId;
 
 use super::{Args, check::CheckId, report::Report, within};
 use crate::{
     backend::{self, Connection},
-    cmd::{eval, traces::find},
+    cmd::{
+        eval, results,
+        traces::{find, view::TraceRow},
+    },
     context::Context,
     exit::Exit,
     reach::Services,
@@ -31,7 +35,7 @@ pub(super) async fn run(args: &Args, context: &Context, report: &mut Report<'_>)
         }
         return;
     };
-    report.check(CheckId::Results, results(context, &run)).await;
+    report.check(CheckId::Results, kept(context, &run)).await;
     if !is_right {
         report.needs(CheckId::ThroughProxy, CheckId::Evaluation);
         return report.needs(CheckId::TrialTrace, CheckId::Evaluation);
@@ -113,15 +117,15 @@ async fn stored(context: &Context, run: &RunId) -> anyhow::Result<(Run, Trial)> 
     Ok((found, trial.with_context(|| format!("run {run} has no trial"))?))
 }
 
-async fn results(context: &Context, run: &RunId) -> anyhow::Result<String> {
+async fn kept(context: &Context, run: &RunId) -> anyhow::Result<String> {
     let (_, trial) = stored(context, run).await?;
     let files = Connection::new(context, &context.environment).volume_files();
-    let (kept, unreadable) = files.trials(run.as_str()).await?;
+    let (trials, unreadable) = files.trials(run.as_str()).await?;
     if let Some(error) = unreadable.into_iter().next() {
         return Err(anyhow!(error).context("the volume has a file that can't be read"));
     }
     let name = trial.key.task.as_str();
-    let same = kept.iter().find(|it| it.id == name);
+    let same = trials.iter().find(|it| it.id == name);
     let same = same.with_context(|| format!("the volume has no trial `{name}` of run {run}"))?;
     ensure!(
         same.output == trial.output,
@@ -130,7 +134,7 @@ async fn results(context: &Context, run: &RunId) -> anyhow::Result<String> {
         trial.output
     );
     ensure!(files.run(run.as_str()).await?.complete, "the volume has no summary of run {run}");
-    Ok(format!("{} trial(s) of run {run}", kept.len()))
+    Ok(format!("{} trial(s) of run {run}", trials.len()))
 }
 
 /// Where the deployed proxy is.
@@ -150,15 +154,16 @@ async fn through(context: &Context, run: &RunId, url: &str) -> anyhow::Result<St
 async fn traced(args: &Args, context: &Context, run: &RunId) -> anyhow::Result<String> {
     let services = Services::new(&args.services, context)?;
     let client = services.langfuse().await?;
-    let (_, trial) = stored(context, run).await?;
-    let name = trial.key.task.as_str();
+    let (task, id) = link(context, run).await?;
     let (began, limit) = (Instant::now(), args.patience());
     let mut last = "it was not looked for".to_owned();
     while began.elapsed() < limit {
-        let looking = look(&client, run, name);
+        let looking = find::whole(&client, &id);
         match within(limit.saturating_sub(began.elapsed()), looking).await {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => last = format!("Langfuse has no whole trace `{name}` of session {run}"),
+            Ok(Some((trace, calls))) if calls.iter().any(|call| call.output_tokens > Some(0.0)) => {
+                return is_of(&trace, run, &task, calls.len());
+            }
+            Ok(_) => last = format!("Langfuse has no whole trace {id}, which the record links to"),
             Err(error) => last = format!("{error:#}"),
         }
         tokio::time::sleep(PAUSE).await;
@@ -166,17 +171,27 @@ async fn traced(args: &Args, context: &Context, run: &RunId) -> anyhow::Result<S
     bail!("not within {} s: {last}", limit.as_secs())
 }
 
-async fn look(
-    client: &langfuse_client::Client,
-    run: &RunId,
-    name: &str,
-) -> anyhow::Result<Option<String>> {
-    let traces = find::newest(client, Some(run.as_str()), Some(name), 1).await?;
-    let Some(trace) = traces.first() else { return Ok(None) };
-    let id = langfuse_client::TraceId::new(&*trace.id);
-    let Some((_, calls)) = find::whole(client, &id).await? else { return Ok(None) };
-    let tokens: f64 = calls.iter().filter_map(|call| call.output_tokens).sum();
-    Ok((tokens > 0.0).then(|| format!("trace {id}, {} call(s), {tokens} tokens out", calls.len())))
+/// The trial's task, and the trace that its record links to.
+async fn link(context: &Context, run: &RunId) -> anyhow::Result<(String, TraceId)> {
+    let stored = results::find(run.as_str(), false, context).await?;
+    let trial = stored.summary.results.into_iter().next();
+    let trial = trial.with_context(|| format!("run {run} has no trial"))?;
+    let id = trial.attempts.last().and_then(|attempt| attempt.trace_id.as_deref());
+    let id = id.with_context(|| format!("the record of run {run} links to no trace"))?;
+    Ok((trial.id.to_string(), TraceId::new(id)))
+}
+
+/// Whether what the link leads to is the trial's own.
+fn is_of(trace: &TraceRow, run: &RunId, task: &str, calls: usize) -> anyhow::Result<String> {
+    let (session, name) = (trace.session.as_deref(), trace.name.as_deref());
+    ensure!(
+        session == Some(run.as_str()) && name == Some(task),
+        "the record links to trace {}, which is of session `{}` and name `{}`",
+        trace.id,
+        session.unwrap_or_default(),
+        name.unwrap_or_default()
+    );
+    Ok(format!("trace {}, {calls} call(s), of {run}/{task}", trace.id))
 }
 
 #[cfg(test)]

@@ -228,9 +228,9 @@ pub(super) fn of(check: CheckId) -> Sabotage {
             "but the deployed proxy is",
         ),
         CheckId::TrialTrace => done(
-            "Langfuse's process is stopped",
-            How::Halt(Program::Langfuse, 5),
-            "no answer within",
+            "Langfuse says that the trace is of another session",
+            How::Between(Service::Langfuse, meddle::OTHER_SESSION),
+            "is of session `another`",
         ),
     }
 }

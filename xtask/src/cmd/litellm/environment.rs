@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
+use goat_services::{EnvFile, SecretString};
 use litellm_config::Catalogue;
 
-use crate::{context::Context, exit::UsageError};
+use crate::{cmd::setup::env_path, context::Context, exit::UsageError};
 
 /// Where variables and models come from.
 #[derive(clap::Args)]
 pub(crate) struct Sources {
-    /// File of lines NAME=value whose variables count as set [default: .env where there is one]
-    #[arg(long, value_name = "FILE", env = "GOAT_ENV_FILE")]
+    /// File of lines NAME=value whose variables count as set [default: GOAT_ENV_FILE, else .env where there is one]
+    #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Option<PathBuf>,
     /// Another model catalogue than the built-in one
     #[arg(long, value_name = "FILE", env = "GOAT_MODELS")]
@@ -39,28 +40,12 @@ impl Sources {
     }
 
     fn of_file(&self, context: &Context) -> anyhow::Result<BTreeMap<String, String>> {
-        let path = match &self.env_file {
-            Some(path) => path.clone(),
-            None => {
-                let default = context.workspace.path(".env");
-                if !default.is_file() {
-                    return Ok(BTreeMap::new());
-                }
-                default
-            }
-        };
-        let text = fs::read(&path)
-            .map_err(|error| UsageError(format!("{} cannot be read: {error}", path.display())))?;
-        let mut variables = BTreeMap::new();
-        for line in dotenvy::from_read_iter(&*text) {
-            // The parser's own error would quote the line, value and all.
-            let (name, value) = line.map_err(|_| {
-                UsageError(format!("{} has a line that is not NAME=value", path.display()))
-            })?;
-            if !value.is_empty() {
-                variables.insert(name, value);
-            }
-        }
-        Ok(variables)
+        let path = env_path::existing(self.env_file.as_deref(), context)?;
+        let Some(path) = path else { return Ok(BTreeMap::new()) };
+        let unusable = |error| UsageError(sandbox_runner::chain(&error));
+        let file = EnvFile::read(path).map_err(unusable)?;
+        let pair =
+            |(name, value): (&str, &SecretString)| (name.to_owned(), value.expose().to_owned());
+        Ok(file.iter().map(pair).collect())
     }
 }

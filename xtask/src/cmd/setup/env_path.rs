@@ -9,10 +9,12 @@ use anyhow::bail;
 
 use crate::{context::Context, exit::UsageError};
 
+/// The variable that names the file.
+const VARIABLE: &str = "GOAT_ENV_FILE";
+
 /// `--env-file`, then GOAT_ENV_FILE, else `.env` of the repository.
 pub(crate) fn choose(flag: Option<&Path>, context: &Context) -> anyhow::Result<PathBuf> {
-    let variable = std::env::var_os("GOAT_ENV_FILE").filter(|value| !value.is_empty());
-    let named = flag.map(Path::to_owned).or(variable.map(PathBuf::from));
+    let named = flag.map(Path::to_owned).or_else(variable);
     let path = std::path::absolute(named.unwrap_or_else(|| context.workspace.path(".env")))?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     if path.is_dir() || !directory.is_dir() {
@@ -20,6 +22,27 @@ pub(crate) fn choose(flag: Option<&Path>, context: &Context) -> anyhow::Result<P
         return Err(UsageError(text).into());
     }
     Ok(path)
+}
+
+/// The same for who needs the values: one that is named must be there. None where nothing is named, and there is no
+/// `.env`.
+pub(crate) fn existing(flag: Option<&Path>, context: &Context) -> anyhow::Result<Option<PathBuf>> {
+    let path = choose(flag, context)?;
+    if path.is_file() {
+        return Ok(Some(path));
+    }
+    let named = match flag {
+        Some(_) => "--env-file",
+        None if variable().is_some() => VARIABLE,
+        None => return Ok(None),
+    };
+    let path = path.display();
+    let text = format!("{named} names `{path}`, which is not there: `cargo xtask setup` makes it");
+    Err(UsageError(text).into())
+}
+
+fn variable() -> Option<PathBuf> {
+    std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Fails if the file lies in a repository of git that would take it along.

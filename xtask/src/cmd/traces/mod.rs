@@ -5,7 +5,7 @@ mod list;
 mod show;
 pub(crate) mod status;
 pub(crate) mod verify;
-mod view;
+pub(crate) mod view;
 
 pub(crate) use self::view::ObservationRow;
 

@@ -16,13 +16,18 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde_json::json;
 
 use self::{
     load::{Answers, Gate, Load},
     scene::Scene,
     verify::Traces,
 };
-use crate::{cmd::soak::Soaking, context::Context, soak::random::SplitMix};
+use crate::{
+    cmd::soak::Soaking,
+    context::Context,
+    soak::{figures::Figures, random::SplitMix},
+};
 
 /// Requests of the long form.
 const REQUESTS: u64 = 2_000;
@@ -60,7 +65,7 @@ const KILLS: [Kill; 5] =
 const SHORT: [Kill; 4] = [Kill::Langfuse, Kill::Postgres, Kill::Proxy, Kill::Database];
 
 /// Sends all requests, kills, and counts.
-pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<String> {
+pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<Figures> {
     let requests = soaking.requests.unwrap_or(REQUESTS);
     let began = Instant::now();
     let mut scene = Scene::start(context, requests >= LONG).await?;
@@ -79,7 +84,7 @@ async fn flood(
     scene: &mut Scene,
     requests: u64,
     seed: u64,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Figures> {
     let (mut random, began, gate) = (SplitMix(seed), Instant::now(), Gate::default());
     let load = Load::start(scene, requests, seed, gate.clone())?;
     kills(context, scene, &gate, requests, &mut random).await?;
@@ -87,9 +92,17 @@ async fn flood(
     let answers = load.finish().await?;
     let seconds = began.elapsed().as_secs();
     let traces = verify::settled(scene, requests, seed).await?;
-    let figures = figures(seed, seconds, &answers, &traces);
-    verify::judge(requests, &answers, &traces).context(figures.clone())?;
-    Ok(figures)
+    let words = words(seed, seconds, &answers, &traces);
+    verify::judge(requests, &answers, &traces).with_context(|| words.clone())?;
+    let named = json!({
+        "requests": requests,
+        "in_flight": load::PARALLEL,
+        "seconds": seconds,
+        "killed": order(requests).iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "answered": { "right": answers.right, "wrong": answers.wrong, "again": answers.again },
+        "traces": traces,
+    });
+    Figures::new(words, named)
 }
 
 fn order(requests: u64) -> &'static [Kill] {
@@ -121,7 +134,7 @@ async fn kills(
     Ok(())
 }
 
-fn figures(seed: u64, seconds: u64, answers: &Answers, traces: &Traces) -> String {
+fn words(seed: u64, seconds: u64, answers: &Answers, traces: &Traces) -> String {
     let Answers { right, wrong, again } = answers;
     let kills: Vec<String> = order(right + wrong).iter().map(ToString::to_string).collect();
     format!(

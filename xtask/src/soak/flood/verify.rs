@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use reqwest::Client;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -26,7 +26,7 @@ const QUIET: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(40);
 
 /// What is there in the end.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Traces {
     /// Numbers whose trace is there, with their own answer.
     once: u64,
@@ -41,7 +41,7 @@ pub(super) struct Traces {
 }
 
 /// As the supervisor of the proxy counts.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 struct Counts {
     waiting: u64,
     delivered: u64,

@@ -143,6 +143,15 @@ pub(in super::super) const OTHER_LANGFUSE: Meddler = Meddler {
     ..HONEST
 };
 
+pub(in super::super) const OTHER_SESSION: Meddler = Meddler {
+    answers: |asked, answered| {
+        if asked.path.starts_with("/api/public/traces/") {
+            answered.edit(|body| body["sessionId"] = json!("another"));
+        }
+    },
+    ..HONEST
+};
+
 pub(in super::super) const NO_BASE_BACKUP: Meddler = Meddler {
     answers: |asked, answered| {
         if asked.path == "/goat/postgres/status" {
