@@ -9,6 +9,7 @@ mod crash;
 mod deploy;
 mod escape;
 mod eval;
+mod existing_langfuse;
 mod extras;
 mod features;
 mod flood;
