@@ -60,12 +60,26 @@ impl Contents {
         Ok((size, sha256.finalize().into()))
     }
 
-    /// Hashes every block. Reads the whole file: call it where blocking is allowed.
-    pub(crate) fn hash(&self) -> io::Result<Hashed> {
-        match self {
-            Self::Memory(bytes) => hash_reader(bytes.as_ref()),
-            Self::File(path) => hash_reader(File::open(path)?),
+    /// Hashes every block, and takes a file of at most `keep` bytes into memory. Reads the whole file: call it where
+    /// blocking is allowed.
+    pub(crate) fn into_hashed(self, keep: u64) -> io::Result<(Self, Hashed)> {
+        let path = match &self {
+            Self::Memory(bytes) => {
+                let hashed = hash_reader(bytes.as_ref(), bytes.len() as u64)?;
+                return Ok((self, hashed));
+            }
+            Self::File(path) => path,
+        };
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        if length > keep {
+            let hashed = hash_reader(file, length)?;
+            return Ok((self, hashed));
         }
+        let mut data = Vec::new();
+        file.read_to_end(&mut data)?;
+        let hashed = hash_reader(data.as_slice(), data.len() as u64)?;
+        Ok((Self::Memory(data.into()), hashed))
     }
 
     /// The bytes of block `index` as they are sent: without trailing zeros. Blocking.
@@ -80,7 +94,8 @@ impl Contents {
             Self::File(path) => {
                 let mut file = File::open(path)?;
                 file.seek(SeekFrom::Start(start))?;
-                let mut block = Vec::new();
+                let left = file.metadata()?.len().saturating_sub(start);
+                let mut block = Vec::with_capacity(left.min(BLOCK) as usize);
                 file.take(BLOCK).read_to_end(&mut block)?;
                 Ok(trimmed(block.into()))
             }
@@ -88,9 +103,10 @@ impl Contents {
     }
 }
 
-fn hash_reader(mut reader: impl Read) -> io::Result<Hashed> {
+/// Hashes what there is to read: about `length` bytes, for which there is room at once.
+fn hash_reader(mut reader: impl Read, length: u64) -> io::Result<Hashed> {
     let mut hashed = Hashed { size: 0, blocks: Vec::new() };
-    let mut block = Vec::new();
+    let mut block = Vec::with_capacity(length.min(BLOCK) as usize);
     loop {
         block.clear();
         let read = reader.by_ref().take(BLOCK).read_to_end(&mut block)? as u64;
@@ -124,8 +140,7 @@ mod tests {
 
     fn of(bytes: Vec<u8>) -> (Contents, Hashed) {
         let contents = Contents::Memory(bytes.into());
-        let hashed = contents.hash().unwrap();
-        (contents, hashed)
+        contents.into_hashed(0).unwrap()
     }
 
     #[test]
@@ -156,7 +171,8 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let (memory, hashed) = of(bytes);
         let file = Contents::File(path);
-        assert_eq!(file.hash().unwrap(), hashed);
+        let (file, of_file) = file.into_hashed(0).unwrap();
+        assert_eq!(of_file, hashed);
         assert_eq!(file.block(1).unwrap(), memory.block(1).unwrap());
     }
 }

@@ -12,7 +12,8 @@ use modal_proto::client as api;
 
 use super::{
     Volume, VolumeVersion,
-    blocks::{self, BLOCK, BlockHash, Contents, Hashed},
+    blocks::{self, BLOCK, BlockHash, Contents},
+    plan::{Planned, find_all, plan},
     progress::{Listener, Progress, Tracker},
     upload_v1,
 };
@@ -20,15 +21,12 @@ use crate::{
     error::{Error, Operation, Result},
     ids::VolumeId,
     ignore_rules::IgnoreRules,
-    local,
     retry::RetryPolicy,
     rpc::methods,
 };
 
 /// Blocks in flight at once; each is up to 8 MiB of memory.
 const PARALLEL_BLOCKS: usize = 16;
-/// Files hashed at once.
-const PARALLEL_HASHES: usize = 4;
 const DEFAULT_MODE: u32 = 0o644;
 
 /// Files to be put into a volume; see [`Volume::upload`].
@@ -42,8 +40,9 @@ pub struct Upload {
     listener: Listener,
 }
 
+/// What is to be put.
 #[derive(Debug, Clone)]
-enum Item {
+pub(super) enum Item {
     File { path: PathBuf, remote: String },
     Tree { root: PathBuf, remote: String, ignore: IgnoreRules },
     Bytes { data: Bytes, remote: String, mode: u32 },
@@ -225,19 +224,8 @@ impl Upload {
     async fn send_block(&self, block: Wanted, plan: &[Planned]) -> Result<(BlockHash, Bytes, u64)> {
         let file = &plan[block.file];
         let operation = || self.volume.operation("upload", &file.remote);
-        let contents = file.contents.clone();
-        let read = tokio::task::spawn_blocking(move || contents.block(block.index));
-        let data = match read.await {
-            Ok(Ok(data)) => data,
-            Ok(Err(source)) => return Err(Error::file(operation(), file.contents.path(), source)),
-            Err(error) => {
-                return Err(Error::File {
-                    operation: operation(),
-                    path: file.contents.path(),
-                    source: error.into(),
-                });
-            }
-        };
+        let data = read_block(&file.contents, block.index).await;
+        let data = data.map_err(|it| Error::file(operation(), file.contents.path(), it))?;
         if blocks::hash(&data) != block.hash {
             return Err(Error::invalid(
                 operation(),
@@ -267,13 +255,12 @@ impl IntoFuture for Upload {
     }
 }
 
-/// A file whose blocks are known.
-#[derive(Debug, Clone)]
-pub(crate) struct Planned {
-    pub(crate) contents: Contents,
-    pub(crate) remote: String,
-    pub(crate) mode: u32,
-    pub(crate) hashed: Hashed,
+async fn read_block(contents: &Contents, index: u64) -> std::io::Result<Bytes> {
+    if matches!(contents, Contents::Memory(_)) {
+        return contents.block(index);
+    }
+    let contents = contents.clone();
+    tokio::task::spawn_blocking(move || contents.block(index)).await?
 }
 
 /// A block to be sent: once for each hash, however many files have it.
@@ -283,21 +270,6 @@ struct Wanted {
     index: u64,
     hash: BlockHash,
     url: String,
-}
-
-/// Finds the files and hashes their blocks.
-async fn plan(items: Vec<Item>, operation: &Operation) -> Result<Vec<Planned>> {
-    let found = find_all(items, operation).await?;
-    let hashing = found.into_iter().map(|found| hash(found, operation.clone()));
-    stream::iter(hashing).buffered(PARALLEL_HASHES).try_collect().await
-}
-
-async fn find_all(items: Vec<Item>, operation: &Operation) -> Result<Vec<Found>> {
-    match tokio::task::spawn_blocking(move || find(items)).await {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(Error::file(operation.clone(), error.path, error.source)),
-        Err(error) => Err(Error::file(operation.clone(), "(local files)", error.into())),
-    }
 }
 
 /// How many bytes of the files each block stands for, wherever it occurs.
@@ -310,47 +282,6 @@ fn sizes(plan: &[Planned]) -> HashMap<BlockHash, u64> {
         }
     }
     sizes
-}
-
-async fn hash(found: Found, operation: Operation) -> Result<Planned> {
-    let Found { contents, remote, mode } = found;
-    let path = contents.path();
-    let hashed =
-        tokio::task::spawn_blocking(move || contents.hash().map(|hashed| (contents, hashed)));
-    match hashed.await {
-        Ok(Ok((contents, hashed))) => Ok(Planned { contents, remote, mode, hashed }),
-        Ok(Err(source)) => Err(Error::file(operation, path, source)),
-        Err(error) => Err(Error::file(operation, path, error.into())),
-    }
-}
-
-/// A file that is to be uploaded, not read yet.
-pub(super) struct Found {
-    pub(super) contents: Contents,
-    pub(super) remote: String,
-    pub(super) mode: u32,
-}
-
-impl From<local::LocalFile> for Found {
-    fn from(file: local::LocalFile) -> Self {
-        Self { contents: Contents::File(file.path), remote: file.remote, mode: file.mode }
-    }
-}
-
-fn find(items: Vec<Item>) -> Result<Vec<Found>, local::Unreadable> {
-    let mut found = Vec::new();
-    for item in items {
-        match item {
-            Item::File { path, remote } => found.push(local::file(&path, &remote)?.into()),
-            Item::Tree { root, remote, ignore } => {
-                found.extend(local::tree(&root, &remote, &ignore)?.into_iter().map(Found::from));
-            }
-            Item::Bytes { data, remote, mode } => {
-                found.push(Found { contents: Contents::Memory(data), remote, mode });
-            }
-        }
-    }
-    Ok(found)
 }
 
 pub(crate) fn put_request(
@@ -413,7 +344,7 @@ mod tests {
 
     fn planned(remote: &str, bytes: &'static [u8]) -> Planned {
         let contents = Contents::Memory(Bytes::from_static(bytes));
-        let hashed = contents.hash().unwrap();
+        let (contents, hashed) = contents.into_hashed(0).unwrap();
         Planned { contents, remote: remote.to_owned(), mode: DEFAULT_MODE, hashed }
     }
 

@@ -9,8 +9,8 @@ use prost_types::Timestamp;
 use super::{
     UploadSummary, Volume,
     blocks::{self, Contents},
+    plan::Found,
     progress::{Listener, Tracker},
-    upload::Found,
 };
 use crate::{
     error::{Error, Operation, Result},

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, PersistError};
 
 use super::cas::{Cas, Sha256Hash, touch};
+use super::packs;
 use crate::durable;
 use crate::error::{Error, Result};
 
@@ -48,11 +49,19 @@ impl Cas {
             return Err(other_hash(&came, expected));
         }
         self.check_room()?;
+        if data.len() <= packs::LONGEST {
+            return self.packs.put(expected, data);
+        }
         let create = Error::file("create a file in", &self.tmp);
         let mut temporary = NamedTempFile::new_in(&self.tmp).map_err(create)?;
         io::Write::write_all(&mut temporary, data)
             .map_err(Error::file("write", temporary.path()))?;
         self.place_block(temporary, expected)
+    }
+
+    /// The bytes of a block that is small enough to lie with others, if it does. Blocks.
+    pub(crate) fn small_block(&self, hash: &Sha256Hash) -> Option<Vec<u8>> {
+        self.packs.get(hash)
     }
 
     /// Moves a complete block to where its hash says. Blocks.
@@ -80,6 +89,9 @@ impl Cas {
 
     /// Whether the block is here, whole, though perhaps not on the disk. If so, its age starts anew.
     pub(crate) fn has_block(&self, hash: &Sha256Hash) -> bool {
+        if self.packs.has(hash) {
+            return true;
+        }
         let came_lately = self.unsettled.with(|hashes| hashes.contains(hash));
         let is_here = || touch(&self.path_of(hash)).is_ok();
         if came_lately { is_here() } else { self.contains(hash) }

@@ -2,7 +2,7 @@
 //!
 //! A content lies in `cas/<first two digits>/<hash>`, read-only. It is there completely or not at
 //! all, and its name was checked against its bytes when it came in. Users link or copy it; nobody
-//! writes to it. What no record names and nobody asked for lately is removed by [`crate::gc`].
+//! writes to it. (Small blocks of volumes lie in [`super::packs`].) What no record names and nobody asked for lately is removed by [`crate::gc`].
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
+use super::packs::Packs;
 use crate::durable;
 use crate::error::{BoxError, Error, Result};
 use crate::room::Room;
@@ -105,11 +106,14 @@ pub(crate) struct Cas {
     pub(super) tmp: PathBuf,
     room: Option<Room>,
     pub(super) unsettled: super::blocks::Unsettled,
+    pub(super) packs: Packs,
 }
 
 impl Cas {
     pub(crate) fn new(root: PathBuf, tmp: PathBuf) -> Self {
-        Self { root, tmp, room: None, unsettled: super::blocks::Unsettled::default() }
+        // Beside the directories of contents, whose names are two digits.
+        let packs = Packs::new(root.join("packs"));
+        Self { root, tmp, room: None, unsettled: super::blocks::Unsettled::default(), packs }
     }
 
     /// Takes in nothing for which there is no room.
@@ -140,10 +144,12 @@ impl Cas {
     /// Says that an upload is done with these: a while from now they may go, unless somebody asks for
     /// them again. Blocks.
     pub(crate) fn release(&self, hashes: impl Iterator<Item = Sha256Hash>) {
-        let aged = SystemTime::now() - (CONTENT_AGE - RELEASED_AGE);
         for hash in hashes {
+            if self.packs.release(&hash) {
+                continue;
+            }
             // One that stays longer takes room, and no more.
-            let _ = set_age(&self.path_of(&hash), aged);
+            let _ = set_aged(&self.path_of(&hash));
             self.unsettled.forget(&hash);
         }
     }
@@ -272,6 +278,11 @@ impl Incoming {
 /// Sets the file's age to zero.
 pub(super) fn touch(path: &Path) -> io::Result<()> {
     set_age(path, SystemTime::now())
+}
+
+/// Makes the file so old that it may go in a while.
+pub(super) fn set_aged(path: &Path) -> io::Result<()> {
+    set_age(path, SystemTime::now() - (CONTENT_AGE - RELEASED_AGE))
 }
 
 fn set_age(path: &Path, modified: SystemTime) -> io::Result<()> {

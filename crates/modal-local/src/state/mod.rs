@@ -10,6 +10,7 @@ mod database;
 pub(crate) mod environments;
 pub(crate) mod image_names;
 pub(crate) mod mounts;
+mod packs;
 pub(crate) mod secret_store;
 pub(crate) mod secrets;
 pub(crate) mod volumes;

@@ -143,13 +143,16 @@ fn stage(workshop: &Workshop<'_>, spec: &FileSpec) -> Result<NamedTempFile> {
     let mut staged =
         NamedTempFile::new_in(staging).map_err(Error::file("create a file in", staging))?;
     let file = staged.as_file_mut();
+    let mut end = 0;
     for (index, hash) in spec.blocks.iter().enumerate() {
         let start = spec.block_length.saturating_mul(index as u64);
         let room = spec.block_length.min(spec.size - start);
-        copy_block(cas, hash, file, start, room)?;
+        end = start + copy_block(cas, hash, file, start, room)?;
     }
     let finish = |file: &File| {
-        file.set_len(spec.size)?;
+        if end < spec.size {
+            file.set_len(spec.size)?;
+        }
         let mode = spec.mode.unwrap_or(DEFAULT_MODE) & MODE_MASK;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         if spec.block_length == BLOCK { known.remember(file, &spec.blocks) } else { Ok(()) }
@@ -170,20 +173,27 @@ fn sync(staging: &Path, staged: &[NamedTempFile]) -> Result<()> {
     staged.iter().try_for_each(sync)
 }
 
-fn copy_block(cas: &Cas, hash: &Sha256Hash, file: &mut File, start: u64, room: u64) -> Result<()> {
+/// Answers how many bytes there are, of which zeros at the end may be missing.
+fn copy_block(cas: &Cas, hash: &Sha256Hash, file: &mut File, start: u64, room: u64) -> Result<u64> {
+    let fits = |length: u64| {
+        let problem =
+            || format!("block {hash} has {length} bytes, but its place in the file only {room}");
+        if length > room { Err(Error::invalid(problem())) } else { Ok(()) }
+    };
+    if let Some(data) = cas.small_block(hash) {
+        fits(data.len() as u64)?;
+        let written = file.write_all_at(&data, start).map(|()| data.len() as u64);
+        return written.map_err(Error::file("copy", cas.path_of(hash)));
+    }
     let mut content = cas.open(hash)?;
     let length = content.metadata().map_err(Error::file("read", cas.path_of(hash)))?.len();
-    if length > room {
-        return Err(Error::invalid(format!(
-            "block {hash} has {length} bytes, but its place in the file only {room}"
-        )));
-    }
+    fits(length)?;
     let copied = if length <= SMALL {
         copy_small(&mut content, length, file, start)
     } else {
         file.seek(SeekFrom::Start(start)).and_then(|_| io::copy(&mut content, file)).map(drop)
     };
-    copied.map_err(Error::file("copy", cas.path_of(hash)))
+    copied.map(|()| length).map_err(Error::file("copy", cas.path_of(hash)))
 }
 
 fn copy_small(content: &mut File, length: u64, file: &File, start: u64) -> io::Result<()> {
