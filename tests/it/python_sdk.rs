@@ -123,6 +123,17 @@ fn web_functions() {
 }
 
 #[test]
+fn servers() {
+    insta::assert_snapshot!(flow("functions.py", &["server"]), @r"
+    open server ok
+    proxy authentication ok
+    limits, settings and statistics ok
+    redeploy without a dropped request ok
+    an image's own server ok
+    ");
+}
+
+#[test]
 fn garbage_is_nothing_that_a_function_needs() {
     let output = flow("garbage.py", &[]);
     let said: Vec<&str> = output.lines().collect();

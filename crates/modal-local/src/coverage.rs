@@ -57,6 +57,9 @@ const REMARKS: &[(&str, &str)] = &[
         "FunctionMap",
         "recorded before it is answered; attempts after a failure as the client's SDK has it",
     ),
+    ("ServerRequestFetch", "the latest 20,000 of each server, since this server started"),
+    ("ServerCountRequests", "of the requests that `ServerRequestFetch` knows"),
+    ("ServerGetTimeRangeStats", "likewise; nothing of inference engines"),
     ("FunctionUpdateSchedulingParams", "until the next deployment"),
     (
         "MountGetOrCreate",

@@ -80,7 +80,7 @@ impl Ctx {
         let parts = Parts {
             url,
             auth: Auth::open(&state.dir, config.token.clone())?,
-            idempotency: Idempotency::default(),
+            idempotency: Idempotency::open(state.db.clone()).await?,
             activity: Activity::new(),
             logs: Logs::open(&state).await?,
             relays: Relays::default(),

@@ -103,6 +103,8 @@ points! {
     CallWritten = "record.call" in RecordWrite,
     /// A call is recorded; neither has anybody begun it, nor has the client heard of it.
     CallRecorded = "record.called" in RecordWrite,
+    /// A call that has a key is done; the client has not heard of it.
+    CallAnswered = "record.answered" in RecordWrite,
     /// The output of an input is written in a transaction that is not committed.
     OutputWritten = "record.output" in RecordWrite,
     /// A sandbox has ended, which is not recorded.

@@ -3,19 +3,29 @@
 //! A client that lost its connection sends the call again with the same key. The first attempt may
 //! be finished or still running; in both cases its answer is the answer. Work runs in a task of its
 //! own, so that a lost connection does not stop it half-way.
+//!
+//! The server may be killed between what a call does and its answer. Calls that would then be done
+//! twice write their answer down with what they do, in the same transaction ([`remember`]); the next
+//! server reads these answers when it starts, so that no call has to look for one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use prost::Message;
+use sqlx::{SqliteConnection, SqlitePool};
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::caller::Caller;
+use crate::clock;
+use crate::error::{Error, Result as CrateResult};
+use crate::failpoint::{Point, reach};
 
 /// Clients make four attempts within seconds; throttled ones and long uploads take minutes.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
@@ -23,12 +33,63 @@ const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 const CAPACITY: usize = 10_000;
 
 type Answer = Shared<BoxFuture<'static, Result<Vec<u8>, Status>>>;
-type Key = (&'static str, String);
+type Key = (Cow<'static, str>, String);
+
+/// Answers that are written down before old ones are removed again.
+const FORGET_EVERY: u32 = 1_000;
 
 /// The answers of recent mutating calls.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Idempotency {
     calls: Arc<Mutex<HashMap<Key, Call>>>,
+    db: SqlitePool,
+}
+
+/// The call that a task works on.
+#[derive(Clone)]
+struct Current {
+    rpc: &'static str,
+    key: String,
+    /// Whether its answer is written down.
+    is_written: Arc<AtomicBool>,
+}
+
+tokio::task_local! {
+    static CURRENT: Current;
+}
+
+/// Writes the answer of a call down, with what it does: to be called in the task of the call. Does
+/// nothing where the client has no key, or `rpc` is not what it called but a part of that.
+pub(crate) async fn remember(
+    transaction: &mut SqliteConnection,
+    rpc: &'static str,
+    answer: &impl Message,
+) -> Result<(), sqlx::Error> {
+    static WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let Ok(current) = CURRENT.try_with(Clone::clone) else { return Ok(()) };
+    if current.rpc != rpc {
+        return Ok(());
+    }
+    sqlx::query("INSERT OR REPLACE INTO repeats (rpc, key, answer, at) VALUES (?, ?, ?, ?)")
+        .bind(current.rpc)
+        .bind(&current.key)
+        .bind(answer.encode_to_vec())
+        .bind(clock::now())
+        .execute(&mut *transaction)
+        .await?;
+    current.is_written.store(true, Ordering::Release);
+    if WRITTEN.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+        forget_old(transaction).await?;
+    }
+    Ok(())
+}
+
+async fn forget_old(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM repeats WHERE at < ?")
+        .bind(clock::now() - REMEMBERED.as_secs_f64())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 struct Call {
@@ -37,6 +98,27 @@ struct Call {
 }
 
 impl Idempotency {
+    /// With the answers that an earlier server wrote down.
+    pub(crate) async fn open(db: SqlitePool) -> CrateResult<Self> {
+        let read = async {
+            let mut connection = db.acquire().await?;
+            forget_old(&mut connection).await?;
+            sqlx::query_as("SELECT rpc, key, answer FROM repeats ORDER BY at DESC LIMIT ?")
+                .bind(i64::try_from(CAPACITY / 2).unwrap_or(i64::MAX))
+                .fetch_all(&mut *connection)
+                .await
+        };
+        let rows: Vec<(String, String, Vec<u8>)> =
+            read.await.map_err(Error::database("read the answers of earlier calls"))?;
+        let started = Instant::now();
+        let call = |(rpc, key, answer)| {
+            let answer = futures::future::ready(Ok(answer)).boxed().shared();
+            ((Cow::Owned(rpc), key), Call { started, answer })
+        };
+        let calls = rows.into_iter().map(call).collect();
+        Ok(Self { calls: Arc::new(Mutex::new(calls)), db })
+    }
+
     /// Runs `work`, or waits for the answer of an earlier attempt with the same key.
     ///
     /// A failure is not kept: the next attempt runs again.
@@ -53,13 +135,35 @@ impl Idempotency {
         let Some(key) = caller.idempotency_key.clone() else {
             return decode(&spawn(running).await?);
         };
-        let key = (rpc, key);
-        let answer = self.join(&key, running);
+        let is_written = Arc::new(AtomicBool::new(false));
+        let current = Current { rpc, key: key.clone(), is_written: Arc::clone(&is_written) };
+        let key = (Cow::Borrowed(rpc), key);
+        let running = async move {
+            let result = running.await;
+            reach(Point::CallAnswered);
+            result
+        };
+        let answer = self.join(&key, CURRENT.scope(current, running));
         let result = answer.clone().await;
         if result.is_err() {
             self.forget(&key, &answer);
+            if is_written.load(Ordering::Acquire) {
+                self.unwrite(&key).await;
+            }
         }
         decode(&result?)
+    }
+
+    /// What failed after all is done again, by the next server too.
+    async fn unwrite(&self, (rpc, key): &Key) {
+        let done = sqlx::query("DELETE FROM repeats WHERE rpc = ? AND key = ?")
+            .bind(rpc.as_ref())
+            .bind(key)
+            .execute(&self.db)
+            .await;
+        if let Err(error) = done {
+            tracing::warn!(%error, rpc = rpc.as_ref(), "the answer of a failed call is not forgotten");
+        }
     }
 
     fn join(
@@ -120,9 +224,42 @@ mod tests {
         Caller { kind: ClientKind::Python, idempotency_key: Some(key.to_owned()) }
     }
 
-    #[tokio::test]
-    async fn a_repeated_key_runs_once_and_answers_the_same() {
-        let calls = Idempotency::default();
+    async fn open(db: SqlitePool) -> Idempotency {
+        sqlx::raw_sql(include_str!("../migrations/0021_repeats.sql")).execute(&db).await.unwrap();
+        Idempotency::open(db).await.unwrap()
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn what_was_written_down_is_answered_by_the_next_server(db: SqlitePool) {
+        let calls = open(db.clone()).await;
+        let write = async |key: &str, answer: u32, fails: bool| {
+            let db = db.clone();
+            let work = async move {
+                let mut transaction = db.begin().await.unwrap();
+                remember(&mut transaction, "part", &1).await.unwrap();
+                remember(&mut transaction, "rpc", &answer).await.unwrap();
+                transaction.commit().await.unwrap();
+                if fails { Err(Status::unavailable("not now")) } else { Ok(answer) }
+            };
+            calls.once::<u32>("rpc", &caller(key), work).await
+        };
+        assert_eq!(write("a", 7, false).await.unwrap(), 7);
+        write("b", 8, true).await.unwrap_err();
+        let next = Idempotency::open(db.clone()).await.unwrap();
+        let again = async |rpc, key: &str| {
+            next.once::<u32>(rpc, &caller(key), async { Ok(1) }).await.unwrap()
+        };
+        assert_eq!(again("rpc", "a").await, 7);
+        assert_eq!(again("rpc", "b").await, 1, "it failed, so it was not done");
+        assert_eq!(again("other", "a").await, 1, "another call with the same key");
+        sqlx::query("UPDATE repeats SET at = 0").execute(&db).await.unwrap();
+        let later = Idempotency::open(db).await.unwrap();
+        assert_eq!(later.once::<u32>("rpc", &caller("a"), async { Ok(1) }).await.unwrap(), 1);
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn a_repeated_key_runs_once_and_answers_the_same(db: SqlitePool) {
+        let calls = open(db).await;
         let count = Arc::new(AtomicU32::new(0));
         let attempt = |key: &'static str| {
             let (calls, count) = (calls.clone(), Arc::clone(&count));
@@ -136,17 +273,17 @@ mod tests {
         assert_eq!(attempt("b").await, 2);
     }
 
-    #[tokio::test]
-    async fn a_failed_attempt_is_tried_again() {
-        let calls = Idempotency::default();
+    #[sqlx::test(migrations = false)]
+    async fn a_failed_attempt_is_tried_again(db: SqlitePool) {
+        let calls = open(db).await;
         let failing = async { Err(Status::unavailable("not now")) };
         calls.once::<u32>("rpc", &caller("a"), failing).await.unwrap_err();
         assert_eq!(calls.once::<u32>("rpc", &caller("a"), async { Ok(7) }).await.unwrap(), 7);
     }
 
-    #[tokio::test]
-    async fn work_goes_on_when_the_first_attempt_is_dropped() {
-        let calls = Idempotency::default();
+    #[sqlx::test(migrations = false)]
+    async fn work_goes_on_when_the_first_attempt_is_dropped(db: SqlitePool) {
+        let calls = open(db).await;
         let (go, gate) = tokio::sync::oneshot::channel::<()>();
         let work = async move {
             let _ = gate.await;

@@ -27,6 +27,8 @@ mod login;
 mod mounts;
 #[path = "control/queues.rs"]
 mod queues;
+#[path = "control/repeats.rs"]
+mod repeats;
 #[path = "control/secrets.rs"]
 mod secrets;
 #[path = "control/volumes.rs"]

@@ -21,6 +21,7 @@ pub(crate) enum Audience {
     Call,
     Input,
     Connect,
+    Server,
 }
 
 /// Why a token is refused.

@@ -14,7 +14,7 @@ pub(crate) use self::signed_url::Grant;
 use crate::connect::Claim;
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::ids::{CallId, InputId, TaskId, random_suffix};
+use crate::ids::{CallId, FunctionId, InputId, TaskId, random_suffix};
 use crate::secret_string::SecretString;
 use crate::server::TokenPair;
 use crate::state_dir::StateDir;
@@ -128,6 +128,16 @@ impl Auth {
     pub(crate) fn verify_connect_token(&self, token: &str) -> Option<Claim> {
         let subject = jwt::verify(&self.key, jwt::Audience::Connect, token).ok()?;
         serde_json::from_str(&subject).ok()
+    }
+
+    /// A token for requests to one server (`@app.server`).
+    pub(crate) fn issue_server_token(&self, server: &FunctionId) -> String {
+        jwt::sign(&self.key, jwt::Audience::Server, server.as_str(), AUTH_TOKEN_LIFE)
+    }
+
+    /// Whether a token of [`Auth::issue_server_token`] is for this server, and still good.
+    pub(crate) fn is_server_token(&self, server: &FunctionId, token: &str) -> bool {
+        jwt::verify(&self.key, jwt::Audience::Server, token).is_ok_and(|it| it == server.as_str())
     }
 
     /// An unguessable path segment that stands for `grant`.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use modal_proto::client::function_data::RankedFunction;
 use modal_proto::client::{
-    Function, FunctionData, FunctionOptions, Resources, VolumeMount, WebhookConfig, WebhookType,
+    Function, FunctionData, FunctionOptions, HttpConfig, Resources, VolumeMount, WebhookConfig,
+    WebhookType,
 };
 
 use super::records::FunctionRecord;
@@ -47,6 +48,27 @@ impl FunctionSpec {
             function,
             scaling,
         })
+    }
+
+    /// Whether it is a program that answers HTTP itself, instead of a function with inputs.
+    pub(crate) fn is_server(&self) -> bool {
+        self.function.is_server
+    }
+
+    /// Whether a server is the image's own command, without Modal's package.
+    pub(crate) fn is_direct(&self) -> bool {
+        let config = self.function.http_config.as_ref();
+        self.is_server() && config.is_some_and(|config| config.lift_and_shift_config.is_some())
+    }
+
+    /// How a server is to be reached.
+    pub(crate) fn http(&self) -> HttpConfig {
+        self.function.http_config.clone().unwrap_or_default()
+    }
+
+    /// How long the requests of a server that is to end may take.
+    pub(crate) fn exit_grace(&self) -> Duration {
+        Duration::from_secs(self.http().exit_grace_period.into())
     }
 
     /// How long one input may take.
@@ -101,7 +123,18 @@ pub(crate) fn from_request(
         }
     };
     check(first(&data)?)?;
+    check_server(first(&data)?)?;
     Ok(data)
+}
+
+/// A server must say where it listens.
+fn check_server(function: &Function) -> Result<()> {
+    let port = function.http_config.as_ref().map_or(0, |config| config.port);
+    match u16::try_from(port) {
+        Ok(1..) => Ok(()),
+        _ if !function.is_server => Ok(()),
+        _ => Err(Error::invalid(format!("a server listens on a port from 1 to 65535, not {port}"))),
+    }
 }
 
 /// The names of GPUs that every rank of the definition asks for; empty if it runs without.
@@ -169,7 +202,11 @@ fn check(function: &Function) -> Result<()> {
         (!function.cloud_bucket_mounts.is_empty(), "cloud bucket mounts"),
         (!function.s3_mounts.is_empty(), "S3 mounts"),
         (function.proxy_id.as_ref().is_some_and(|id| !id.is_empty()), "proxies"),
-        (function.is_server, "servers (`@app.server`): use `@modal.web_server`"),
+        (
+            function.http_config.is_some() && !function.is_server,
+            "HTTP servers of classes (`modal.experimental.http_server`): use `@app.server`",
+        ),
+        (function.is_sessioned, "sticky sessions (`@modal.sessioned`)"),
         (function.experimental_group_size > 1, "clusters"),
         (function.i6pn_enabled, "private networks between containers (i6pn)"),
     ];

@@ -27,6 +27,10 @@ pub(crate) async fn metadata(
     let urls = ctx.web.urls(ctx, record).await?;
     let announced = &record.announced;
     let data = definition.map(|(_, data)| data);
+    let server_url = match data {
+        Some(data) if data.is_server => Some(ctx.web.server_url(ctx, record).await?),
+        _ => None,
+    };
     let methods = announced.method_definitions.iter();
     let methods =
         methods.map(|(name, method)| (name.clone(), method_metadata(name, method, &urls)));
@@ -41,6 +45,7 @@ pub(crate) async fn metadata(
         function_schema: announced.function_schema.clone(),
         supported_input_formats: announced.supported_input_formats.clone(),
         supported_output_formats: announced.supported_output_formats.clone(),
+        experimental_flash_urls: server_url.into_iter().collect(),
         app_id: record.app.to_string(),
         base_function_id: record.base.as_ref().unwrap_or(&record.id).to_string(),
         ..FunctionHandleMetadata::default()

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use container_runtime::Container;
 use modal_proto::client::TunnelData;
+use tokio::time::Instant;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -15,6 +16,8 @@ use crate::sandbox::{Activity, Environment, ExecTable, PortSpec, Tunnels};
 
 /// A running container of a function.
 pub(crate) struct Place {
+    /// When its program was started.
+    pub(crate) began: Instant,
     /// Taken away when it ends.
     container: Mutex<Option<Container>>,
     pub(crate) execs: ExecTable,
@@ -39,6 +42,7 @@ impl Place {
         root: RootRecord,
     ) -> Self {
         Self {
+            began: Instant::now(),
             container: Mutex::new(Some(container)),
             execs: ExecTable::default(),
             env,

@@ -20,8 +20,13 @@ pub(crate) struct Scaling {
     pub(crate) window: Duration,
     /// Inputs that a container takes at once, at most.
     pub(crate) max_inputs: u32,
-    /// Inputs of a container above which another one is wanted.
+    /// Inputs that a container should take at once.
     pub(crate) target_inputs: u32,
+    /// Inputs of a container above which another one is wanted: of a server perhaps a fraction, and
+    /// infinite where containers do not follow the load.
+    pub(crate) load_target: f64,
+    /// How long more containers must have been wanted before there are more.
+    pub(crate) scaleup: Duration,
 }
 
 /// What a function has to do, and what does it.
@@ -44,14 +49,26 @@ impl Scaling {
         let max = overrides.max_containers.or(own.max_containers);
         let buffer = overrides.buffer_containers.or(own.buffer_containers);
         let window = overrides.scaledown_window.or(own.scaledown_window);
-        let max_inputs = function.max_concurrent_inputs.max(1);
+        let scaleup = overrides.scaleup_window.or(own.scaleup_window).unwrap_or(0);
+        let max_inputs = match function.max_concurrent_inputs {
+            0 if function.is_server => u32::MAX,
+            most => most.max(1),
+        };
         let target_inputs = match function.target_concurrent_inputs {
             0 => max_inputs,
             target => target.min(max_inputs),
         };
         let batch = function.batch_max_size.max(1);
         let min = min.or(stated(function.warm_pool_size)).unwrap_or(0);
+        // Zero takes a limit away.
+        let max = max.filter(|max| *max > 0);
         let max = max.or(stated(function.concurrency_limit)).unwrap_or_else(machine_limit);
+        let target_inputs = target_inputs.saturating_mul(batch);
+        let load_target = if function.is_server {
+            server_target(&own, overrides, max_inputs)
+        } else {
+            f64::from(target_inputs.max(1))
+        };
         Self {
             min,
             max: max.max(min).max(1),
@@ -60,15 +77,18 @@ impl Scaling {
                 .or(stated(function.task_idle_timeout_secs))
                 .map_or(DEFAULT_WINDOW, |seconds| Duration::from_secs(seconds.into())),
             max_inputs: max_inputs.saturating_mul(batch),
-            target_inputs: target_inputs.saturating_mul(batch),
+            target_inputs,
+            load_target,
+            scaleup: Duration::from_secs(scaleup.into()),
         }
     }
 
     /// How many containers there should be now.
     pub(crate) fn wanted(&self, load: Load) -> u32 {
         let inputs = load.queued.saturating_add(load.running);
-        let needed = inputs.div_ceil(self.target_inputs.max(1));
-        let needed = if needed > 0 { needed.saturating_add(self.buffer) } else { 0 };
+        // Beyond the largest number of containers the cast says that one.
+        let needed = ((f64::from(inputs) / self.load_target).ceil() as u32).max(1);
+        let needed = if inputs > 0 { needed.saturating_add(self.buffer) } else { 0 };
         needed.clamp(self.min, self.max)
     }
 
@@ -86,6 +106,29 @@ impl Scaling {
             scaledown_window: Some(u32::try_from(self.window.as_secs()).unwrap_or(u32::MAX)),
             ..AutoscalerSettings::default()
         }
+    }
+
+    /// As the API says it of a server.
+    pub(crate) fn server_settings(&self) -> AutoscalerSettings {
+        let target = if self.load_target.is_finite() { self.load_target } else { 0.0 };
+        AutoscalerSettings {
+            target_concurrency_float: Some(target),
+            scaleup_window: Some(u32::try_from(self.scaleup.as_secs()).unwrap_or(u32::MAX)),
+            ..self.settings()
+        }
+    }
+}
+
+/// Requests of a server's container above which another one is wanted; none said or zero is no such
+/// number, unless a container takes only so many.
+fn server_target(own: &AutoscalerSettings, overrides: &AutoscalerSettings, max_inputs: u32) -> f64 {
+    let stated = |settings: &AutoscalerSettings| {
+        settings.target_concurrency_float.or(settings.target_concurrency.map(f64::from))
+    };
+    match stated(overrides).or(stated(own)) {
+        Some(target) if target > 0.0 => target,
+        None if max_inputs < u32::MAX => f64::from(max_inputs),
+        Some(_) | None => f64::INFINITY,
     }
 }
 
@@ -109,6 +152,8 @@ mod tests {
             window: DEFAULT_WINDOW,
             max_inputs: target,
             target_inputs: target,
+            load_target: f64::from(target),
+            scaleup: Duration::ZERO,
         }
     }
 
@@ -135,6 +180,22 @@ mod tests {
         let overrides = AutoscalerSettings { max_containers: Some(5), ..Default::default() };
         let scaling = Scaling::new(&function, &overrides);
         assert_eq!((scaling.min, scaling.max), (1, 5));
+    }
+
+    #[test]
+    fn servers_follow_their_target_or_do_not_follow_the_load() {
+        let server = |max_concurrent_inputs, target_concurrency_float| {
+            let function =
+                Function { is_server: true, max_concurrent_inputs, ..Default::default() };
+            let overrides = AutoscalerSettings { target_concurrency_float, ..Default::default() };
+            Scaling { max: 9, ..Scaling::new(&function, &overrides) }
+        };
+        assert_eq!(server(0, None).wanted(load(0, 500, 1)), 1);
+        assert_eq!(server(0, None).wanted(load(1, 0, 0)), 1, "a first one");
+        assert_eq!(server(0, Some(1.5)).wanted(load(0, 4, 1)), 3);
+        assert_eq!(server(10, None).wanted(load(0, 11, 1)), 2, "a full one has another beside it");
+        assert_eq!(server(10, Some(0.0)).wanted(load(0, 11, 1)), 1, "switched off by hand");
+        assert_eq!(server(0, Some(1.5)).server_settings().target_concurrency_float, Some(1.5));
     }
 
     proptest! {

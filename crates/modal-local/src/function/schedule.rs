@@ -105,7 +105,7 @@ async fn fire(ctx: &Ctx, record: &FunctionRecord) {
         ..FunctionInput::default()
     };
     let called = async {
-        let (_, inputs) = ctx.functions.calls.create(&call, vec![(0, input)]).await?;
+        let (_, inputs) = ctx.functions.calls.begin(&call, vec![(0, input)]).await?;
         for input in inputs {
             ctx.functions.submit(ctx, Arc::new(input)).await?;
         }

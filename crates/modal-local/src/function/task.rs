@@ -48,6 +48,8 @@ struct State {
     ready_at: Option<f64>,
     idle_since: Instant,
     running: HashMap<InputId, Running>,
+    /// Requests that a server answers now.
+    requests: usize,
     cancelled: Vec<InputId>,
     result: Option<GenericResult>,
 }
@@ -82,6 +84,7 @@ impl Task {
                 ready_at: None,
                 idle_since: now,
                 running: HashMap::new(),
+                requests: 0,
                 cancelled: Vec::new(),
                 result: None,
             }),
@@ -99,6 +102,11 @@ impl Task {
         self.place.get().ok_or_else(|| {
             Error::Precondition(format!("container `{}` has not started yet", self.id))
         })
+    }
+
+    /// When its program was started, if it was.
+    pub(crate) fn program_began(&self) -> Option<Instant> {
+        self.place.get().map(|place| place.began)
     }
 
     /// Called once, when its program was started.
@@ -165,13 +173,31 @@ impl Task {
         released
     }
 
-    /// What it works on.
+    /// A request goes to this server.
+    pub(crate) fn begin_request(&self) {
+        self.state().requests += 1;
+    }
+
+    /// One of its requests has been answered, or broke off.
+    pub(crate) fn end_request(&self) {
+        let mut state = self.state();
+        state.requests = state.requests.saturating_sub(1);
+        if state.requests == 0 {
+            state.idle_since = Instant::now();
+        }
+        drop(state);
+        self.bell.notify_waiters();
+    }
+
+    /// The inputs that it works on.
     pub(crate) fn running(&self) -> Vec<Running> {
         self.state().running.values().cloned().collect()
     }
 
+    /// How much it works on, requests to servers included.
     pub(crate) fn running_count(&self) -> usize {
-        self.state().running.len()
+        let state = self.state();
+        state.running.len() + state.requests
     }
 
     /// The one input that it works on, if it is one.
@@ -186,7 +212,8 @@ impl Task {
     /// For how long it has had nothing to do.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
-        (state.running.is_empty() && state.ready_at.is_some()).then_some(state.idle_since)
+        let idle = state.running.is_empty() && state.requests == 0 && state.ready_at.is_some();
+        idle.then_some(state.idle_since)
     }
 
     /// Has the container give up an input; false if it does not work on it, or is told already.

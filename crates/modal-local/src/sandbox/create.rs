@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use container_runtime::{Container, ContainerSpec, Mount, RootSpec};
 use futures::future::try_join_all;
+use prost::Message;
 
 use super::disk::Scratch;
 use super::disk_watch::DiskWatch;
@@ -34,7 +35,11 @@ const DEFAULT_COMMAND: [&str; 2] = ["sleep", "172800"];
 const DEFAULT_WORKDIR: &str = "/root";
 
 /// Makes a sandbox; returns when its entrypoint runs.
-pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandbox>> {
+pub(super) async fn create<M: Message>(
+    ctx: &Ctx,
+    spec: SandboxSpec,
+    repeated: impl FnOnce(&LiveSandbox) -> M,
+) -> Result<Arc<LiveSandbox>> {
     let app = ctx.apps.get_running(&spec.app).await?;
     check_gpu(ctx, &spec).await?;
     let (id, task) = match spec.version {
@@ -42,6 +47,11 @@ pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandb
         Version::Two => (SandboxId::random_v2(), TaskId::random_v2()),
     };
     let sandbox = Arc::new(LiveSandbox::new(id, task, spec.app.clone()));
+    let repeated = repeated(&sandbox);
+    let rpc = match spec.version {
+        Version::One => "sandbox_create",
+        Version::Two => "sandbox_create_v2",
+    };
     let registry = &ctx.sandboxes.registry;
     registry.enter(&sandbox, spec.name.as_deref())?;
     let mut record = SandboxRecord::new(&sandbox.id, &sandbox.task);
@@ -51,7 +61,7 @@ pub(super) async fn create(ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandb
     record.name.clone_from(&spec.name);
     record.timeout_secs = spec.timeout.as_secs() as i64;
     record.idle_timeout_secs = spec.idle_timeout.map(|limit| limit.as_secs() as i64);
-    if let Err(error) = ctx.sandboxes.records.insert(&record, &spec.tags).await {
+    if let Err(error) = ctx.sandboxes.records.insert(&record, &spec.tags, (rpc, &repeated)).await {
         registry.leave(&sandbox);
         return Err(error);
     }

@@ -37,6 +37,7 @@ pub(crate) mod usage;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use prost::Message;
 
 pub(crate) use self::activity::{Activity, Use};
 pub(crate) use self::create::writable;
@@ -92,9 +93,15 @@ impl Sandboxes {
         Ok(Self { registry: Registry::default(), records, exit_snapshots })
     }
 
-    /// Makes a sandbox; returns when its entrypoint runs.
-    pub(crate) async fn create(&self, ctx: &Ctx, spec: SandboxSpec) -> Result<Arc<LiveSandbox>> {
-        create::create(ctx, spec).await
+    /// Makes a sandbox; returns when its entrypoint runs. `repeated` is what the client is answered if it
+    /// asks again after the server was killed: there is this one, which has ended, and no second.
+    pub(crate) async fn create<M: Message>(
+        &self,
+        ctx: &Ctx,
+        spec: SandboxSpec,
+        repeated: impl FnOnce(&LiveSandbox) -> M,
+    ) -> Result<Arc<LiveSandbox>> {
+        create::create(ctx, spec, repeated).await
     }
 
     /// How many run now: the server does not end itself while there is one.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use modal_proto::client::generic_result::GenericStatus;
+use prost::Message;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 
 use super::ending::Ending;
 use super::tags::Tags;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::remember;
 use crate::ids::{AppId, SandboxId, TaskId};
 
 /// Sandboxes on one page of a list.
@@ -91,7 +93,13 @@ impl Records {
         Self { db }
     }
 
-    pub(crate) async fn insert(&self, record: &SandboxRecord, tags: &Tags) -> Result<()> {
+    /// Records a sandbox, and what a client that asks again for it is answered.
+    pub(crate) async fn insert(
+        &self,
+        record: &SandboxRecord,
+        tags: &Tags,
+        repeated: (&'static str, &impl Message),
+    ) -> Result<()> {
         let insert = async {
             let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query(
@@ -110,6 +118,7 @@ impl Records {
             .execute(&mut *transaction)
             .await?;
             insert_tags(&mut transaction, &record.sandbox_id, tags).await?;
+            remember(&mut transaction, repeated.0, repeated.1).await?;
             transaction.commit().await
         };
         insert.await.map_err(Error::database("record a sandbox"))
@@ -322,7 +331,7 @@ mod tests {
         let mut record = SandboxRecord::new(&id, &TaskId::random_v2());
         record.app_id = app.to_owned();
         record.name = Some("box".to_owned());
-        records.insert(&record, &tags(labels)).await.unwrap();
+        records.insert(&record, &tags(labels), ("sandbox_create", &())).await.unwrap();
         id
     }
 

@@ -48,11 +48,16 @@ pub(crate) async fn app_create(
             return Err(Error::invalid(format!("an app cannot be created as {name}")).into());
         }
     };
-    let app = ctx.apps.create(&environment, &request.description, state).await?;
+    let answer = |app: &AppId| AppCreateResponse {
+        app_id: app.to_string(),
+        app_page_url: ctx.url.clone(),
+        ..AppCreateResponse::default()
+    };
+    let app = ctx.apps.create(&environment, &request.description, state, answer).await?;
+    let app = id(&app.app_id)?;
     let tags = request.tags.into_iter().collect();
-    ctx.functions.deployments.set_tags(&id(&app.app_id)?, &tags).await?;
-    let app_page_url = ctx.url.clone();
-    Ok(AppCreateResponse { app_id: app.app_id, app_page_url, ..AppCreateResponse::default() })
+    ctx.functions.deployments.set_tags(&app, &tags).await?;
+    Ok(answer(&app))
 }
 
 pub(crate) async fn app_get_by_deployment_name(

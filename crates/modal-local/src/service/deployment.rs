@@ -198,7 +198,7 @@ pub(super) async fn app_get_info(
     request: AppGetInfoRequest,
 ) -> Result<AppGetInfoResponse, Status> {
     let app = id(&request.app_id)?;
-    let info = describe(ctx, &ctx.apps.get(&app).await?).await?;
+    let mut info = describe(ctx, &ctx.apps.get(&app).await?).await?;
     let current = ctx.functions.deployments.current(&app).await?;
     let layout = current.map(|current| current.layout).unwrap_or_default();
     let mut summaries = std::collections::HashMap::new();
@@ -207,13 +207,19 @@ pub(super) async fn app_get_info(
         let data = ctx.functions.records.definition(&definition).await?;
         let gpu = definition::first(&data)?.resources.as_ref().and_then(|it| it.gpu_config.clone());
         let webhook = data.webhook_config.as_ref();
+        let server = data.http_config.as_ref().filter(|_| data.is_server);
+        if server.is_some() {
+            let its = info.functions.extract_if(|_, id| id == function);
+            info.servers.extend(its.collect::<Vec<_>>());
+        }
         let summary = FunctionInfoSummary {
             gpu_config: gpu.filter(|gpu| gpu.count > 0).into_iter().collect(),
             schedule: data.schedule,
             web_function: is_web(webhook),
             requires_proxy_auth: webhook
                 .filter(|it| is_web(Some(it)))
-                .map(|it| it.requires_proxy_auth),
+                .map(|it| it.requires_proxy_auth)
+                .or(server.map(|it| !it.unauthenticated)),
             is_sessioned: data.is_sessioned,
         };
         summaries.insert(function.clone(), summary);

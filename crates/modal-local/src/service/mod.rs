@@ -177,6 +177,7 @@ control_plane! {
         of_container function::container_heartbeat(ContainerHeartbeatRequest) -> ContainerHeartbeatResponse;
         of_container function::container_hello(()) -> ();
         of_container function::container_log(ContainerLogRequest) -> ();
+        of_container function::container_server_lifecycle_ready(ContainerServerLifecycleReadyRequest) -> ();
         write function::container_stop(ContainerStopRequest) -> ContainerStopResponse;
         write environment::environment_create(EnvironmentCreateRequest) -> ();
         write environment::environment_delete(EnvironmentDeleteRequest) -> ();
@@ -200,6 +201,7 @@ control_plane! {
         of_container function::function_get_dynamic_concurrency(FunctionGetDynamicConcurrencyRequest) -> FunctionGetDynamicConcurrencyResponse;
         of_container function::function_get_inputs(FunctionGetInputsRequest) -> FunctionGetInputsResponse;
         read function::function_get_outputs(FunctionGetOutputsRequest) -> FunctionGetOutputsResponse;
+        read function::function_get_flash_auth_token(FunctionGetFlashAuthTokenRequest) -> FunctionGetFlashAuthTokenResponse;
         read function::function_get_scheduling_params(FunctionGetSchedulingParamsRequest) -> FunctionGetSchedulingParamsResponse;
         read function::function_get_time_range_stats(FunctionGetTimeRangeStatsRequest) -> FunctionGetTimeRangeStatsResponse;
         read function::function_list_variants(FunctionListVariantsRequest) -> FunctionListVariantsResponse;
@@ -269,6 +271,9 @@ control_plane! {
         write secret::secret_get_or_create(SecretGetOrCreateRequest) -> SecretGetOrCreateResponse;
         read secret::secret_list(SecretListRequest) -> SecretListResponse;
         write secret::secret_update(SecretUpdateRequest) -> ();
+        read function::server_count_requests(ServerCountRequestsRequest) -> ServerCountRequestsResponse;
+        read function::server_get_time_range_stats(ServerGetTimeRangeStatsRequest) -> ServerGetTimeRangeStatsResponse;
+        read function::server_request_fetch(ServerRequestFetchRequest) -> ServerRequestFetchResponse;
         of_container function::task_current_inputs(()) -> TaskCurrentInputsResponse;
         of_container function::task_result(TaskResultRequest) -> ();
         read function::task_list(TaskListRequest) -> TaskListResponse;

@@ -1,12 +1,13 @@
 //! Apps: what owns sandboxes, logs and anonymous objects.
 
-use modal_proto::client::AppState;
+use modal_proto::client::{AppCreateResponse, AppState};
 use sqlx::SqlitePool;
 
 use super::creation::{Creation, check_name};
 use super::environments::Environment;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::remember;
 use crate::ids::AppId;
 
 /// How long an app that sends heartbeats lives without one; clients send one every 15 seconds.
@@ -66,28 +67,35 @@ impl Apps {
         }
     }
 
-    /// Makes an app without a name: one run of a client's code.
+    /// Makes an app without a name: one run of a client's code. `repeated` is what a client is answered
+    /// that asks for it again after the server was killed.
     pub(crate) async fn create(
         &self,
         environment: &Environment,
         description: &str,
         state: AppState,
+        repeated: impl FnOnce(&AppId) -> AppCreateResponse,
     ) -> Result<AppRecord> {
         let id = AppId::random();
         let expires_at = expires(state).then(|| clock::now() + HEARTBEAT_LIFE);
-        sqlx::query(
-            "INSERT INTO apps (app_id, environment_id, description, state, created_at, expires_at)
-             VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(id.as_str())
-        .bind(&environment.id)
-        .bind(description)
-        .bind(state as i32)
-        .bind(clock::unique_now())
-        .bind(expires_at)
-        .execute(&self.db)
-        .await
-        .map_err(Error::database("create an app"))?;
+        let insert = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query(
+                "INSERT INTO apps (app_id, environment_id, description, state, created_at, expires_at)
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(id.as_str())
+            .bind(&environment.id)
+            .bind(description)
+            .bind(state as i32)
+            .bind(clock::unique_now())
+            .bind(expires_at)
+            .execute(&mut *transaction)
+            .await?;
+            remember(&mut transaction, "app_create", &repeated(&id)).await?;
+            transaction.commit().await
+        };
+        insert.await.map_err(Error::database("create an app"))?;
         self.get(&id).await
     }
 

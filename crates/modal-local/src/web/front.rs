@@ -18,6 +18,7 @@ use modal_proto::client::{DataFormat, FunctionCallInvocationType, FunctionInput}
 use super::endpoint::Target;
 use super::parameters;
 use super::pickle::{self, Value};
+use super::server;
 use super::websocket;
 use crate::ctx::Ctx;
 use crate::function::calls::Input;
@@ -33,7 +34,7 @@ const RESUME_WITHIN: Duration = Duration::from_secs(600);
 /// is slow.
 const FIRST_BODY: Duration = Duration::from_secs(1);
 /// How long a connection may take that is about itself, not about the request.
-const HOP_BY_HOP: [HeaderName; 6] = [
+pub(super) const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::TE,
@@ -42,18 +43,22 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 /// Headers of proxy authentication; the function does not see them.
-const KEY: HeaderName = HeaderName::from_static("modal-key");
-const SECRET: HeaderName = HeaderName::from_static("modal-secret");
+pub(super) const KEY: HeaderName = HeaderName::from_static("modal-key");
+pub(super) const SECRET: HeaderName = HeaderName::from_static("modal-secret");
 
 /// Answers one request.
 pub(super) async fn answer(target: Arc<Target>, client: SocketAddr, request: Request) -> Response {
     if let Some(refused) = refuse_strangers(&request) {
         return refused;
     }
-    let spec = match target.ctx.functions.pool(&target.ctx, &target.function).await {
-        Ok(pool) => pool.spec(),
+    let pool = match target.ctx.functions.pool(&target.ctx, &target.function).await {
+        Ok(pool) => pool,
         Err(error) => return plain(StatusCode::NOT_FOUND, &error.to_string()),
     };
+    let spec = pool.spec();
+    if spec.is_server() {
+        return server::answer(&target, pool, &spec, request).await;
+    }
     if let Some(refused) = check_proxy_auth(&target, &spec, request.headers()) {
         return refused;
     }
@@ -274,8 +279,13 @@ fn check_proxy_auth(target: &Target, spec: &FunctionSpec, headers: &HeaderMap) -
     if !config?.requires_proxy_auth {
         return None;
     }
+    check_keys(&target.ctx, headers)
+}
+
+/// Refuses a request without the server's token in its headers.
+pub(super) fn check_keys(ctx: &Ctx, headers: &HeaderMap) -> Option<Response> {
     let text = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-    if target.ctx.auth.is_token(text(&KEY), text(&SECRET)) {
+    if ctx.auth.is_token(text(&KEY), text(&SECRET)) {
         return None;
     }
     let missing = headers.get(&KEY).is_none() || headers.get(&SECRET).is_none();

@@ -10,6 +10,8 @@ mod front;
 mod parameters;
 mod pickle;
 mod ports;
+pub(crate) mod requests;
+mod server;
 mod websocket;
 
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ use sqlx::SqlitePool;
 use self::endpoint::Endpoint;
 use self::front::Visit;
 use self::ports::Ports;
+use self::requests::RequestLog;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::function::handle::web_methods;
@@ -34,6 +37,8 @@ type Key = (FunctionId, String);
 pub(crate) struct WebFronts {
     ports: Ports,
     open: Mutex<HashMap<Key, Endpoint>>,
+    /// What servers were asked.
+    pub(crate) requests: RequestLog,
     /// Requests whose clients were told to come back for the answer.
     parked: Mutex<HashMap<CallId, (FunctionId, Visit)>>,
     /// Held while a port is chosen.
@@ -45,6 +50,7 @@ impl WebFronts {
         Self {
             ports: Ports::new(db),
             open: Mutex::default(),
+            requests: RequestLog::default(),
             parked: Mutex::default(),
             choosing: tokio::sync::Mutex::default(),
         }
@@ -62,6 +68,11 @@ impl WebFronts {
             urls.insert(method, url);
         }
         Ok(urls)
+    }
+
+    /// The URL of a server (`@app.server`).
+    pub(crate) async fn server_url(&self, ctx: &Ctx, record: &FunctionRecord) -> Result<String> {
+        self.url(ctx, record, "").await
     }
 
     /// Every port that some web function has, whether somebody listens there yet or not.
@@ -96,6 +107,10 @@ impl WebFronts {
         for id in deployment.layout.functions.values() {
             let record = ctx.functions.records.get(&FunctionId::parse(id)?).await?;
             self.urls(ctx, &record).await?;
+            let Some(definition) = &record.definition else { continue };
+            if ctx.functions.records.definition(definition).await?.is_server {
+                self.server_url(ctx, &record).await?;
+            }
         }
         Ok(())
     }

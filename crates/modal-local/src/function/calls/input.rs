@@ -3,13 +3,14 @@
 use modal_proto::client::FunctionInput;
 use modal_proto::client::function_input::ArgsOneof;
 use modal_proto::client::generic_result::GenericStatus;
-use prost::Message as _;
+use prost::Message;
 use sqlx::SqliteConnection;
 
 use super::{CallRecord, Calls};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::function::records::decode;
+use crate::idempotency::remember;
 use crate::ids::{CallId, FunctionId, InputId, TaskId};
 
 /// One attempt to do an input.
@@ -62,21 +63,24 @@ const INPUT_COLUMNS: &str = "input_id, call_id, function_id, idx, attempt, statu
 
 impl Calls {
     /// Records further inputs of a call. An index that came before is not done twice.
-    pub(crate) async fn add_inputs(
+    pub(crate) async fn add_inputs<M: Message>(
         &self,
         call: &CallRecord,
         inputs: Vec<(i32, FunctionInput)>,
-    ) -> Result<Vec<Input>> {
+        answer: impl FnOnce(&[Input]) -> M,
+    ) -> Result<(M, Vec<Input>)> {
         let id = CallId::parse(&call.call_id)?;
         let function = FunctionId::parse(&call.function_id)?;
         let inputs = inputs_of(&id, call.invocation, call.retries_here, &function, inputs);
+        let answer = answer(&inputs);
         let insert = async {
             let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
             insert_inputs(&mut transaction, &inputs).await?;
+            remember(&mut transaction, "function_put_inputs", &answer).await?;
             transaction.commit().await
         };
         insert.await.map_err(Error::database("record the inputs of a call"))?;
-        Ok(inputs)
+        Ok((answer, inputs))
     }
 
     pub(crate) async fn inputs(&self, call: &str) -> Result<Vec<InputRecord>> {

@@ -94,7 +94,7 @@ mod tests {
     async fn outputs_come_once_in_order_and_wake_who_waits(db: SqlitePool) {
         let calls = Calls::new(db);
         let inputs = (0..3).map(|idx| (idx, FunctionInput::default())).collect();
-        let (id, inputs) = calls.create(&call(), inputs).await.unwrap();
+        let (id, inputs) = calls.begin(&call(), inputs).await.unwrap();
         let mut watch = calls.watch(&id);
         watch.mark_unchanged();
         for input in [&inputs[2], &inputs[0]] {
@@ -116,8 +116,7 @@ mod tests {
     #[sqlx::test]
     async fn an_input_that_is_begun_anew_has_no_output(db: SqlitePool) {
         let calls = Calls::new(db);
-        let (id, inputs) =
-            calls.create(&call(), vec![(0, FunctionInput::default())]).await.unwrap();
+        let (id, inputs) = calls.begin(&call(), vec![(0, FunctionInput::default())]).await.unwrap();
         calls.finish(&inputs[0], &output(&inputs[0], GenericStatus::Failure)).await.unwrap();
         let record = calls.input(inputs[0].id.as_str()).await.unwrap();
         let again = calls.restart(&record, FunctionInput::default(), 1).await.unwrap();
@@ -129,7 +128,7 @@ mod tests {
     #[sqlx::test]
     async fn chunks_that_come_twice_are_kept_once(db: SqlitePool) {
         let calls = Calls::new(db);
-        let (id, _) = calls.create(&call(), vec![(0, FunctionInput::default())]).await.unwrap();
+        let (id, _) = calls.begin(&call(), vec![(0, FunctionInput::default())]).await.unwrap();
         let chunk = |index| DataChunk { index, ..Default::default() };
         calls.add_chunks(&id, vec![chunk(1), chunk(2)]).await.unwrap();
         calls.add_chunks(&id, vec![chunk(2), chunk(3)]).await.unwrap();

@@ -2,11 +2,14 @@
 
 use modal_proto::client::{FunctionCallInvocationType, FunctionCallType, FunctionInput};
 
+use prost::Message;
+
 use super::Calls;
 use super::input::{Input, inputs_of, insert_inputs};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{Point, reach};
+use crate::idempotency::remember;
 use crate::ids::{AppId, CallId, FunctionId};
 
 /// How long calls whose caller waits for them are kept.
@@ -37,16 +40,25 @@ pub(crate) struct NewCall {
     pub(crate) retries_here: bool,
 }
 
+impl CallRecord {
+    /// Whether somebody waits for its results.
+    pub(crate) fn invocation(&self) -> FunctionCallInvocationType {
+        FunctionCallInvocationType::try_from(self.invocation).unwrap_or_default()
+    }
+}
+
 impl Calls {
-    /// Records a call with its first inputs.
-    pub(crate) async fn create(
+    /// Records a call with its first inputs, and what its client is answered.
+    pub(crate) async fn create<M: Message>(
         &self,
         call: &NewCall,
         inputs: Vec<(i32, FunctionInput)>,
-    ) -> Result<(CallId, Vec<Input>)> {
+        answer: impl FnOnce(&CallId, &[Input]) -> M,
+    ) -> Result<(M, Vec<Input>)> {
         let id = CallId::random();
         let inputs =
             inputs_of(&id, call.invocation as i32, call.retries_here, &call.function, inputs);
+        let answer = answer(&id, &inputs);
         let insert = async {
             let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("INSERT INTO function_calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)")
@@ -61,12 +73,24 @@ impl Calls {
                 .execute(&mut *transaction)
                 .await?;
             insert_inputs(&mut transaction, &inputs).await?;
+            remember(&mut transaction, "function_map", &answer).await?;
             reach(Point::CallWritten);
             transaction.commit().await
         };
         insert.await.map_err(Error::database("record a call"))?;
         reach(Point::CallRecorded);
-        Ok((id, inputs))
+        Ok((answer, inputs))
+    }
+
+    /// Records a call that no client waits to hear of.
+    pub(crate) async fn begin(
+        &self,
+        call: &NewCall,
+        inputs: Vec<(i32, FunctionInput)>,
+    ) -> Result<(CallId, Vec<Input>)> {
+        let id = |id: &CallId, _: &[Input]| id.to_string();
+        let (id, inputs) = self.create(call, inputs, id).await?;
+        Ok((CallId::parse(&id)?, inputs))
     }
 
     pub(crate) async fn get(&self, id: &CallId) -> Result<CallRecord> {

@@ -7,6 +7,7 @@ mod arguments;
 mod output;
 mod plane;
 mod prepare;
+mod ready;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use container_runtime::{Container, Exit, ExitStatus, Process};
 use modal_proto::client::GenericResult;
 use modal_proto::client::generic_result::GenericStatus;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::prepare::Prepared;
 use super::outcome;
@@ -26,6 +27,7 @@ use crate::error::Error;
 use crate::sandbox::disk_watch;
 
 pub(crate) use self::plane::Identity;
+pub(crate) use self::ready::await_server;
 
 /// How long a program that was interrupted may take to clear up, as on Modal.
 const CLEAR_UP: Duration = Duration::from_secs(30);
@@ -34,6 +36,8 @@ const TERMINATE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last output may take to reach the log.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 const SIGINT: i32 = 2;
+/// What servers are told to end by; Modal's entrypoint waits for it.
+const SIGTERM: i32 = 15;
 
 /// How a container ended.
 pub(crate) enum Ended {
@@ -91,6 +95,13 @@ pub(super) async fn run(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Ended 
         }
     };
     let logs = output::follow(ctx, task, &mut prepared.process);
+    if task.spec.is_server() {
+        // From now on its start-up time counts.
+        pool.changed.notify_one();
+    }
+    if task.spec.is_direct() {
+        tokio::spawn(ready::await_server(Arc::clone(pool), Arc::clone(task)));
+    }
     let ended = tokio::select! {
         ended = supervise(task, &prepared.process) => ended,
         excess = disk_watch::exceeds(prepared.disk.clone()) => Ended::DiskFull(excess),
@@ -108,14 +119,16 @@ async fn supervise(task: &Task, process: &Process) -> Ended {
         () = drained(task) => Stop::Interrupt,
     };
     if asked == Stop::Interrupt {
-        if let Err(error) = process.kill(SIGINT).await
+        let is_server = task.spec.is_server();
+        let signal = if is_server { SIGTERM } else { SIGINT };
+        if let Err(error) = process.kill(signal).await
             && !error.is_gone()
         {
             tracing::warn!(%error, task = %task.id, "a container could not be interrupted");
         }
         tokio::select! {
             biased;
-            status = process.wait() => return exited(status),
+            status = process.wait() => return if is_server { Ended::Stopped } else { exited(status) },
             _ = task.asked_to(Stop::Kill) => {}
             () = tokio::time::sleep(CLEAR_UP) => {}
         }
@@ -126,10 +139,30 @@ async fn supervise(task: &Task, process: &Process) -> Ended {
 /// Returns when a container that gets no further inputs has had time enough to end by itself.
 async fn drained(task: &Task) {
     task.asked_to(Stop::Drain).await;
+    if task.spec.is_server() {
+        return answered(task).await;
+    }
     while task.running_count() > 0 {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     tokio::time::sleep(CLEAR_UP).await;
+}
+
+/// Returns when a server has answered its last request, or has had its time for that.
+async fn answered(task: &Task) {
+    let over = Instant::now() + task.spec.exit_grace();
+    loop {
+        let rung = task.bell.notified();
+        tokio::pin!(rung);
+        rung.as_mut().enable();
+        if task.running_count() == 0 {
+            return;
+        }
+        tokio::select! {
+            () = rung => {}
+            () = tokio::time::sleep_until(over) => return,
+        }
+    }
 }
 
 fn exited(status: container_runtime::Result<ExitStatus>) -> Ended {

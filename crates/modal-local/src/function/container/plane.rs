@@ -53,12 +53,13 @@ const NEVER: [&str; 6] = [
     "TokenInfoGet",
 ];
 /// All that a container may call whose function restricts its access.
-const RESTRICTED: [&str; 18] = [
+const RESTRICTED: [&str; 19] = [
     "BlobCreate",
     "BlobGet",
     "ContainerHeartbeat",
     "ContainerHello",
     "ContainerLog",
+    "ContainerServerLifecycleReady",
     "ContainerStop",
     "FunctionCallGetDataIn",
     "FunctionCallPutDataOut",

@@ -15,6 +15,7 @@ use super::plane::{self, Plane};
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::function::definition::FunctionSpec;
 use crate::function::package;
 use crate::function::place::Place;
 use crate::function::pool::Pool;
@@ -62,7 +63,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
         ctx.environments.name_of(&environment_id),
         secrets(ctx, function),
         volumes(ctx, function),
-        trees(ctx, function, &image),
+        trees(ctx, spec, &image),
     )?;
     let arguments = arguments::encode(ctx, task, &environment).await?;
     let mut env = Environment::with_defaults();
@@ -103,7 +104,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let plane = plane.relay(ctx, inside_listener(&container, plane::port(ctx)).await);
     let (plane, url) = plane.listen_inside(&container).await?;
     describe(&mut env, task, &environment, &image, &url);
-    let (process, workdir) = start(&container, &env, &image).await?;
+    let command = command(task, &image)?;
+    let (process, workdir) = start(&container, &env, &image, command).await?;
     task.set_place(Place::new(container.clone(), env, workdir, scratch.spill_dir(), root));
     let leases = package.into_iter().chain([image.lease]).collect();
     let disk =
@@ -111,21 +113,39 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     Ok(Prepared { container, process, network, plane, scratch, tun, leases, disk })
 }
 
-/// Starts the entrypoint; answers it and the directory it runs in.
+/// What is run: Modal's entrypoint, or the image's own.
+fn command(task: &Task, image: &ImageRoot) -> Result<Vec<String>> {
+    if !task.spec.is_direct() {
+        return Ok(ENTRYPOINT.map(str::to_owned).to_vec());
+    }
+    let command: Vec<String> = image.entrypoint.iter().chain(&image.cmd).cloned().collect();
+    if command.is_empty() {
+        let text = "the server's image has neither an entrypoint nor a command to start it by";
+        return Err(Error::Precondition(text.to_owned()));
+    }
+    Ok(command)
+}
+
+/// Starts the program; answers it and the directory it runs in.
 async fn start(
     container: &Container,
     env: &Environment,
     image: &ImageRoot,
+    command: Vec<String>,
 ) -> Result<(Process, PathBuf)> {
     let workdir = image.workdir.clone().unwrap_or_else(|| DEFAULT_WORKDIR.to_owned());
     for workdir in [workdir.as_str(), DEFAULT_WORKDIR, "/"] {
-        let mut exec = ExecSpec::new(ENTRYPOINT);
+        let mut exec = ExecSpec::new(&command);
         exec.env = env.to_os();
         exec.cwd = PathBuf::from(workdir);
         exec.stdin = Stdio::Null;
         match container.exec(exec).await {
             Ok(process) => return Ok((process, PathBuf::from(workdir))),
             Err(container_runtime::Error::Workdir { .. }) if workdir != "/" => {}
+            Err(error) if error.is_program_not_found() && command != ENTRYPOINT => {
+                let text = format!("the server's image has no `{}` to start it by", command[0]);
+                return Err(Error::Precondition(text));
+            }
             Err(error) if error.is_program_not_found() => {
                 return Err(Error::Precondition(
                     "the function's image has no `python`: functions run by Modal's Python package"
@@ -164,7 +184,10 @@ fn describe(
         ("MODAL_REGION", "local"),
     ];
     for (name, value) in variables {
-        env.put(name, value);
+        // The image's own program is told nothing of Modal's package.
+        if name != "PYTHONPATH" || !task.spec.is_direct() {
+            env.put(name, value);
+        }
     }
 }
 
@@ -190,11 +213,12 @@ async fn volumes(ctx: &Ctx, function: &Function) -> Result<Vec<Mount>> {
 /// The files of the client, and what Modal's own package needs to be imported.
 async fn trees(
     ctx: &Ctx,
-    function: &Function,
+    spec: &FunctionSpec,
     image: &ImageRoot,
 ) -> Result<(Vec<PathBuf>, Option<Lease>)> {
+    let (function, direct) = (&spec.function, spec.is_direct());
     let (mut trees, mut package) = (Vec::new(), None);
-    if function.mount_client_dependencies {
+    if function.mount_client_dependencies && !direct {
         let (tree, lease) = package::dependencies(ctx, function, image).await?;
         trees.push(tree);
         package = Some(lease);

@@ -6,6 +6,7 @@
 
 mod next;
 mod plan;
+mod route;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::next::Next;
 pub(crate) use self::plan::Plan;
+pub(crate) use self::route::{InFlight, Route};
 use self::state::State;
 use super::calls::Input;
 use super::definition::FunctionSpec;

@@ -68,7 +68,10 @@ impl State {
             return;
         }
         let in_place = self.current().any(|task| task.is_ready());
-        let idle = self.queue.is_empty() && old.iter().all(|task| task.running_count() == 0);
+        // Nothing waits for a server: a request that finds no container is refused.
+        let idle = !self.spec.is_server()
+            && self.queue.is_empty()
+            && old.iter().all(|task| task.running_count() == 0);
         if in_place || self.failures >= MAX_FAILURES || (idle && self.spec.scaling.min == 0) {
             for task in old {
                 task.request_stop(Stop::Drain);
@@ -85,7 +88,14 @@ impl State {
         let load = self.load();
         let mut missing = self.spec.scaling.wanted(load).saturating_sub(load.containers);
         if missing == 0 {
+            self.short_since = None;
             return;
+        }
+        if load.containers > 0 && load.containers >= self.spec.scaling.min {
+            let at = *self.short_since.get_or_insert(now) + self.spec.scaling.scaleup;
+            if at > now {
+                return plan.wake(at);
+            }
         }
         if let Some(at) = self.not_before.filter(|at| *at > now) {
             return plan.wake(at);
@@ -95,6 +105,7 @@ impl State {
             self.begin(plan);
             (missing, starting) = (missing - 1, starting + 1);
         }
+        self.called = false;
     }
 
     fn begin(&mut self, plan: &mut Plan) {
@@ -127,8 +138,11 @@ impl State {
 
 /// Looks after the time-outs of one container.
 fn watch(task: &Arc<Task>, plan: &mut Plan, now: Instant) {
-    if !task.is_ready() && task.stopping().is_none() {
-        match task.begun + task.spec.startup_timeout() {
+    // A server's time counts from its program's start: it is short, and the first container of all
+    // may have to wait for Modal's package.
+    let began = if task.spec.is_server() { task.program_began() } else { Some(task.begun) };
+    if let Some(began) = began.filter(|_| !task.is_ready() && task.stopping().is_none()) {
+        match began + task.spec.startup_timeout() {
             at if at <= now => plan.late.push(Arc::clone(task)),
             at => plan.wake(at),
         }

@@ -20,6 +20,10 @@ pub(super) struct State {
     pub(super) failures: u32,
     pub(super) not_before: Option<Instant>,
     pub(super) closed: bool,
+    /// A request came to a server without containers.
+    pub(super) called: bool,
+    /// Since when more containers have been wanted than there are.
+    pub(super) short_since: Option<Instant>,
 }
 
 impl State {
@@ -32,6 +36,8 @@ impl State {
             failures: 0,
             not_before: None,
             closed: false,
+            called: false,
+            short_since: None,
         }
     }
 
@@ -39,7 +45,7 @@ impl State {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let current = self.current().count();
         Load {
-            queued: count(self.queue.len()),
+            queued: count(self.queue.len() + usize::from(self.called)),
             // What is on its way out finishes what it has, and needs no other for it.
             running: count(self.current().map(|task| task.running_count()).sum()),
             containers: count(current),

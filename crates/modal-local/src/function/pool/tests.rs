@@ -1,4 +1,4 @@
-use modal_proto::client::{Function, FunctionInput};
+use modal_proto::client::{Function, FunctionInput, HttpConfig};
 
 use super::*;
 use crate::function::definition;
@@ -111,4 +111,76 @@ async fn inputs_and_starts_have_time_outs() {
     assert_eq!(timed_out[0].1, taken.id);
     assert!(task.interrupt(&taken.id, Interruption::TimedOut));
     assert!(pool.plan_at(later(11)).timed_out.is_empty(), "told once");
+}
+
+fn server(max_concurrent_inputs: u32) -> Arc<Pool> {
+    let http_config = Some(HttpConfig { port: 8000, exit_grace_period: 1, ..Default::default() });
+    let function =
+        Function { is_server: true, http_config, max_concurrent_inputs, ..Default::default() };
+    Arc::new(Pool::new(spec(function)))
+}
+
+fn routed(pool: &Arc<Pool>, session: Option<&[u8]>) -> InFlight {
+    match pool.route(session) {
+        Route::To(request) => request,
+        Route::Full => panic!("it is full"),
+        Route::Waking => panic!("nothing is there"),
+    }
+}
+
+#[tokio::test]
+async fn a_servers_requests_wake_it_and_do_not_wait() {
+    let pool = server(1);
+    assert!(pool.plan().start.is_empty());
+    assert!(matches!(pool.route(None), Route::Waking));
+    let task = pool.plan().start.remove(0);
+    assert!(matches!(pool.route(None), Route::Waking), "it is not ready yet");
+    assert!(pool.plan().start.is_empty(), "one comes already");
+    pool.open(&task);
+    let request = routed(&pool, None);
+    assert_eq!(request.task.id, task.id);
+    assert!(matches!(pool.route(None), Route::Full));
+    drop(request);
+    drop(routed(&pool, None));
+    pool.plan_at(later(61));
+    assert_eq!(task.stopping(), Some(Stop::Drain), "it goes when nothing has come for a while");
+    assert!(matches!(pool.route(None), Route::Waking), "what is to end gets nothing");
+}
+
+#[tokio::test]
+async fn a_session_stays_with_its_container_and_others_go_where_there_is_least_to_do() {
+    let pool = server(0);
+    pool.redefine(
+        spec(Function {
+            is_server: true,
+            http_config: Some(HttpConfig { port: 8000, ..Default::default() }),
+            warm_pool_size: 2,
+            ..Default::default()
+        }),
+        true,
+    );
+    let tasks = pool.plan().start;
+    assert_eq!(tasks.len(), 2);
+    tasks.iter().for_each(|task| pool.open(task));
+    let (one, other) = (routed(&pool, None), routed(&pool, None));
+    assert_ne!(one.task.id, other.task.id);
+    let kept = routed(&pool, Some(b"a")).task.id.clone();
+    assert!((0..9).all(|_| routed(&pool, Some(b"a")).task.id == kept));
+    let spread = (0..50_u8).filter(|it| routed(&pool, Some(&[*it])).task.id == kept).count();
+    assert!((5..45).contains(&spread), "{spread} of 50 sessions");
+}
+
+#[tokio::test]
+async fn an_old_server_answers_until_a_new_one_does() {
+    let pool = server(0);
+    assert!(matches!(pool.route(None), Route::Waking));
+    let old = pool.plan().start.remove(0);
+    pool.open(&old);
+    pool.redefine(pool.spec(), true);
+    let new = pool.plan().start.remove(0);
+    assert_eq!(routed(&pool, None).task.id, old.id);
+    pool.open(&new);
+    assert_eq!(routed(&pool, None).task.id, new.id);
+    pool.plan();
+    assert_eq!(old.stopping(), Some(Stop::Drain));
 }

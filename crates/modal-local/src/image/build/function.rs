@@ -97,7 +97,7 @@ impl Build<'_> {
             parent: String::new(),
             retries_here: true,
         };
-        let (call, inputs) = functions.calls.create(&call, vec![(0, input)]).await?;
+        let (call, inputs) = functions.calls.begin(&call, vec![(0, input)]).await?;
         let Some(input) = inputs.into_iter().next() else { return Err(BuildError::Empty) };
         let input_id = input.id.clone();
         functions.submit(self.ctx, Arc::new(input)).await?;

@@ -16,12 +16,20 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::function::calls::{CallRecord, Input, NewCall};
 use crate::function::definition::FunctionSpec;
+use crate::function::pool::Pool;
 use crate::function::task::{Interruption, Stop};
 use crate::function::{end_if_deaf, outcome};
 use crate::ids::{CallId, FunctionId};
 
 /// Inputs of a map that a client may have open, as on Modal.
 const MAX_OUTSTANDING: u32 = 1_000;
+/// Inputs of a function that may wait for a container. This and the next two: Modal's guide on scaling out
+/// ("Function limits"), 2026-11-26.
+const MAX_PENDING: u32 = 2_000;
+/// Inputs that may wait or run.
+const MAX_TOTAL: u32 = 25_000;
+/// Inputs of `spawn` that may wait.
+const MAX_PENDING_SPAWNED: u32 = 1_000_000;
 /// Inputs in one request, at most.
 const MAX_INPUTS: usize = 5_000;
 
@@ -44,15 +52,41 @@ pub(in crate::service) async fn function_map(
         retries_here: !client_retries,
     };
     let inputs = contents(request.pipelined_inputs)?;
-    let (call, inputs) = ctx.functions.calls.create(&call, inputs).await?;
-    Ok(FunctionMapResponse {
-        function_call_jwt: ctx.auth.issue_call_token(&call),
+    check_backlog(&pool, inputs.len(), call.invocation)?;
+    let answer = |call: &CallId, inputs: &[Input]| FunctionMapResponse {
+        function_call_jwt: ctx.auth.issue_call_token(call),
         function_call_id: call.to_string(),
-        pipelined_inputs: submit(ctx, inputs).await?,
+        pipelined_inputs: describe(ctx, inputs),
         retry_policy: spec.function.retry_policy,
         sync_client_retries_enabled: client_retries,
         max_inputs_outstanding: MAX_OUTSTANDING,
-    })
+    };
+    let (answer, inputs) = ctx.functions.calls.create(&call, inputs, answer).await?;
+    submit(ctx, inputs).await?;
+    Ok(answer)
+}
+
+/// Refuses inputs beyond what a function may have before it: the SDKs send those of maps again later.
+fn check_backlog(pool: &Pool, more: usize, invocation: FunctionCallInvocationType) -> Result<()> {
+    let load = pool.load();
+    let more = u32::try_from(more).unwrap_or(u32::MAX);
+    let pending = load.queued.saturating_add(more);
+    let all = pending.saturating_add(load.running);
+    use FunctionCallInvocationType::{Async, AsyncLegacy};
+    let limits = match invocation {
+        Async | AsyncLegacy => (MAX_PENDING_SPAWNED, u32::MAX),
+        _ => (MAX_PENDING, MAX_TOTAL),
+    };
+    if more > 0 && (pending > limits.0 || all > limits.1) {
+        return Err(Error::Exhausted(format!(
+            "the function has {} inputs that wait and {} that run; at most {} may wait{}",
+            load.queued,
+            load.running,
+            limits.0,
+            if limits.1 < u32::MAX { format!(", and {} in all", limits.1) } else { String::new() },
+        )));
+    }
+    Ok(())
 }
 
 /// Whether the client asks for further attempts: Python's does while it waits for the result.
@@ -72,8 +106,13 @@ pub(in crate::service) async fn function_put_inputs(
     request: FunctionPutInputsRequest,
 ) -> Result<FunctionPutInputsResponse, Status> {
     let call = open_call(ctx, &call_id(&request.function_call_id)?).await?;
-    let inputs = ctx.functions.calls.add_inputs(&call, contents(request.inputs)?).await?;
-    Ok(FunctionPutInputsResponse { inputs: submit(ctx, inputs).await? })
+    let pool = ctx.functions.pool(ctx, &function_id(&call.function_id)?).await?;
+    let inputs = contents(request.inputs)?;
+    check_backlog(&pool, inputs.len(), call.invocation())?;
+    let answer = |inputs: &[Input]| FunctionPutInputsResponse { inputs: describe(ctx, inputs) };
+    let (answer, inputs) = ctx.functions.calls.add_inputs(&call, inputs, answer).await?;
+    submit(ctx, inputs).await?;
+    Ok(answer)
 }
 
 /// Nothing waits for the number: inputs are worked on as they come.
@@ -95,6 +134,12 @@ pub(in crate::service) async fn function_retry_inputs(
         let id = ctx.auth.verify_input_token(&item.input_jwt)?;
         let record = ctx.functions.calls.input(id.as_str()).await?;
         open_call(ctx, &call_id(&record.call_id)?).await?;
+        let is_pending = record.status.is_none();
+        if is_pending && record.attempt >= i64::from(item.retry_count.max(1)) {
+            // Asked for before, by a client that did not hear of it.
+            input_jwts.push(item.input_jwt);
+            continue;
+        }
         let attempt = u32::try_from(record.attempt).unwrap_or(0).saturating_add(1);
         let attempt = attempt.max(item.retry_count);
         let contents = item.input.unwrap_or_default();
@@ -161,15 +206,18 @@ fn contents(
     Ok(items.into_iter().map(content).collect())
 }
 
-async fn submit(ctx: &Ctx, inputs: Vec<Input>) -> Result<Vec<FunctionPutInputsResponseItem>> {
-    let mut items = Vec::with_capacity(inputs.len());
+fn describe(ctx: &Ctx, inputs: &[Input]) -> Vec<FunctionPutInputsResponseItem> {
+    let item = |input: &Input| FunctionPutInputsResponseItem {
+        idx: input.idx,
+        input_id: input.id.to_string(),
+        input_jwt: ctx.auth.issue_input_token(&input.id, input.idx),
+    };
+    inputs.iter().map(item).collect()
+}
+
+async fn submit(ctx: &Ctx, inputs: Vec<Input>) -> Result<()> {
     for input in inputs {
-        items.push(FunctionPutInputsResponseItem {
-            idx: input.idx,
-            input_id: input.id.to_string(),
-            input_jwt: ctx.auth.issue_input_token(&input.id, input.idx),
-        });
         ctx.functions.submit(ctx, Arc::new(input)).await?;
     }
-    Ok(items)
+    Ok(())
 }

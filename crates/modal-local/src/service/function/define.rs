@@ -3,7 +3,7 @@
 use modal_proto::client::warning::WarningType;
 use modal_proto::client::{
     ClassCreateRequest, ClassCreateResponse, ClassGetRequest, ClassGetResponse,
-    ClassHandleMetadata, FunctionBindParamsRequest, FunctionBindParamsResponse,
+    ClassHandleMetadata, Function, FunctionBindParamsRequest, FunctionBindParamsResponse,
     FunctionCreateRequest, FunctionCreateResponse, FunctionData, FunctionGetByIdRequest,
     FunctionGetByIdResponse, FunctionGetRequest, FunctionGetResponse, FunctionGetSerializedRequest,
     FunctionGetSerializedResponse, FunctionPrecreateRequest, FunctionPrecreateResponse, Warning,
@@ -68,6 +68,7 @@ pub(in crate::service) async fn function_create(
     fill_urls(&mut data, &metadata);
     Ok(FunctionCreateResponse {
         function_id: id.to_string(),
+        function: Some(echo(&data)?),
         handle_metadata: Some(metadata),
         function_data: Some(data),
         server_warnings,
@@ -149,8 +150,21 @@ async fn comparable(ctx: &Ctx, data: &FunctionData) -> Result<FunctionData> {
     Ok(data)
 }
 
+/// The definition as the SDK shows it once it is made: where its requests go, and without its code.
+fn echo(data: &FunctionData) -> Result<Function> {
+    Ok(Function {
+        web_url: data.web_url.clone(),
+        flash_service_urls: data.flash_service_urls.clone(),
+        method_definitions: data.method_definitions.clone(),
+        function_serialized: Vec::new(),
+        class_serialized: Vec::new(),
+        ..definition::first(data)?.clone()
+    })
+}
+
 fn fill_urls(data: &mut FunctionData, metadata: &modal_proto::client::FunctionHandleMetadata) {
     data.web_url.clone_from(&metadata.web_url);
+    data.flash_service_urls.clone_from(&metadata.experimental_flash_urls);
     for (name, method) in &mut data.method_definitions {
         if let Some(known) = metadata.method_handle_metadata.get(name) {
             method.web_url.clone_from(&known.web_url);

@@ -28,7 +28,7 @@ use crate::ids::{FunctionId, TaskId};
 /// Names of metrics that Modal's command line puts into an order of its own.
 const EXECUTION: &str = "Execution time (s)";
 const LATENCY: &str = "End-to-end latency (s)";
-const STARTUP: &str = "Startup time (s)";
+pub(super) const STARTUP: &str = "Startup time (s)";
 /// In hundredths of a per cent.
 const PERCENTILES: [u32; 3] = [5_000, 9_000, 9_900];
 /// What a tail is without a number.
@@ -169,7 +169,7 @@ async fn counts(ctx: &Ctx, stretch: &Stretch) -> Result<AppFunctionCounts> {
 }
 
 /// The start of a container that still runs is in no record.
-async fn tasks(ctx: &Ctx, stretch: &Stretch) -> Result<Vec<PastTask>> {
+pub(super) async fn tasks(ctx: &Ctx, stretch: &Stretch) -> Result<Vec<PastTask>> {
     let mut tasks = ctx.functions.history.tasks(stretch).await?;
     for task in tasks.iter_mut().filter(|task| task.finished_at.is_none()) {
         let live = ctx.functions.find_task(&TaskId::parse(&task.task_id)?);
@@ -211,7 +211,7 @@ async fn functions(ctx: &Ctx, id: &str, with_variants: bool) -> Result<Vec<Funct
     Ok(functions)
 }
 
-fn stretch(
+pub(super) fn stretch(
     functions: Vec<FunctionId>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
@@ -223,7 +223,7 @@ fn stretch(
     Ok(stretch)
 }
 
-fn seconds(at: Option<Timestamp>) -> Result<f64> {
+pub(super) fn seconds(at: Option<Timestamp>) -> Result<f64> {
     at.map(|at| clock::seconds(&at)).ok_or_else(|| Error::invalid("name a stretch of time"))
 }
 
@@ -275,13 +275,13 @@ fn count(inputs: &[PastInput], ended: Ended) -> u64 {
     inputs.iter().filter(|input| Ended::of(input.status) == ended).count() as u64
 }
 
-fn errors(tasks: &[PastTask]) -> u64 {
+pub(super) fn errors(tasks: &[PastTask]) -> u64 {
     let failed = |task: &&PastTask| Ended::of(task.status) == Ended::Failure;
     let stopped = |task: &&PastTask| task.status == Some(GenericStatus::Terminated.into());
     tasks.iter().filter(failed).filter(|task| !stopped(task)).count() as u64
 }
 
-fn percentiles<const N: usize>(
+pub(super) fn percentiles<const N: usize>(
     metrics: [(&str, Vec<f64>); N],
 ) -> HashMap<String, StatsPercentileDistribution> {
     let known = metrics.into_iter().filter(|(_, values)| !values.is_empty());

@@ -6,6 +6,7 @@ mod container;
 mod define;
 mod follow;
 mod history;
+mod server;
 mod stats;
 
 pub(super) use self::call::*;
@@ -13,6 +14,7 @@ pub(super) use self::container::*;
 pub(super) use self::define::*;
 pub(super) use self::follow::*;
 pub(super) use self::history::*;
+pub(super) use self::server::*;
 pub(super) use self::stats::*;
 
 use crate::error::{Error, Result};

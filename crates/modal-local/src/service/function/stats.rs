@@ -2,7 +2,7 @@
 
 use modal_proto::client::generic_result::GenericStatus;
 use modal_proto::client::{
-    AutoscalerConfiguration, ContainerStopRequest, ContainerStopResponse,
+    AutoscalerConfiguration, AutoscalerSettings, ContainerStopRequest, ContainerStopResponse,
     FunctionCallCallGraphInfo, FunctionCallGetInfoRequest, FunctionCallGetInfoResponse,
     FunctionCallInfo, FunctionCallListRequest, FunctionCallListResponse,
     FunctionGetCallGraphRequest, FunctionGetCallGraphResponse, FunctionGetCurrentStatsRequest,
@@ -16,7 +16,7 @@ use super::{app_id, call_id, function_id};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::function::calls::{CallRecord, InputRecord};
-use crate::function::definition;
+use crate::function::definition::{self, FunctionSpec};
 use crate::function::scaling::{Load, Scaling};
 use crate::function::task::Stop;
 use crate::ids::TaskId;
@@ -57,15 +57,19 @@ pub(in crate::service) async fn function_update_scheduling_params(
     settings.max_containers = new.max_containers.or(settings.max_containers);
     settings.buffer_containers = new.buffer_containers.or(settings.buffer_containers);
     settings.scaledown_window = new.scaledown_window.or(settings.scaledown_window);
+    settings.scaleup_window = new.scaleup_window.or(settings.scaleup_window);
+    settings.target_concurrency_float =
+        new.target_concurrency_float.or(settings.target_concurrency_float);
     if let (Some(min), Some(max)) = (settings.min_containers, settings.max_containers)
         && min > max
+        && max > 0
     {
         let text = format!("min_containers ({min}) is more than max_containers ({max})");
         return Err(Error::invalid(text).into());
     }
     ctx.functions.records.set_autoscaler(&id, &settings).await?;
     let spec = ctx.functions.spec(&id).await?;
-    let current_settings = Some(spec.scaling.settings());
+    let current_settings = Some(settings_of(&spec, &spec.scaling));
     let kept_warm = spec.scaling.min > 0;
     match ctx.functions.find_pool(&id) {
         Some(pool) => pool.redefine(spec.into(), false),
@@ -73,6 +77,10 @@ pub(in crate::service) async fn function_update_scheduling_params(
         None => {}
     }
     Ok(FunctionUpdateSchedulingParamsResponse { current_settings })
+}
+
+fn settings_of(spec: &FunctionSpec, scaling: &Scaling) -> AutoscalerSettings {
+    if spec.is_server() { scaling.server_settings() } else { scaling.settings() }
 }
 
 pub(in crate::service) async fn function_get_scheduling_params(
@@ -85,8 +93,8 @@ pub(in crate::service) async fn function_get_scheduling_params(
     let data = ctx.functions.records.definition(&spec.definition).await?;
     let own = Scaling::new(definition::first(&data)?, &Default::default());
     let configuration = AutoscalerConfiguration {
-        settings: Some(spec.scaling.settings()),
-        static_settings: Some(own.settings()),
+        settings: Some(settings_of(&spec, &spec.scaling)),
+        static_settings: Some(settings_of(&spec, &own)),
         override_settings: Some(record.autoscaler),
         ..AutoscalerConfiguration::default()
     };

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::ids::{SandboxId, TaskId};
-use crate::sandbox::{SandboxSpec, StdinError};
+use crate::sandbox::{LiveSandbox, SandboxSpec, StdinError};
 use crate::service::BoxStream;
 
 /// A stream of output ends after this long at the latest; the SDKs ask for 55 seconds and then again.
@@ -33,11 +33,12 @@ pub(crate) async fn sandbox_create(
     ctx: &Ctx,
     request: SandboxCreateRequest,
 ) -> Result<SandboxCreateResponse, Status> {
-    let sandbox = ctx.sandboxes.create(ctx, SandboxSpec::parse_v1(request)?).await?;
-    Ok(SandboxCreateResponse {
+    let answer = |sandbox: &LiveSandbox| SandboxCreateResponse {
         sandbox_id: sandbox.id.to_string(),
         metadata: Some(metadata(sandbox.app.as_str(), None)),
-    })
+    };
+    let sandbox = ctx.sandboxes.create(ctx, SandboxSpec::parse_v1(request)?, answer).await?;
+    Ok(answer(&sandbox))
 }
 
 pub(crate) async fn sandbox_get_task_id(

@@ -1,10 +1,12 @@
 //! What is in a dict.
 
+use modal_proto::client::{DictPopResponse, DictUpdateResponse};
 use sqlx::SqlitePool;
 
 use super::too_large;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::remember;
 use crate::ids::DictId;
 
 /// Largest key and value together, in bytes. Source: Modal's guide on dicts ("100 MiB"), 2026-11-26.
@@ -59,6 +61,8 @@ impl Dicts {
                 written +=
                     insert.bind(clock::now()).execute(&mut *transaction).await?.rows_affected();
             }
+            let answer = DictUpdateResponse { created: written > 0 };
+            remember(&mut transaction, "dict_update", &answer).await?;
             transaction.commit().await?;
             Ok(written > 0)
         };
@@ -95,12 +99,23 @@ impl Dicts {
 
     /// Removes a key; of several callers at once, one gets the value.
     pub(crate) async fn pop(&self, dict: &DictId, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        sqlx::query_scalar("DELETE FROM dict_entries WHERE dict_id = ? AND key = ? RETURNING value")
+        let pop = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            let value: Option<Vec<u8>> = sqlx::query_scalar(
+                "DELETE FROM dict_entries WHERE dict_id = ? AND key = ? RETURNING value",
+            )
             .bind(dict.as_str())
             .bind(key)
-            .fetch_optional(&self.db)
-            .await
-            .map_err(Error::database("take from a dict"))
+            .fetch_optional(&mut *transaction)
+            .await?;
+            if value.is_some() {
+                let answer = DictPopResponse { found: true, value: value.clone() };
+                remember(&mut transaction, "dict_pop", &answer).await?;
+            }
+            transaction.commit().await?;
+            Ok(value)
+        };
+        pop.await.map_err(Error::database("take from a dict"))
     }
 
     /// How many keys there are, up to 100,000.

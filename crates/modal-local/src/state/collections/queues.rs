@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use modal_proto::client::QueueGetResponse;
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Notify;
 
 use super::too_large;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::remember;
 use crate::ids::QueueId;
 
 /// Largest item, in bytes. This limit and the next three: the SDK's documentation of `Queue`.
@@ -95,6 +97,7 @@ impl Queues {
         insert(&mut transaction, partition, values, clock::now() + f64::from(life))
             .await
             .map_err(failed())?;
+        remember(&mut transaction, "queue_put", &()).await.map_err(failed())?;
         transaction.commit().await.map_err(failed())?;
         self.wake(partition);
         Ok(())
@@ -102,6 +105,8 @@ impl Queues {
 
     /// Removes up to `count` items from the front. Each item goes to one caller.
     pub(crate) async fn take(&self, partition: &Partition, count: i32) -> Result<Vec<Vec<u8>>> {
+        let failed = || Error::database("take from a queue");
+        let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
         let mut taken: Vec<Item> = sqlx::query_as(
             "DELETE FROM queue_items WHERE entry IN
                (SELECT item.entry FROM queue_items AS item
@@ -114,12 +119,18 @@ impl Queues {
         .bind(&partition.key)
         .bind(clock::now())
         .bind(i64::from(count.max(0)))
-        .fetch_all(&self.db)
+        .fetch_all(&mut *transaction)
         .await
-        .map_err(Error::database("take from a queue"))?;
+        .map_err(failed())?;
         // SQLite gives deleted rows in no particular order.
         taken.sort_unstable_by_key(|item| item.entry);
-        Ok(taken.into_iter().map(|item| item.value).collect())
+        let values: Vec<_> = taken.into_iter().map(|item| item.value).collect();
+        if !values.is_empty() {
+            let answer = QueueGetResponse { values: values.clone() };
+            remember(&mut transaction, "queue_get", &answer).await.map_err(failed())?;
+        }
+        transaction.commit().await.map_err(failed())?;
+        Ok(values)
     }
 
     /// Up to a page of items after entry `after`, oldest first; they stay.
