@@ -6,8 +6,10 @@ mod commit;
 mod deploy;
 mod map;
 mod request;
+mod scaling;
 mod site;
 mod spec;
+mod web;
 
 use modal_proto::client as api;
 
@@ -15,7 +17,9 @@ pub use call::FunctionCall;
 pub use commit::Commit;
 pub use deploy::{Deploy, DeployStrategy, Deployment};
 pub use map::FunctionMap;
-pub use spec::{Autoscaling, FunctionSpec, Retries, Schedule, Web};
+pub use scaling::{Autoscaling, Retries, Schedule};
+pub use spec::FunctionSpec;
+pub use web::Web;
 
 use crate::{
     client::Client,

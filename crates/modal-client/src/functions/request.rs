@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use modal_proto::client as api;
 
-use super::spec::{Autoscaling, FunctionSpec, Retries, Schedule, Web, WebKind};
+use super::{
+    scaling::{Autoscaling, Retries, Schedule},
+    spec::FunctionSpec,
+    web::{Web, WebKind},
+};
 use crate::{
     ids::{AppId, FunctionId, ImageId, MountId, SecretId},
     sandbox::{seconds, volume_mount},

@@ -4,6 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use modal_proto::client as api;
 
+use super::{
+    scaling::{Autoscaling, Retries, Schedule},
+    web::Web,
+};
 use crate::{
     gpu::Gpu, image::Image, sandbox::MiB, sandbox::VolumeMount, secret_string::SecretString,
     secrets::Secret,
@@ -11,8 +15,6 @@ use crate::{
 
 /// The time one call has unless it says otherwise: Modal's default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long a web server may take to answer its port, unless it says otherwise.
-const DEFAULT_STARTUP: Duration = Duration::from_secs(5);
 
 /// A function to be deployed: a callable of a Python file, and how it runs.
 ///
@@ -57,55 +59,6 @@ pub struct FunctionSpec {
 pub(super) enum Source {
     File(PathBuf),
     Text { module: String, text: String },
-}
-
-/// How a function is reached by HTTP.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Web {
-    pub(super) kind: WebKind,
-    pub(super) label: String,
-    pub(super) requires_proxy_auth: bool,
-    pub(super) custom_domains: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum WebKind {
-    Server { port: u16, startup: Duration },
-    Endpoint { method: String, docs: bool },
-    Asgi,
-    Wsgi,
-}
-
-/// How many containers a function has. What is not set is Modal's choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Autoscaling {
-    pub(super) min: Option<u32>,
-    pub(super) max: Option<u32>,
-    pub(super) buffer: Option<u32>,
-    pub(super) scaledown_window: Option<Duration>,
-}
-
-/// How often and how fast a failed call is repeated.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Retries {
-    pub(super) retries: u32,
-    pub(super) backoff: f32,
-    pub(super) first_delay: Duration,
-    pub(super) longest_delay: Duration,
-}
-
-/// When a function is called by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Schedule {
-    /// Every so often, counted from the deployment.
-    Every(Duration),
-    /// At the times of a cron expression, in a time zone: `UTC`, `Europe/Berlin`.
-    Cron {
-        /// Five fields: `0 6 * * 1`.
-        expression: String,
-        /// By its name in the time zone database.
-        timezone: String,
-    },
 }
 
 impl FunctionSpec {
@@ -297,141 +250,6 @@ impl FunctionSpec {
     pub fn single_use_containers(mut self, single_use: bool) -> Self {
         self.single_use_containers = single_use;
         self
-    }
-}
-
-impl Web {
-    /// The callable starts a server of its own that listens on this port, and returns.
-    pub fn server(port: u16) -> Self {
-        Self::new(WebKind::Server { port, startup: DEFAULT_STARTUP })
-    }
-
-    /// Each call of the callable answers a request of this method; the image has FastAPI.
-    pub fn endpoint(method: impl Into<String>) -> Self {
-        Self::new(WebKind::Endpoint { method: method.into(), docs: false })
-    }
-
-    /// The callable returns an ASGI application.
-    pub fn asgi() -> Self {
-        Self::new(WebKind::Asgi)
-    }
-
-    /// The callable returns a WSGI application.
-    pub fn wsgi() -> Self {
-        Self::new(WebKind::Wsgi)
-    }
-
-    fn new(kind: WebKind) -> Self {
-        Self { kind, label: String::new(), requires_proxy_auth: false, custom_domains: Vec::new() }
-    }
-
-    /// How long a [`server`](Self::server) may take to listen; five seconds unless this is called.
-    #[must_use]
-    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
-        if let WebKind::Server { startup, .. } = &mut self.kind {
-            *startup = timeout;
-        }
-        self
-    }
-
-    /// Whether an [`endpoint`](Self::endpoint) shows its documentation at `/docs`.
-    #[must_use]
-    pub fn docs(mut self, show: bool) -> Self {
-        if let WebKind::Endpoint { docs, .. } = &mut self.kind {
-            *docs = show;
-        }
-        self
-    }
-
-    /// A part of the address, instead of the names of the app and the function.
-    #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
-        self
-    }
-
-    /// Whether requests need a proxy auth token in `Modal-Key` and `Modal-Secret`.
-    #[must_use]
-    pub fn requires_proxy_auth(mut self, requires: bool) -> Self {
-        self.requires_proxy_auth = requires;
-        self
-    }
-
-    /// A domain of one's own that it answers at too.
-    #[must_use]
-    pub fn custom_domain(mut self, domain: impl Into<String>) -> Self {
-        self.custom_domains.push(domain.into());
-        self
-    }
-}
-
-impl Autoscaling {
-    /// How many containers there always are.
-    #[must_use]
-    pub fn min(mut self, containers: u32) -> Self {
-        self.min = Some(containers);
-        self
-    }
-
-    /// How many containers there are at most.
-    #[must_use]
-    pub fn max(mut self, containers: u32) -> Self {
-        self.max = Some(containers);
-        self
-    }
-
-    /// How many idle containers are kept ready while it is used.
-    #[must_use]
-    pub fn buffer(mut self, containers: u32) -> Self {
-        self.buffer = Some(containers);
-        self
-    }
-
-    /// How long a container may idle before it ends, to the second.
-    #[must_use]
-    pub fn scaledown_window(mut self, window: Duration) -> Self {
-        self.scaledown_window = Some(window);
-        self
-    }
-}
-
-impl Retries {
-    /// This many repetitions, a second apart.
-    pub fn new(retries: u32) -> Self {
-        Self {
-            retries,
-            backoff: 1.0,
-            first_delay: Duration::from_secs(1),
-            longest_delay: Duration::from_secs(60),
-        }
-    }
-
-    /// By how much each delay is longer than the one before: 2 doubles it.
-    #[must_use]
-    pub fn backoff(mut self, factor: f32) -> Self {
-        self.backoff = factor;
-        self
-    }
-
-    /// The delay before the first repetition.
-    #[must_use]
-    pub fn first_delay(mut self, delay: Duration) -> Self {
-        self.first_delay = delay;
-        self
-    }
-
-    /// The longest delay.
-    #[must_use]
-    pub fn longest_delay(mut self, delay: Duration) -> Self {
-        self.longest_delay = delay;
-        self
-    }
-}
-
-impl Schedule {
-    /// At the times of a cron expression, in UTC.
-    pub fn cron(expression: impl Into<String>) -> Self {
-        Self::Cron { expression: expression.into(), timezone: "UTC".to_owned() }
     }
 }
 

@@ -6,7 +6,10 @@ use futures::future::BoxFuture;
 use modal_proto::{client as api, task_command_router as router_api};
 use tokio::time::Instant;
 
-use super::spec::{check_arguments, seconds, secret_sources};
+use super::{
+    definition::{seconds, secret_sources},
+    spec::check_arguments,
+};
 use crate::{
     error::{Error, Operation, Result},
     router::{Descriptor, Feed, OutputStream, Router, RouterFailure, StdinWriter, Target},

@@ -1,5 +1,7 @@
 //! Sandboxes: isolated containers to run commands in.
 
+mod create;
+mod definition;
 mod exec;
 mod files;
 mod generation;
@@ -13,6 +15,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use modal_proto::{client as api, task_command_router as router_api};
 
+pub use create::SandboxCreate;
+pub(crate) use definition::{milli, seconds, volume_mount};
 pub use exec::{Exec, Output, Process, Pty, Redirect};
 pub use files::{FileKind, FileProblem, SandboxFile, SandboxFiles};
 pub use generation::SandboxVersion;
@@ -20,8 +24,7 @@ use guard::Guard;
 pub use list::{ListSandboxes, SandboxInfo, Sandboxes};
 pub use probe::Probe;
 pub use snapshot::ConnectToken;
-pub use spec::{MiB, NetworkAccess, Port, SandboxCreate, VolumeMount};
-pub(crate) use spec::{milli, seconds, volume_mount};
+pub use spec::{MiB, NetworkAccess, Port, VolumeMount};
 
 use crate::{
     client::Client,

@@ -12,6 +12,7 @@
 //! a failed one, too. Nothing is pulled from registries: see [`reference`] for what stands in.
 
 mod base;
+mod begin;
 mod build;
 mod config;
 mod context;
@@ -36,20 +37,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use futures::future::BoxFuture;
-use modal_proto::client::{ImageGetOrCreateRequest, ImageMetadata};
+use modal_proto::client::ImageMetadata;
 use tokio::sync::{OnceCell, Semaphore, watch};
 
 pub use self::base::BasePolicy;
 use self::base::pythons::MachinePython;
 pub(crate) use self::base::pythons::{PythonFile, of_debian as python_of_debian};
 use self::base::{Bases, pythons};
-use self::definition::Definition;
 use self::in_use::InUse;
 pub(crate) use self::in_use::Lease;
 use self::layer::{LayerId, LayerStore};
 pub(crate) use self::log::{BuildLog, Entry};
-use self::recipe::Instruction;
 pub(crate) use self::record::Progress;
 use self::record::{Built, ImageRecord, ImageRecords};
 pub(crate) use self::reference::Suite;
@@ -57,8 +55,7 @@ use self::settings::{Machine, PackageSettings};
 pub(crate) use self::snapshot::{DirectorySource, SnapshotBase, SnapshotSource};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::ids::{AppId, ImageId, MountId, SecretId};
-use crate::logs::LogLine;
+use crate::ids::ImageId;
 use crate::state::State;
 
 /// Builds beyond this many wait for their turn.
@@ -139,24 +136,6 @@ impl Images {
             turns: Semaphore::new(PARALLEL_BUILDS),
         };
         Ok(Self { shared: Arc::new(shared) })
-    }
-
-    /// The image of a definition; its build is begun if there is none and none under way.
-    pub(crate) async fn get_or_create(
-        &self,
-        ctx: &Ctx,
-        request: ImageGetOrCreateRequest,
-    ) -> Result<ImageView> {
-        let mut definition = self.define(ctx, &request).await?;
-        let hash = self.hash(ctx, &definition).await?;
-        if request.force_build || request.ignore_cache {
-            definition.attempt = Some(crate::ids::random_suffix());
-        } else if let Some(newest) = self.shared.records.newest(&hash).await? {
-            definition.attempt = newest.definition.attempt;
-        }
-        let id = definition.image_id(&hash)?;
-        let app = AppId::parse(&request.app_id).ok();
-        self.ensure(ctx, &id, &hash, &definition, app).await
     }
 
     /// An image by its id. One whose build was cut short is begun anew.
@@ -344,124 +323,6 @@ impl Images {
             ..ImageMetadata::default()
         };
         ImageView { id: record.id, progress: record.progress, metadata }
-    }
-
-    /// The request's definition, its inline files stored and the images it builds on known.
-    async fn define(&self, ctx: &Ctx, request: &ImageGetOrCreateRequest) -> Result<Definition> {
-        let image = request.image.clone().unwrap_or_default();
-        for base in &image.base_images {
-            let id = ImageId::parse(&base.image_id)?;
-            if self.shared.records.get(&id).await?.is_none() {
-                return Err(unknown_image(id.as_str()));
-            }
-        }
-        let cas = ctx.cas.clone();
-        let hashes = crate::blocking::run(move || {
-            let files = image.context_files.iter();
-            files.map(|file| Ok(cas.put_bytes(&file.data)?.to_string())).collect::<Result<Vec<_>>>()
-        })
-        .await?;
-        let definition = Definition::from_request(request, hashes)?;
-        gpu::refuse(ctx, self, request, &definition).await?;
-        Ok(definition)
-    }
-
-    async fn hash(&self, ctx: &Ctx, definition: &Definition) -> Result<String> {
-        let checksum = match &definition.context_mount {
-            Some(id) => ctx.mounts.get(&MountId::parse(id)?).await?.checksum,
-            None => String::new(),
-        };
-        let secrets: Vec<SecretId> =
-            definition.secrets.iter().map(|id| SecretId::parse(id)).collect::<Result<_, _>>()?;
-        let keys: Vec<String> = ctx.secrets.env_of(&secrets).await?.into_keys().collect();
-        let mut hash = definition.hash(&checksum, &keys);
-        let steps = definition.steps();
-        for step in steps.map_err(|error| Error::invalid(error.to_string()))? {
-            let Instruction::From { image, .. } = &step.instruction else { continue };
-            if let Some(substitution) = ctx.substitutions.find(image).await? {
-                let mut hasher = digest::Hasher::new("substituted");
-                hash = hasher.part(&hash).parts(&substitution.dockerfile_commands).finish_hex();
-            }
-        }
-        Ok(hash)
-    }
-
-    /// Answers how far the image is; begins its build if it has to be built.
-    async fn ensure(
-        &self,
-        ctx: &Ctx,
-        id: &ImageId,
-        hash: &str,
-        definition: &Definition,
-        app: Option<AppId>,
-    ) -> Result<ImageView> {
-        let _one_at_a_time = self.shared.starting.lock().await;
-        let known = self.shared.records.get(id).await?;
-        let is_done = |record: &ImageRecord| match &record.progress {
-            Progress::Built(built) => self.is_complete(built),
-            _ => self.live(id).is_some(),
-        };
-        if let Some(record) = known.filter(is_done) {
-            return Ok(self.view(record));
-        }
-        ctx.room.check()?;
-        self.shared.records.begin(id, hash, definition).await?;
-        let log = BuildLog::create(&self.log_path(id))?;
-        let live = Arc::new(Live { log, ended: watch::Sender::new(false) });
-        self.builds().insert(id.clone(), live.clone());
-        let task = self.clone().carry_out(ctx.clone(), id.clone(), definition.clone(), live, app);
-        tokio::spawn(task);
-        Ok(self.view(self.record(id).await?))
-    }
-
-    /// Builds, records the end, and tells who waits. Boxed, because a build may begin another.
-    fn carry_out(
-        self,
-        ctx: Ctx,
-        id: ImageId,
-        definition: Definition,
-        live: Arc<Live>,
-        app: Option<AppId>,
-    ) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let started = std::time::Instant::now();
-            let end = self.attempt(&ctx, &definition, &live.log).await;
-            match &end {
-                Ok(_) => {
-                    live.log.info(format!("built in {:.1} s", started.elapsed().as_secs_f64()))
-                }
-                Err(reason) => live.log.info(format!("build failed: {reason}")),
-            }
-            if let Err(error) = self.shared.records.finish(&id, &end).await {
-                tracing::error!(%id, %error, "a build's end is not recorded: it will be done again");
-            }
-            if let Some(app) = app {
-                let lines = live.log.since(0).into_iter().map(LogLine::from).collect();
-                ctx.logs.append_build(&app, &id, lines).await;
-            }
-            self.builds().remove(&id);
-            live.ended.send_replace(true);
-        })
-    }
-
-    /// A build in a task of its own, so that a fault in it is a failed build and no more.
-    async fn attempt(
-        &self,
-        ctx: &Ctx,
-        definition: &Definition,
-        log: &BuildLog,
-    ) -> std::result::Result<Built, String> {
-        let (images, ctx) = (self.clone(), ctx.clone());
-        let (definition, log) = (definition.clone(), log.clone());
-        let task = tokio::spawn(async move {
-            // A function's container may wait for other builds.
-            let _turn = match definition.build_function {
-                Some(_) => None,
-                None => Some(images.shared.turns.acquire().await.map_err(|error| chain(&error))?),
-            };
-            build::build(&ctx, &images, &definition, &log).await.map_err(|error| chain(&error))
-        });
-        task.await.unwrap_or_else(|error| Err(format!("the builder failed: {error}")))
     }
 
     fn is_complete(&self, built: &Built) -> bool {

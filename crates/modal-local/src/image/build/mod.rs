@@ -4,32 +4,29 @@
 //! follows from the layers below and from what the instruction depends on, so work done before, by
 //! this or another image, is found and not done again.
 
+mod base;
 mod copy;
 mod error;
 mod function;
+mod run;
 mod stage;
 
 use std::path::PathBuf;
 
 pub(super) use self::error::BuildError;
 use self::stage::Stage;
-use super::base::pythons::MachinePython;
+use super::Images;
 use super::config::{Arguments, ImageConfig};
 use super::context::ContextFile;
 use super::definition::Definition;
 use super::layer::LayerId;
 use super::log::BuildLog;
-use super::recipe::{self, Command, Instruction, Step};
-use super::record::{Built, Progress};
-use super::reference::{self, Base};
+use super::recipe::{self, Instruction, Step};
+use super::record::Built;
 use super::settings::PackageSettings;
-use super::step::{self, StepPlace, StepSpec};
-use super::{Images, users};
 use crate::ctx::Ctx;
-use crate::failpoint::{Point, reach};
-use crate::ids::{ImageId, SecretId};
+use crate::ids::SecretId;
 use crate::state::secret_store::Variables;
-use crate::substitution::Substitution;
 
 /// What the log says where a registered substitution is used.
 pub(super) const STANDS_IN: &str = "a substitution stands in for it";
@@ -119,140 +116,6 @@ impl Build<'_> {
             config: stage.config,
             substitutions: self.substitutions,
         })
-    }
-
-    /// What `FROM image` starts with.
-    async fn base(&mut self, image: &str, alias: Option<String>) -> Result<Stage, BuildError> {
-        let earlier = self.stages.iter().find(|stage| stage.is_called(image));
-        let mut stage = match (earlier, self.definition.bases.get(image)) {
-            (Some(stage), _) => stage.clone(),
-            (None, Some(id)) => self.built_image(id).await?,
-            (None, None) => self.registry_image(image).await?,
-        };
-        stage.alias = alias;
-        stage.arguments = Arguments::default();
-        stage.has_own_cmd = false;
-        stage.is_prepared &= self.definition.is_global;
-        if let Some(attempt) = &self.definition.attempt {
-            stage.tip = stage.tip.child("forced", |hasher| {
-                hasher.part(attempt);
-            });
-        }
-        Ok(stage)
-    }
-
-    /// An image of this server. If it is still being built, that is waited for.
-    async fn built_image(&self, id: &str) -> Result<Stage, BuildError> {
-        let id = ImageId::parse(id)?;
-        let failed = |reason: String| BuildError::BaseImage { id: id.to_string(), reason };
-        match self.images.wait(self.ctx, &id).await? {
-            Progress::Built(built) => Ok(Stage::of(*built)),
-            Progress::Failed(reason) => Err(failed(reason)),
-            Progress::Building => Err(failed("its build was interrupted".to_owned())),
-        }
-    }
-
-    /// What stands in for an image of a registry.
-    async fn registry_image(&mut self, image: &str) -> Result<Stage, BuildError> {
-        if let Some(substitution) = self.ctx.substitutions.find(image).await?
-            && !self.within.contains(&substitution.matches)
-        {
-            return self.substitute(substitution).await;
-        }
-        if let Some(version) = reference::Reference::parse(image).uv_version() {
-            return self.uv(image, version).await;
-        }
-        let choice = reference::choose(image, self.definition.is_global, self.images.pythons())?;
-        for note in choice.notes {
-            let note = format!("{image}: {note}");
-            self.log.info(&note);
-            self.substitutions.push(note);
-        }
-        let base = match &choice.base {
-            Base::Debian(suite) | Base::WithPython(suite, _) => {
-                let policy = self.ctx.config.bases;
-                self.images.bases().debian(*suite, policy, self.settings, self.log).await
-            }
-            Base::Scratch => self.images.bases().scratch(),
-        };
-        let base = base.map_err(|source| BuildError::Base { image: image.to_owned(), source })?;
-        let mut stage = Stage::new(base.layer, base.config);
-        stage.is_prepared = choice.base != Base::Scratch;
-        if let Base::WithPython(_, python) = choice.base {
-            stage.config.python = Some(python.series.clone());
-            let layer = self.python_layer(&stage, python).await?;
-            stage.layers.push(layer.clone());
-            stage.tip = layer;
-        }
-        Ok(stage)
-    }
-
-    /// A Python of this machine on top of a stage.
-    async fn python_layer(
-        &self,
-        stage: &Stage,
-        python: MachinePython,
-    ) -> Result<LayerId, BuildError> {
-        let (id, store) = (python.layer_id(&stage.tip), self.images.store().clone());
-        let lock = self.images.layer_lock(&id);
-        let _making = lock.lock().await;
-        if !store.has(&id) {
-            self.log.info(format!("copying Python {} of this machine", python.version));
-            let id = id.clone();
-            crate::blocking::run(move || python.make(&id, &store)).await?;
-        }
-        Ok(id)
-    }
-
-    /// What was registered for an image, built in its place.
-    async fn substitute(&mut self, substitution: Substitution) -> Result<Stage, BuildError> {
-        let Substitution { matches, dockerfile_commands, reason } = substitution;
-        let note = format!("{matches}: {STANDS_IN}: {reason}");
-        self.log.info(&note);
-        self.substitutions.push(note);
-        let definition = Definition {
-            commands: dockerfile_commands,
-            builder_version: self.definition.builder_version.clone(),
-            ..Definition::default()
-        };
-        let inner = Build {
-            ctx: self.ctx,
-            images: self.images,
-            definition: &definition,
-            settings: self.settings,
-            log: self.log,
-            secrets: Variables::new(),
-            context: Vec::new(),
-            added_python: None,
-            context_mounts: Vec::new(),
-            stages: Vec::new(),
-            substitutions: Vec::new(),
-            scratch: self.images.store().scratch()?,
-            within: self.within.iter().cloned().chain([matches]).collect(),
-        };
-        let built = Box::pin(inner.run()).await?;
-        self.substitutions.extend(built.substitutions.iter().cloned());
-        Ok(Stage::of(built))
-    }
-
-    /// The image of uv holds one program, which PyPI has, too.
-    async fn uv(&mut self, image: &str, version: &str) -> Result<Stage, BuildError> {
-        let package = match version.starts_with(|c: char| c.is_ascii_digit()) {
-            true => format!("uv=={version}"),
-            false => "uv".to_owned(),
-        };
-        let note = format!("{image}: `{package}` of PyPI stands in for it");
-        self.log.info(&note);
-        self.substitutions.push(note);
-        let mut stage = Box::pin(self.registry_image("python:3.11-slim")).await?;
-        let line = format!(
-            "python -m pip install --quiet --target /opt/uv '{}' && mv /opt/uv/bin/uv /opt/uv/bin/uvx /",
-            package.replace('\'', "")
-        );
-        let step = Step { text: line.clone(), instruction: Instruction::Ignored };
-        let layer = self.run_command(&stage, &Command::Shell(line), &step).await?;
-        self.push(&mut stage, layer).await?;
-        Ok(stage)
     }
 
     /// Carries out an instruction of the last stage.
@@ -362,135 +225,6 @@ impl Build<'_> {
         };
         arguments.set(name, value);
         Ok(())
-    }
-
-    /// Runs what the base cannot stand in for: tools of `debian_slim` that only PyPI has. Without PyPI
-    /// an image lacks them, and says so, but is there.
-    async fn run_prepared(
-        &mut self,
-        stage: &mut Stage,
-        command: &Command,
-        step: &Step,
-    ) -> Result<(), BuildError> {
-        match self.run_command(stage, command, step).await {
-            Ok(layer) => self.push(stage, layer).await,
-            Err(error) => {
-                let note = format!("the image is without what this step brings: {error}");
-                self.log.info(&note);
-                self.substitutions.push(note);
-                Ok(())
-            }
-        }
-    }
-
-    async fn run_command(
-        &self,
-        stage: &Stage,
-        command: &Command,
-        step: &Step,
-    ) -> Result<LayerId, BuildError> {
-        let argv = command.argv(&stage.config.shell);
-        self.run_program(stage, argv, Vec::new(), "", step).await
-    }
-
-    /// Runs a program with the stage's settings; `script` is what it reads of the directories `shown`.
-    async fn run_program(
-        &self,
-        stage: &Stage,
-        argv: Vec<String>,
-        shown: Vec<(String, PathBuf)>,
-        script: &str,
-        step: &Step,
-    ) -> Result<LayerId, BuildError> {
-        let config = &stage.config;
-        let arguments = stage.arguments.iter().filter(|(name, _)| config.variable(name).is_none());
-        let env: Vec<(String, String)> = config.env.iter().chain(arguments).cloned().collect();
-        let id = stage.tip.child("run", |hasher| {
-            hasher.parts(&argv).parts(env.iter().map(|(name, value)| format!("{name}={value}")));
-            hasher.part(config.workdir.as_deref().unwrap_or_default());
-            hasher.part(config.user.as_deref().unwrap_or_default());
-            hasher.parts(self.secrets.keys().collect::<Vec<_>>());
-            if !script.is_empty() {
-                hasher.part(script);
-            }
-        });
-        let user = match &config.user {
-            Some(user) => users::find(&self.paths(stage), user)
-                .map_err(|source| BuildError::User { step: step.text.clone(), source })?,
-            None => users::User { uid: 0, gid: 0, home: "/root".to_owned() },
-        };
-        let spec = StepSpec {
-            argv,
-            env: self.step_env(env, &user.home),
-            cwd: config.workdir.clone().unwrap_or_else(|| "/".to_owned()),
-            uid: user.uid,
-            gid: user.gid,
-            shown,
-            network: true,
-        };
-        self.layer(id, stage, spec, step).await
-    }
-
-    /// The image's own variables win over the machine's settings, secrets over both.
-    fn step_env(&self, image: Vec<(String, String)>, home: &str) -> Vec<(String, String)> {
-        let mut env: Vec<(String, String)> = vec![("HOME".to_owned(), home.to_owned())];
-        env.extend(self.settings.env().map(|(name, value)| (name.clone(), value.clone())));
-        let secrets =
-            self.secrets.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
-        for (name, value) in image.into_iter().chain(secrets) {
-            env.retain(|(known, _)| *known != name);
-            env.push((name, value));
-        }
-        env
-    }
-
-    /// Finds the layer, or makes it by running `spec` on the stage's layers.
-    async fn layer(
-        &self,
-        id: LayerId,
-        stage: &Stage,
-        mut spec: StepSpec,
-        step: &Step,
-    ) -> Result<LayerId, BuildError> {
-        let lock = self.images.layer_lock(&id);
-        let _one_at_a_time = lock.lock().await;
-        let store = self.images.store();
-        if store.has(&id) {
-            self.log.info("  found in the cache");
-            return Ok(id);
-        }
-        let failed = |source| BuildError::Step { step: recipe::shorten(&step.text), source };
-        let scratch = store.scratch()?;
-        let settings = scratch.path().join("settings");
-        self.settings.write(&settings)?;
-        for (name, source) in self.settings.links() {
-            spec.shown.push((name.clone(), source.clone()));
-        }
-        for (name, _) in &spec.shown {
-            crate::durable::create_dir(&settings.join(name), 0o755)?;
-        }
-        let changes = scratch.path().join("changes");
-        crate::durable::create_dir(&changes, 0o700)?;
-        let runtime = self.ctx.runtime().await?;
-        let place = StepPlace {
-            runtime: &runtime,
-            layers: self.paths(stage),
-            scratch: &changes,
-            settings: &settings,
-            log: self.log,
-            room: &self.ctx.room,
-        };
-        let upper = step::run(&place, spec).await.map_err(failed)?;
-        let (store, committed) = (store.clone(), id.clone());
-        crate::blocking::run(move || {
-            reach(Point::LayerBuilt);
-            store.commit(&committed, &upper)?;
-            reach(Point::LayerCommitted);
-            drop(scratch);
-            Ok(())
-        })
-        .await?;
-        Ok(id)
     }
 
     /// Makes `layer` the stage's topmost.
