@@ -147,33 +147,50 @@ mod tests {
         fs::metadata(cas.path_of(hash)).unwrap().permissions().mode() & 0o777
     }
 
+    /// Too long for a pack.
+    fn block(filling: u8) -> (Sha256Hash, Vec<u8>) {
+        let data = vec![filling; packs::LONGEST + 1];
+        (Sha256Hash::of(&data), data)
+    }
+
     #[test]
     fn a_block_is_here_at_once_and_on_the_disk_for_who_keeps_it() {
         let dir = tempfile::tempdir().unwrap();
         let cas = store(&dir);
-        let hash = Sha256Hash::of(b"block");
-        cas.put_block(&hash, b"block").unwrap();
+        let (hash, data) = block(1);
+        cas.put_block(&hash, &data).unwrap();
         assert!(cas.has_block(&hash) && mode(&cas, &hash) == UNSYNCED);
         assert!(cas.contains(&hash) && mode(&cas, &hash) == SYNCED);
         assert!(cas.put_block(&hash, b"other").is_err());
     }
 
     #[test]
+    fn a_small_block_lies_with_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let cas = store(&dir);
+        let hash = Sha256Hash::of(b"block");
+        cas.put_block(&hash, b"block").unwrap();
+        assert!(cas.has_block(&hash) && !cas.path_of(&hash).exists());
+        assert_eq!(cas.small_block(&hash).unwrap(), b"block");
+        assert!(cas.put_block(&hash, b"other").is_err());
+    }
+
+    #[test]
     fn a_block_that_a_power_cut_tore_is_not_here() {
         let dir = tempfile::tempdir().unwrap();
-        let (torn, whole) = (Sha256Hash::of(b"torn block"), Sha256Hash::of(b"whole block"));
+        let ((torn, torn_data), (whole, whole_data)) = (block(1), block(2));
         let before = store(&dir);
-        before.put_block(&torn, b"torn block").unwrap();
-        before.put_block(&whole, b"whole block").unwrap();
+        before.put_block(&torn, &torn_data).unwrap();
+        before.put_block(&whole, &whole_data).unwrap();
         let path = before.path_of(&torn);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&path, b"torn").unwrap();
+        fs::write(&path, "torn").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(UNSYNCED)).unwrap();
         let after = store(&dir);
         assert!(!after.has_block(&torn) && !path.exists());
         assert!(after.has_block(&whole));
         // It can come again.
-        after.put_block(&torn, b"torn block").unwrap();
+        after.put_block(&torn, &torn_data).unwrap();
         assert!(after.contains(&torn));
     }
 }

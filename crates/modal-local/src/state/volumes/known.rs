@@ -2,11 +2,11 @@
 //!
 //! A download's answers carry the digest of what they send. To hash it anew costs more than to read it.
 //!
-//! Whether a file is as it was, its time of modification tells: an upload sets one to the nanosecond, and the kernel's
-//! own, which every write sets, count its ticks. (Who sets that time back by hand gets digests that don't fit.)
+//! Whether a file is as it was, its times tell: an upload sets the time of modification to the nanosecond, and the kernel's
+//! own, which every write sets, count its ticks. Who sets that one back by hand changes the time of the last change.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{File, FileTimes};
+use std::fs::{File, FileTimes, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,15 +30,29 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(file: &File) -> io::Result<Self> {
-        let stat = file.metadata()?;
-        Ok(Self {
+    fn of(stat: &Metadata) -> Self {
+        Self {
             device: stat.dev(),
             inode: stat.ino(),
             size: stat.len(),
             modified: (stat.mtime(), stat.mtime_nsec()),
-        })
+        }
     }
+}
+
+/// When anything about the file was changed last, its name included.
+type Changed = (i64, i64);
+
+fn changed(stat: &Metadata) -> Changed {
+    (stat.ctime(), stat.ctime_nsec())
+}
+
+/// What is known of a file.
+#[derive(Debug)]
+struct Blocks {
+    hashes: Arc<[Sha256Hash]>,
+    /// None until it is in its place.
+    since: Option<Changed>,
 }
 
 /// The files whose blocks are known. Clones share them; another life of the server knows none.
@@ -47,7 +61,7 @@ pub(crate) struct KnownBlocks(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    files: HashMap<Identity, Arc<[Sha256Hash]>>,
+    files: HashMap<Identity, Blocks>,
     /// Oldest first.
     order: VecDeque<Identity>,
     hashes: usize,
@@ -58,7 +72,8 @@ impl KnownBlocks {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Keeps the blocks of a complete file that nobody else has yet. Sets its time of modification.
+    /// Keeps the blocks of a complete file that nobody else has yet, until [`settle`](Self::settle) says that it is in its
+    /// place. Sets its time of modification.
     pub(super) fn remember(&self, file: &File, blocks: &[Sha256Hash]) -> io::Result<()> {
         if file.metadata()?.len() < WORTH_IT {
             return Ok(());
@@ -66,39 +81,57 @@ impl KnownBlocks {
         let now = SystemTime::now();
         file.set_times(FileTimes::new().set_modified(now))?;
         // Where the file system does not keep nanoseconds, it can't tell a write apart.
-        if file.metadata()?.modified()? == now {
-            let identity = Identity::of(file)?;
-            self.with(|known| known.add(identity, blocks.into()));
+        let stat = file.metadata()?;
+        if stat.modified()? == now {
+            let blocks = Blocks { hashes: blocks.into(), since: None };
+            self.with(|known| known.add(Identity::of(&stat), blocks));
         }
         Ok(())
+    }
+
+    /// Says that the file has got its name: what changes it from now on changes what is known.
+    pub(super) fn settle(&self, file: &File) {
+        let Ok(stat) = file.metadata() else { return };
+        if stat.len() >= WORTH_IT {
+            self.with(|known| {
+                if let Some(blocks) = known.files.get_mut(&Identity::of(&stat)) {
+                    blocks.since = Some(changed(&stat));
+                }
+            });
+        }
     }
 
     /// The hash of the block that begins at `start`, its trailing zeros left out, if the file is as it was.
     ///
     /// Asked after the block was read, this holds for what was read.
     pub(crate) fn block(&self, file: &File, start: u64, length: u64) -> Option<Sha256Hash> {
-        let identity = Identity::of(file).ok()?;
+        let stat = file.metadata().ok()?;
+        let identity = Identity::of(&stat);
         let is_whole =
             start.is_multiple_of(BLOCK) && length == BLOCK.min(identity.size.saturating_sub(start));
         if !is_whole {
             return None;
         }
         let index = usize::try_from(start / BLOCK).ok()?;
-        self.with(|known| known.files.get(&identity)?.get(index).copied())
+        self.with(|known| {
+            let blocks = known.files.get(&identity)?;
+            let is_as_it_was = blocks.since == Some(changed(&stat));
+            blocks.hashes.get(index).filter(|_| is_as_it_was).copied()
+        })
     }
 }
 
 impl Known {
-    fn add(&mut self, identity: Identity, blocks: Arc<[Sha256Hash]>) {
-        self.hashes += blocks.len();
+    fn add(&mut self, identity: Identity, blocks: Blocks) {
+        self.hashes += blocks.hashes.len();
         if let Some(before) = self.files.insert(identity, blocks) {
-            self.hashes -= before.len();
+            self.hashes -= before.hashes.len();
         } else {
             self.order.push_back(identity);
         }
         while self.hashes > KEPT {
             let Some(oldest) = self.order.pop_front() else { break };
-            self.hashes -= self.files.remove(&oldest).map_or(0, |blocks| blocks.len());
+            self.hashes -= self.files.remove(&oldest).map_or(0, |blocks| blocks.hashes.len());
         }
     }
 }
@@ -124,6 +157,8 @@ mod tests {
         let known = KnownBlocks::default();
         let (mut file, hashes) = (file(BLOCK + 9), hashes(2));
         known.remember(&file, &hashes).unwrap();
+        assert_eq!(known.block(&file, 0, BLOCK), None, "it is not in its place yet");
+        known.settle(&file);
         assert_eq!(known.block(&file, 0, BLOCK), Some(hashes[0]));
         assert_eq!(known.block(&file, BLOCK, 9), Some(hashes[1]));
         for (start, length) in [(0, BLOCK - 1), (1, BLOCK), (BLOCK, 8), (2 * BLOCK, 0)] {
@@ -135,6 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn setting_the_time_back_does_not_hide_a_write() {
+        let known = KnownBlocks::default();
+        let (mut file, hashes) = (file(BLOCK), hashes(1));
+        known.remember(&file, &hashes).unwrap();
+        known.settle(&file);
+        let (modified, since) = {
+            let stat = file.metadata().unwrap();
+            (stat.modified().unwrap(), changed(&stat))
+        };
+        file.write_all(b"x").unwrap();
+        // The kernel's clock for files has ticks of some milliseconds.
+        while changed(&file.metadata().unwrap()) == since {
+            file.set_times(FileTimes::new().set_modified(modified)).unwrap();
+        }
+        assert_eq!(known.block(&file, 0, BLOCK), None);
+    }
+
+    #[test]
     fn small_files_and_the_oldest_are_not_kept() {
         let known = KnownBlocks::default();
         let small = file(WORTH_IT - 1);
@@ -142,7 +195,10 @@ mod tests {
         assert_eq!(known.block(&small, 0, WORTH_IT - 1), None);
         let files: Vec<_> = (0..3).map(|_| file(WORTH_IT)).collect();
         let many = hashes(KEPT as u64 / 2);
-        files.iter().for_each(|file| known.remember(file, &many).unwrap());
+        for file in &files {
+            known.remember(file, &many).unwrap();
+            known.settle(file);
+        }
         let is_known = |file: &File| known.block(file, 0, WORTH_IT).is_some();
         assert_eq!(files.iter().map(is_known).collect::<Vec<_>>(), [false, true, true]);
     }

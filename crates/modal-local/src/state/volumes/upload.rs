@@ -112,7 +112,8 @@ pub(super) fn assemble(
     reach(Point::VolumeStaged);
     let mut parents = Parents { tree, last: None };
     for (file, staged) in files.iter().zip(staged) {
-        place(&mut parents, file, staged, overwrite)?;
+        let placed = place(&mut parents, file, staged, overwrite)?;
+        workshop.known.settle(&placed);
         reach(Point::VolumePlaced);
     }
     Ok(())
@@ -223,7 +224,7 @@ fn place<'a>(
     spec: &'a FileSpec,
     staged: NamedTempFile,
     overwrite: bool,
-) -> Result<()> {
+) -> Result<File> {
     let Some((names, name)) = spec.path.split_last() else {
         return Err(Error::invalid("the root of a volume is no file"));
     };
@@ -232,15 +233,19 @@ fn place<'a>(
     let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
     match rustix::fs::renameat_with(rustix::fs::CWD, staged.path(), parent, name, flags) {
         Ok(()) => {
+            let (file, name) = staged.into_parts();
             // It has no other name any more.
-            let _ = staged.into_temp_path().keep();
-            Ok(())
+            let _ = name.keep();
+            Ok(file)
         }
         // The file system knows no such renaming. A link fails too where the name is taken, and the temporary name goes
         // by itself.
         Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
             rustix::fs::linkat(rustix::fs::CWD, staged.path(), parent, name, AtFlags::empty())
-                .map_err(|errno| tree.error(&spec.path, errno))
+                .map_err(|errno| tree.error(&spec.path, errno))?;
+            let (file, temporary) = staged.into_parts();
+            drop(temporary);
+            Ok(file)
         }
         Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY)
             if overwrite && is_directory(parent, name) =>
