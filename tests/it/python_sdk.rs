@@ -107,6 +107,7 @@ fn functions() {
     modal run: inside ok
     modal run: a failure is told
     modal run --detach ok
+    modal run -i: a breakpoint ok
     modal app logs ok
     modal function logs, calls, stats ok
     modal container list, logs, exec ok

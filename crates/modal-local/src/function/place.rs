@@ -4,15 +4,20 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use container_runtime::Container;
+use container_runtime::{Container, Input};
 use modal_proto::client::TunnelData;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::sandbox::snapshot::RootRecord;
 use crate::sandbox::{Activity, Environment, ExecTable, PortSpec, Tunnels};
+
+/// How long what is typed may wait until the program reads.
+const TYPING: Duration = Duration::from_secs(5);
 
 /// A running container of a function.
 pub(crate) struct Place {
@@ -31,6 +36,8 @@ pub(crate) struct Place {
     /// Ports that the program has forwarded.
     tunnels: tokio::sync::Mutex<HashMap<u16, Tunnels>>,
     activity: Activity,
+    /// Where a person types, if it has a terminal.
+    keyboard: tokio::sync::Mutex<Option<Input>>,
 }
 
 impl Place {
@@ -40,6 +47,7 @@ impl Place {
         workdir: PathBuf,
         spill_dir: PathBuf,
         root: RootRecord,
+        keyboard: Option<Input>,
     ) -> Self {
         Self {
             began: Instant::now(),
@@ -51,6 +59,29 @@ impl Place {
             root,
             tunnels: tokio::sync::Mutex::default(),
             activity: Activity::new(),
+            keyboard: tokio::sync::Mutex::new(keyboard),
+        }
+    }
+
+    /// Whether its program has a terminal that is still there.
+    pub(crate) async fn keyboard(&self) -> Option<()> {
+        self.keyboard.lock().await.as_ref().map(drop)
+    }
+
+    /// Types into the terminal. A program that reads nothing does not hold up who types.
+    pub(crate) async fn type_in(&self, typed: &[u8]) -> Result<()> {
+        let mut keyboard = self.keyboard.lock().await;
+        let gone = || Error::Precondition("the container has no terminal".to_owned());
+        let input = keyboard.as_mut().ok_or_else(gone)?;
+        match tokio::time::timeout(TYPING, input.write_all(typed)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => {
+                keyboard.take();
+                Err(gone())
+            }
+            Err(_) => {
+                Err(Error::Exhausted("the program reads nothing of what is typed".to_owned()))
+            }
         }
     }
 
@@ -63,6 +94,7 @@ impl Place {
     /// Nothing can be started in it from now on; its tunnels close.
     pub(super) async fn close(&self) {
         self.lock().take();
+        self.keyboard.lock().await.take();
         self.tunnels.lock().await.clear();
     }
 

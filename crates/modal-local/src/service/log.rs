@@ -19,7 +19,8 @@ use super::BoxStream;
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::ids::AppId;
+use crate::function::container::WAITS_FOR_A_PERSON;
+use crate::ids::{AppId, TaskId};
 use crate::logs::{LogFilter, LogRecord};
 
 /// Lines read at once while following.
@@ -117,12 +118,20 @@ impl Follower {
             let lines = self.ctx.logs.after(&self.filter, self.cursor, CHUNK).await?;
             let Some(last) = lines.last() else { return Ok(true) };
             self.cursor = last.entry;
-            for batch in batches(lines) {
+            for batch in batches(lines, |line| self.asks_for_a_person(line)) {
                 if sender.send(Ok(batch)).await.is_err() {
                     return Ok(false);
                 }
             }
         }
+    }
+
+    /// Whether a line says that a program waits for a person, which it still does.
+    fn asks_for_a_person(&self, line: &LogRecord) -> bool {
+        let task = || TaskId::parse(&line.task_id).ok();
+        line.data == WAITS_FOR_A_PERSON
+            && line.file_descriptor == FileDescriptor::Info as i32
+            && task().is_some_and(|task| self.ctx.functions.find_task(&task).is_some())
     }
 
     /// Whether no more lines can come.
@@ -160,7 +169,7 @@ pub(super) async fn app_fetch_logs(
         input: String::new(),
     };
     let lines = ctx.logs.last(&filter, range, limit).await?;
-    Ok(AppFetchLogsResponse { batches: batches(lines) })
+    Ok(AppFetchLogsResponse { batches: batches(lines, |_| false) })
 }
 
 pub(super) async fn app_count_logs(
@@ -199,16 +208,23 @@ fn range(since: Option<&Timestamp>, until: Option<&Timestamp>) -> (f64, f64) {
     (since.map_or(0.0, clock::seconds), until.map_or(f64::MAX, clock::seconds))
 }
 
-/// Neighbouring lines of one task, sandbox and image go into one batch, named by its last line.
-fn batches(lines: Vec<LogRecord>) -> Vec<TaskLogsBatch> {
+/// Neighbouring lines of one task, sandbox and image go into one batch, named by its last line. A line
+/// that asks for a person at the terminal is a batch of its own that says where to send what is typed.
+fn batches(
+    lines: Vec<LogRecord>,
+    asks_for_a_person: impl Fn(&LogRecord) -> bool,
+) -> Vec<TaskLogsBatch> {
     let mut batches: Vec<TaskLogsBatch> = Vec::new();
     for line in lines {
+        let asks = asks_for_a_person(&line);
         let fits = |batch: &TaskLogsBatch| {
             batch.task_id == line.task_id
                 && batch.sandbox_id == line.sandbox_id
                 && batch.image_id == line.image_id
                 && batch.function_id == line.function_id
                 && batch.input_id == line.input_id
+                && batch.pty_exec_id.is_empty()
+                && !asks
         };
         if !batches.last().is_some_and(fits) {
             batches.push(TaskLogsBatch {
@@ -223,7 +239,11 @@ fn batches(lines: Vec<LogRecord>) -> Vec<TaskLogsBatch> {
         }
         if let Some(batch) = batches.last_mut() {
             batch.entry_id = format!("{}-0", line.entry);
-            batch.items.push(item(line));
+            if asks {
+                batch.pty_exec_id = line.task_id;
+            } else {
+                batch.items.push(item(line));
+            }
         }
     }
     batches
@@ -246,7 +266,7 @@ mod tests {
     use modal_proto::client::AppGetOrCreateRequest;
 
     use super::*;
-    use crate::ids::{SandboxId, TaskId};
+    use crate::ids::SandboxId;
     use crate::logs::LogLine;
     use crate::server::ServerConfig;
     use crate::state_dir::StateDir;

@@ -174,6 +174,7 @@ control_plane! {
         write dict::dict_update(DictUpdateRequest) -> DictUpdateResponse;
         write function::class_create(ClassCreateRequest) -> ClassCreateResponse;
         read function::class_get(ClassGetRequest) -> ClassGetResponse;
+        write function::container_exec_put_input(ContainerExecPutInputRequest) -> ();
         of_container function::container_heartbeat(ContainerHeartbeatRequest) -> ContainerHeartbeatResponse;
         of_container function::container_hello(()) -> ();
         of_container function::container_log(ContainerLogRequest) -> ();
@@ -211,6 +212,7 @@ control_plane! {
         write function::function_put_inputs(FunctionPutInputsRequest) -> FunctionPutInputsResponse;
         of_container function::function_put_outputs(FunctionPutOutputsRequest) -> ();
         write function::function_retry_inputs(FunctionRetryInputsRequest) -> FunctionRetryInputsResponse;
+        of_container function::function_start_pty_shell(()) -> ();
         write function::function_update_scheduling_params(FunctionUpdateSchedulingParamsRequest) -> FunctionUpdateSchedulingParamsResponse;
         read image::image_build_chain_get(ImageBuildChainGetRequest) -> ImageBuildChainGetResponse;
         write image::image_delete(ImageDeleteRequest) -> ();

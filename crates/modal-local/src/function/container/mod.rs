@@ -26,6 +26,7 @@ use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::sandbox::disk_watch;
 
+pub(crate) use self::output::{WAITS_FOR_A_PERSON, announce_terminal};
 pub(crate) use self::plane::Identity;
 pub(crate) use self::ready::await_server;
 

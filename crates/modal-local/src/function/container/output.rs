@@ -38,16 +38,26 @@ pub(super) async fn say(ctx: &Ctx, task: &Task, text: &str) {
     append(ctx, task, FileDescriptor::Info, vec![format!("{text}\n")]).await;
 }
 
+/// What the log says, and only this server can have it say, when a program waits for a person.
+pub(crate) const WAITS_FOR_A_PERSON: &str = "the program waits for a person at its terminal\n";
+
+/// Tells clients that follow the log that the program waits for a person.
+pub(crate) async fn announce_terminal(ctx: &Ctx, task: &Task) {
+    append(ctx, task, FileDescriptor::Info, vec![WAITS_FOR_A_PERSON.to_owned()]).await;
+}
+
 async fn copy(ctx: &Ctx, task: &Task, mut output: Output, from: FileDescriptor) {
     let mut buffer = vec![0; CHUNK];
     let mut lines = Lines::default();
+    let is_terminal = task.spec.function.pty_info.as_ref().is_some_and(|info| info.enabled);
     loop {
         let complete = tokio::select! {
             read = output.read(&mut buffer) => match read {
                 Ok(0) | Err(_) => break,
                 Ok(length) => {
                     lines.push(&buffer[..length]);
-                    lines.take_complete()
+                    // A person at a terminal sees every letter.
+                    if is_terminal { lines.take_rest() } else { lines.take_complete() }
                 }
             },
             () = tokio::time::sleep(PATIENCE), if !lines.is_empty() => lines.take_rest(),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use container_runtime::{
-    Container, ContainerSpec, ExecSpec, Limits, Mount, NetworkSpec, Process, RootSpec, Stdio,
+    Container, ContainerSpec, ExecSpec, Limits, Mount, NetworkSpec, Process, PtySize, RootSpec,
+    Stdio,
 };
 use futures::future::try_join_all;
 use modal_proto::client::{Function, Resources, SecretSource, secret_source::Source};
@@ -22,9 +23,9 @@ use crate::function::pool::Pool;
 use crate::function::task::Task;
 use crate::ids::{ImageId, MountId, VolumeId};
 use crate::image::{ImageRoot, Lease};
-use crate::sandbox::disk_watch::DiskWatch;
 use crate::sandbox::snapshot::RootRecord;
 use crate::sandbox::usage::{self, DiskLimit};
+use crate::sandbox::{self, disk_watch::DiskWatch};
 use crate::sandbox::{
     Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount, host_files,
     inside_listener, mount_target, writable,
@@ -105,8 +106,16 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let (plane, url) = plane.listen_inside(&container).await?;
     describe(&mut env, task, &environment, &image, &url);
     let command = command(task, &image)?;
-    let (process, workdir) = start(&container, &env, &image, command).await?;
-    task.set_place(Place::new(container.clone(), env, workdir, scratch.spill_dir(), root));
+    let terminal = sandbox::terminal(function.pty_info.clone());
+    if let Some(terminal) = &terminal {
+        let set = terminal.variables.iter().filter(|(_, value)| !value.is_empty());
+        set.for_each(|(name, value)| env.put(name, value));
+    }
+    let terminal = terminal.map(|terminal| terminal.size);
+    let (mut process, workdir) = start(&container, &env, &image, command, terminal).await?;
+    let keyboard = process.take_stdin();
+    let spill_dir = scratch.spill_dir();
+    task.set_place(Place::new(container.clone(), env, workdir, spill_dir, root, keyboard));
     let leases = package.into_iter().chain([image.lease]).collect();
     let disk =
         DiskWatch { changes: vec![scratch.upper_dir()], volumes, limit, room: ctx.room.clone() };
@@ -132,13 +141,15 @@ async fn start(
     env: &Environment,
     image: &ImageRoot,
     command: Vec<String>,
+    terminal: Option<PtySize>,
 ) -> Result<(Process, PathBuf)> {
     let workdir = image.workdir.clone().unwrap_or_else(|| DEFAULT_WORKDIR.to_owned());
     for workdir in [workdir.as_str(), DEFAULT_WORKDIR, "/"] {
         let mut exec = ExecSpec::new(&command);
         exec.env = env.to_os();
         exec.cwd = PathBuf::from(workdir);
-        exec.stdin = Stdio::Null;
+        exec.pty = terminal;
+        exec.stdin = if terminal.is_some() { Stdio::Pipe } else { Stdio::Null };
         match container.exec(exec).await {
             Ok(process) => return Ok((process, PathBuf::from(workdir))),
             Err(container_runtime::Error::Workdir { .. }) if workdir != "/" => {}

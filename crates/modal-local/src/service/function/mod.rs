@@ -8,6 +8,7 @@ mod follow;
 mod history;
 mod server;
 mod stats;
+mod terminal;
 
 pub(super) use self::call::*;
 pub(super) use self::container::*;
@@ -16,6 +17,7 @@ pub(super) use self::follow::*;
 pub(super) use self::history::*;
 pub(super) use self::server::*;
 pub(super) use self::stats::*;
+pub(super) use self::terminal::*;
 
 use crate::error::{Error, Result};
 use crate::ids::{AppId, CallId, FunctionId};
