@@ -103,7 +103,8 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
 
     let outside = Outside::new(&machine, &values, &urls);
     let revoked = keys::keys_open_what_they_grant_and_nothing_else(&outside);
-    keys::a_budget_ends(&outside);
+    let poor = keys::a_budget_ends(&outside);
+    keys::a_stream_is_counted(&outside);
     keys::traces_are_verified_listed_and_shown(&outside);
     infra_test::DEPLOYED.into_iter().for_each(|phase| infra_test::prove(&machine, phase));
 
@@ -120,7 +121,8 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     assert_eq!(change("litellm"), secrets);
     traces(&machine, host, &values, run_id, trials.len());
     let urls = succeed(&machine, &["urls"]);
-    keys::the_next_container_remembers(&Outside::new(&machine, &values, &urls), &revoked);
+    let outside = Outside::new(&machine, &values, &urls);
+    keys::the_next_container_remembers(&outside, &revoked, &poor);
 
     // No value was given away by what the services print.
     let logs = run(&machine, &["logs", "--tail", "20000"]);

@@ -20,6 +20,8 @@ use it::Machine;
 use langfuse_client::otlp::WrittenSpan;
 use serde_json::{Value, json};
 
+use crate::keys::{self, Outside};
+
 /// Whoever is told the other's number is wrong.
 const KEYS: [&str; 2] = ["pk-lf-planted-31c9", "sk-lf-planted-8d02aa71"];
 /// `pk:sk`, as Basic authentication has it.
@@ -190,6 +192,16 @@ fn traces_go_to_an_existing_langfuse_through_the_spool_and_by_its_version_set() 
     for name in ["refused", "dropped", "untraced", "awaited"] {
         assert_eq!(counts[name], 0, "{counts}");
     }
+
+    // The door counts what this LiteLLM says that answers cost, streams too.
+    let text = std::fs::read_to_string(machine.path().join("values.env")).unwrap();
+    let pair = |line: &str| line.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let values: Vec<_> = text.lines().filter_map(pair).collect();
+    let mut urls = succeed(&machine, &["urls"]);
+    urls["langfuse"] = Value::from(url.clone());
+    let outside = Outside::new(&machine, &values, &urls);
+    keys::a_budget_ends(&outside);
+    keys::a_stream_is_counted(&outside);
 
     // Without the flag they would go elsewhere, and that is said.
     let dry = run(&machine, None, &["deploy", "--dry-run"]);

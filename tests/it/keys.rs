@@ -21,6 +21,10 @@ pub(crate) struct Outside<'m> {
     runtime: tokio::runtime::Runtime,
 }
 
+/// The run whose budget ends, and the budget in US dollars.
+const POOR: &str = "run-poor";
+const BUDGET: f64 = 0.00002;
+
 /// What a request shows.
 #[derive(Clone)]
 enum Shown {
@@ -67,14 +71,41 @@ impl<'m> Outside<'m> {
     }
 
     fn call(&self, key: &str, model: &str) -> (StatusCode, Value) {
+        self.send(self.chat(model, &json!({})), &Shown::Key(key.to_owned()))
+    }
+
+    /// A question that a recording answers, with these fields, too.
+    fn chat(&self, model: &str, more: &Value) -> RequestBuilder {
         let request = self.http.post(format!("{}/v1/chat/completions", self.litellm));
         let question = "Answer with one word: which animal bleats?";
-        let body = json!({
+        let mut body = json!({
             "model": model,
             "messages": [{ "role": "user", "content": question }],
             "max_tokens": 16,
         });
-        self.send(request.json(&body), &Shown::Key(key.to_owned()))
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request.json(&body)
+    }
+
+    /// Calls until the budget is spent; answers how many were answered.
+    fn calls_until_refused(&self, key: &str) -> u32 {
+        for calls in 0..100 {
+            let (status, answer) = self.call(key, MODEL);
+            if status != 200 {
+                let kind = &answer["error"]["type"];
+                assert_eq!((status.as_u16(), kind), (402, &json!("budget_exceeded")));
+                return calls;
+            }
+        }
+        panic!("the budget never ends");
+    }
+
+    /// US dollars that the tasks of a run have spent, by the door's account.
+    fn spent(&self, run: &str) -> f64 {
+        let request = self.http.get(format!("{}/goat/keys/spent", self.litellm));
+        let (_, answer) = self.send(request, &Shown::Key(self.value("LITELLM_MASTER_KEY")));
+        let tasks = answer["spent"].as_array().unwrap().iter();
+        tasks.filter(|task| task["run"] == run).map(|task| task["usd"].as_f64().unwrap()).sum()
     }
 
     /// What `keys issue` prints.
@@ -170,26 +201,38 @@ pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) 
     revoked
 }
 
-/// A budget ends, and for good: clients do not send a 402 again. LiteLLM refuses, which takes the dearest answer for
-/// granted, or the door, which counts what calls did cost.
-pub(crate) fn a_budget_ends(outside: &Outside<'_>) {
-    let key = outside.issue("run-poor", &["--budget", "0.00002"]);
-    for calls in 0..100 {
-        let (status, answer) = outside.call(&key, MODEL);
-        if status == 200 {
-            continue;
-        }
-        assert!(calls > 0, "the first call is paid for: {answer}");
-        assert_eq!((status.as_u16(), &answer["error"]["type"]), (402, &json!("budget_exceeded")));
-        return;
-    }
-    panic!("the budget never ends");
+/// What one answer costs more than a budget has is the last; answers the key.
+pub(crate) fn a_budget_ends(outside: &Outside<'_>) -> String {
+    let key = outside.issue(POOR, &["--budget", &BUDGET.to_string()]);
+    let calls = outside.calls_until_refused(&key);
+    assert!(calls > 0, "the first call is paid for");
+    let spent = outside.spent(POOR);
+    assert!(spent > 0.0 && spent < 2.0 * BUDGET, "{spent}");
+    key
 }
 
-/// Another container of the proxy knows what was revoked.
-pub(crate) fn the_next_container_remembers(outside: &Outside<'_>, revoked: &str) {
+/// A stream is counted by what it cost, and not by what is assumed where that is not said.
+pub(crate) fn a_stream_is_counted(outside: &Outside<'_>) {
+    let run = "run-stream";
+    let key = outside.issue(run, &["--budget", "0.5"]);
+    let body = json!({ "stream": true, "stream_options": { "include_usage": true } });
+    let request = outside.chat(MODEL, &body).bearer_auth(&key);
+    let text = outside.runtime.block_on(async { request.send().await.unwrap().text().await });
+    assert!(text.unwrap().trim_end().ends_with("data: [DONE]"));
+    let spent = outside.spent(run);
+    assert!(spent > 0.0 && spent < 0.01, "{spent}");
+}
+
+/// Another container of the proxy knows what was revoked and what was spent.
+pub(crate) fn the_next_container_remembers(outside: &Outside<'_>, revoked: &str, poor: &str) {
     let (status, answer) = outside.call(revoked, MODEL);
     assert_eq!(status, 401, "{answer}");
+    let before = outside.spent(POOR);
+    assert!(before > 0.0, "nothing was kept");
+    // LiteLLM knows nothing of it any more, and lets calls through; the door ends them at the same budget.
+    outside.calls_until_refused(poor);
+    let spent = outside.spent(POOR);
+    assert!(spent >= before && spent < 2.0 * BUDGET, "{before}, then {spent}");
 }
 
 /// `traces verify` finds its own call, `list` and `show` what it found.

@@ -14,6 +14,7 @@ mod extras;
 mod features;
 mod flood;
 mod infra_test;
+mod interrupted_deploy;
 mod javascript_sdk;
 mod keys;
 mod licences;

@@ -180,6 +180,10 @@ impl LocalServer {
         false
     }
 
+    pub(crate) async fn pid(&self) -> anyhow::Result<Option<i32>> {
+        Ok(None)
+    }
+
     pub(crate) async fn substituted(&self, images: &[String]) -> Vec<String> {
         about(images, Vec::new())
     }

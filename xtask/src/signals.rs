@@ -118,20 +118,21 @@ impl Terminal {
     fn restore(&self) {}
 }
 
+/// Ctrl-C, SIGTERM and a terminal that closes, as they come.
 #[cfg(unix)]
-struct Signals([Option<tokio::signal::unix::Signal>; 3]);
+pub(crate) struct Signals([Option<tokio::signal::unix::Signal>; 3]);
 
 #[cfg(unix)]
 impl Signals {
     /// Listens from now on. A signal that can't be listened to ends the process as usual.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let hangup = (!ignores_hangup()).then_some(SignalKind::hangup());
         let kinds = [Some(SignalKind::interrupt()), Some(SignalKind::terminate()), hangup];
         Self(kinds.map(|kind| kind.and_then(|kind| signal(kind).ok())))
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         let waiting = self.0.iter_mut().flatten().map(|signal| Box::pin(signal.recv()));
         let waiting: Vec<_> = waiting.collect();
         match waiting.is_empty() {
@@ -151,15 +152,15 @@ fn ignores_hangup() -> bool {
 }
 
 #[cfg(not(unix))]
-struct Signals;
+pub(crate) struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }

@@ -148,7 +148,7 @@ pub enum Error {
         source: BoxError,
     },
     /// An image could not be built; `output` is the end of what its step printed.
-    #[error("failed to build image layer `{image}` (`{step}`): {reason}{}", tail(.reason, .output))]
+    #[error("failed to build image layer `{image}` (`{}`): {reason}{}", brief(.step), tail(.reason, .output))]
     BuildFailed {
         /// The layer that failed.
         image: ImageId,
@@ -218,6 +218,15 @@ fn failure(reason: crate::sandbox::ExitReason, message: &str) -> String {
         Reason::Success | Reason::InternalFailure => "the server failed",
     };
     if message.is_empty() { what.to_owned() } else { format!("{what}: {message}") }
+}
+
+/// As much of a step as tells which one it is: a list of packages may be pages long.
+fn brief(step: &str) -> String {
+    const MOST: usize = 160;
+    match step.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &step[..at]),
+        None => step.to_owned(),
+    }
 }
 
 /// The output on lines of its own, unless the reason quotes it already.

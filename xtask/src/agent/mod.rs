@@ -3,6 +3,7 @@
 //! The binary must run in any image, so it is linked statically: with musl where that target and its
 //! compiler are installed, else with glibc's static libraries.
 
+mod cargo_process;
 #[cfg(target_os = "linux")]
 mod empty_root;
 
@@ -16,6 +17,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use sandbox_runner::agent::{AgentBinary, Arch};
 
+pub(crate) use self::cargo_process::end as end_build;
 use crate::{context::Context, printer::Printer, workspace::Workspace};
 
 /// How long a build says nothing.
@@ -211,7 +213,7 @@ fn cargo(
         command.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);
         command.env(format!("CC_{}", triple.replace('-', "_")), linker);
     }
-    let status = command.status();
+    let status = cargo_process::run(&mut command);
     let status = status.with_context(|| format!("can't run cargo to build {}", wanted.what))?;
     if !status.success() {
         bail!("cargo could not build {} for {triple}", wanted.what);

@@ -98,7 +98,10 @@ pub(crate) async fn evaluate(args: &Args, context: &Context) -> anyhow::Result<D
     let stop = stop_on_signals(context);
     let prepared = tokio::select! {
         biased;
-        () = stop.asked() => bail!(Cancelled),
+        () = stop.asked() => {
+            crate::agent::end_build();
+            bail!(Cancelled)
+        }
         prepared = prepare(args, context, &tasks) => prepared?,
     };
     run_prepared(prepared, args, context, stop).await

@@ -3,6 +3,7 @@
 mod build_log;
 mod commit;
 mod describe;
+mod early;
 mod send;
 mod show;
 mod traces;
@@ -18,7 +19,7 @@ use goat_services::app::{
 };
 use modal_client::Client;
 
-use self::traces::Destination;
+use self::{early::Progress, traces::Destination};
 use crate::{
     cmd::{
         litellm::{environment::Sources, versions::Versions},
@@ -27,6 +28,7 @@ use crate::{
     context::Context,
     exit::{Exit, UsageError},
     services::{self, Current},
+    signals::Signals,
     target::Target,
 };
 
@@ -51,7 +53,10 @@ With --langfuse-url the proxy takes the version set of that server, LANGFUSE_PUB
 the environment go along, and the function langfuse is not sent: one that is deployed stays. Say it again with each
 deployment: without it traces go to the function langfuse.
 
-Exit codes: 0 deployed (and healthy, with --wait), 2 something is not set up, 3 it failed or is not healthy in time")]
+Ctrl-C ends it at any time and says what was done; the same command goes on from there.
+
+Exit codes: 0 deployed (and healthy, with --wait), 2 something is not set up, 3 it failed or is not healthy in time,
+130 cancelled")]
 pub(crate) struct Args {
     /// What to deploy
     #[arg(value_enum, default_value_t = What::Services)]
@@ -122,14 +127,31 @@ impl DeployPlan {
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let What::Services = args.what;
     context.announce_target();
-    let destination = traces::choose(&args, context).await?;
+    let progress = Progress::default();
+    let mut signals = Signals::new();
+    tokio::select! {
+        biased;
+        () = signals.next() => Ok(early::interrupted(&progress, &mut signals, context).await),
+        gone = early::server_gone(&progress) => Err(gone),
+        done = carry_out(&args, &progress, context) => {
+            if let Err(error) = &done {
+                early::failed(error, &progress, context).await;
+            }
+            done
+        }
+    }
+}
+
+async fn carry_out(args: &Args, progress: &Progress, context: &Context) -> anyhow::Result<Exit> {
+    let destination = traces::choose(args, context).await?;
     let found = deployed::look(context, args.dry_run).await?;
+    progress.connected(found.client.as_ref(), server(&found, context).await?);
     let described = describe::describe(&found, &destination, &args.sources, context).await?;
     let current = match &found.client {
         Some(client) => services::current(client).await?,
         None => None,
     };
-    let plan = plan(&args, described, &destination, current)?;
+    let plan = plan(args, described, &destination, current)?;
     show::plan(&plan, &destination, context);
     if args.dry_run {
         show::dry_run(&plan, context)?;
@@ -142,15 +164,31 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let version = match plan.is_done() {
         true => services::current(&client).await?.map(|current| current.version),
-        false => Some(deploy(&args, &plan, &client, context).await?),
+        false => {
+            confirm(args, context).await?;
+            progress.sends(plan.current.as_ref().map(|current| current.version));
+            Some(deploy(&plan, &client, context).await?)
+        }
     };
     let urls = services::urls(&client).await?;
     let is_healthy = match args.wait {
-        true => Some(wait::until_healthy(&urls, &before, limit(&args), context).await?),
+        true => {
+            progress.waits();
+            Some(wait::until_healthy(&urls, &before, limit(args), context).await?)
+        }
         false => None,
     };
     show::done(&plan, version, &urls, is_healthy, context)?;
     Ok(Exit::Ok)
+}
+
+/// The process of the local server, where that is the target.
+async fn server(found: &deployed::Found, context: &Context) -> anyhow::Result<Option<i32>> {
+    let connection = crate::backend::Connection::new(context, &context.environment);
+    match (&found.client, connection.local()) {
+        (Some(_), Some(local)) => local.pid().await,
+        _ => Ok(None),
+    }
 }
 
 /// The addresses of what is deployed and will be replaced.
@@ -214,20 +252,23 @@ fn plan(
     Ok(DeployPlan { services: chosen, keeps, changes, record, current })
 }
 
-/// Deploys, and answers the version.
-async fn deploy(
-    args: &Args,
-    plan: &DeployPlan,
-    client: &Client,
-    context: &Context,
-) -> anyhow::Result<u32> {
-    if context.choice.target == Target::Modal && !args.yes {
-        let question = "This keeps two containers running on Modal, which costs money. Go on?";
-        if !context.printer.confirm(question)? {
-            let text = "not deployed: containers on Modal cost money; confirm with --yes";
-            bail!(UsageError(text.to_owned()));
-        }
+/// Containers on Modal cost money: somebody must want them.
+async fn confirm(args: &Args, context: &Context) -> anyhow::Result<()> {
+    if context.choice.target != Target::Modal || args.yes {
+        return Ok(());
     }
+    let question = "This keeps two containers running on Modal, which costs money. Go on?";
+    let printer = context.printer.clone();
+    // On a thread of its own: Ctrl-C is heard while it asks.
+    if !tokio::task::spawn_blocking(move || printer.confirm(question)).await?? {
+        let text = "not deployed: containers on Modal cost money; confirm with --yes";
+        bail!(UsageError(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// Deploys, and answers the version.
+async fn deploy(plan: &DeployPlan, client: &Client, context: &Context) -> anyhow::Result<u32> {
     if let Some(local) = crate::backend::Connection::new(context, &context.environment).local() {
         describe::substitute(plan, local).await?;
     }

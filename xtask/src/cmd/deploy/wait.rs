@@ -53,7 +53,21 @@ pub(super) async fn until_healthy(
             if healthy.contains_key(name) {
                 continue;
             }
-            match look(&client, name, url).await {
+            let looking = look(&client, name, url);
+            tokio::pin!(looking);
+            // A request is held while a container starts: who waits is told, if nothing else was said yet.
+            let looked = match tokio::time::timeout(GLANCE, &mut looking).await {
+                Ok(looked) => looked,
+                Err(_) => {
+                    if said.is_empty() {
+                        said = "something".to_owned();
+                        let left = limit.saturating_sub(began.elapsed()).as_secs();
+                        context.printer.note(&format!("waiting for {name}; {left} s left"));
+                    }
+                    looking.await
+                }
+            };
+            match looked {
                 Ok(Some(life)) if before.get(name) == Some(&life) => {
                     waits.push(format!("{name} (the version before still answers)"));
                 }
