@@ -121,7 +121,9 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     assert_eq!(change("litellm"), secrets);
     traces(&machine, host, &values, run_id, trials.len());
     let urls = succeed(&machine, &["urls"]);
-    let outside = Outside::new(&machine, &values, &urls);
+    let text = fs::read_to_string(&file).unwrap();
+    let rotated: Vec<_> = text.lines().filter_map(pair).collect();
+    let outside = Outside::new(&machine, &rotated, &urls);
     keys::the_next_container_remembers(&outside, &revoked, &poor);
 
     // No value was given away by what the services print.

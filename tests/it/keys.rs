@@ -92,8 +92,9 @@ impl<'m> Outside<'m> {
         for calls in 0..100 {
             let (status, answer) = self.call(key, MODEL);
             if status != 200 {
-                let kind = &answer["error"]["type"];
-                assert_eq!((status.as_u16(), kind), (402, &json!("budget_exceeded")));
+                // The door's own, or what LiteLLM 1.109 says; neither is sent again by clients.
+                assert!([402, 422].contains(&status.as_u16()), "{status}: {answer}");
+                assert_eq!(answer["error"]["type"], "budget_exceeded", "{answer}");
                 return calls;
             }
         }

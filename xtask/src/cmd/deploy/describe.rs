@@ -130,16 +130,19 @@ async fn programs(
     replays: bool,
 ) -> anyhow::Result<Programs> {
     let arch = if is_local { Arch::host().unwrap_or(Arch::Amd64) } else { Arch::Amd64 };
-    let mut names = vec!["modal-supervisor"];
-    names.extend(stands_in.then_some("langfuse-local"));
-    names.extend(replays.then_some("llm-replay"));
+    // Always the same ones, needed or not: cargo unites features over what it builds together, and the supervisor's
+    // bytes, which tell whether it changed, would differ.
+    let names = match is_local {
+        true => vec!["modal-supervisor", "langfuse-local", "llm-replay"],
+        false => vec!["modal-supervisor"],
+    };
     let (workspace, printer) = (context.workspace.clone(), context.printer.clone());
     let building = move || agent::build_services(&workspace, arch, &names, &printer);
     let built = tokio::task::spawn_blocking(building).await??;
     let mut built = built.into_iter().map(Contents::Local);
     let supervisor = built.next().context("the supervisor was not built")?;
-    let langfuse = if stands_in { built.next() } else { None };
-    let replay = if replays { built.next() } else { None };
+    let langfuse = built.next().filter(|_| stands_in);
+    let replay = built.next().filter(|_| replays);
     Ok(Programs { supervisor, langfuse, replay })
 }
 
