@@ -57,22 +57,23 @@ pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<F
     let kills = soaking.kills.unwrap_or(KILLS);
     let mut random = SplitMix(soaking.seed);
     let mut hits = BTreeMap::<&'static str, u32>::new();
-    let mut known = Acknowledged::default();
+    let (mut known, mut killed) = (Acknowledged::default(), Vec::new());
     let began = Instant::now();
     // Once without a kill: the base image, the app, the function.
     load::prepare(&serve(context).await?, context).await?;
     for kill in 0..kills {
         let aim = aim(kill as usize, &mut random);
-        let place = strike(context, aim, random.next(), &mut known)
+        let (place, server) = strike(context, aim, random.next(), &mut known)
             .await
             .with_context(|| format!("kill {} (seed {}, {aim:?})", kill + 1, soaking.seed))?;
         *hits.entry(place).or_default() += 1;
-        check(context, &known, RECENT)
+        killed.push(server);
+        check(context, &known, RECENT, &killed)
             .await
             .with_context(|| format!("after kill {} (seed {}, {aim:?})", kill + 1, soaking.seed))?;
         context.printer.note(&format!("{} kills, the last at {place}; {known}", kill + 1));
     }
-    check(context, &known, usize::MAX).await?;
+    check(context, &known, usize::MAX, &killed).await?;
     let by_phase = by_phase(&hits);
     if kills as usize >= ORDER.len() {
         ensure!(by_phase.len() == PHASES, "a phase was never hit: {by_phase:?}");
@@ -164,13 +165,13 @@ fn note(context: &Context) -> PathBuf {
 }
 
 /// Loads the server until it is dead, and keeps what was acknowledged until then; answers where it
-/// died.
+/// died, and its process id.
 async fn strike(
     context: &Context,
     aim: Aim,
     round: u64,
     known: &mut Acknowledged,
-) -> anyhow::Result<&'static str> {
+) -> anyhow::Result<(&'static str, i32)> {
     let client = serve(context).await?;
     let server = local::server_process(context).await?.context("no server runs")?;
     if let Aim::At(point, count) = aim {
@@ -190,7 +191,7 @@ async fn strike(
     known.extend(load.stop().await);
     let place = place?;
     leftovers::wait_for_end(server).await?;
-    Ok(place)
+    Ok((place, server))
 }
 
 /// Waits until the server has died; it must have been at this point.
@@ -206,8 +207,13 @@ async fn died_at(context: &Context, server: i32, point: Point) -> anyhow::Result
     Ok(point.name())
 }
 
-/// A new server over what the killed one left.
-async fn check(context: &Context, known: &Acknowledged, count: usize) -> anyhow::Result<()> {
+/// A new server over what the killed ones left.
+async fn check(
+    context: &Context,
+    known: &Acknowledged,
+    count: usize,
+    killed: &[i32],
+) -> anyhow::Result<()> {
     let client = serve(context).await?;
     let running = local::running_sandboxes(context).await?;
     ensure!(running == 0, "{running} sandboxes run in a server that made none");
@@ -215,5 +221,5 @@ async fn check(context: &Context, known: &Acknowledged, count: usize) -> anyhow:
     // The first container clears up after the killed server's.
     load::one_sandbox(&client).await?;
     let server = local::server_process(context).await?.context("no server runs")?;
-    leftovers::check(context.state.root(), server, &client).await
+    leftovers::check(context.state.root(), server, killed, &client).await
 }

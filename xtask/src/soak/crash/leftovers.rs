@@ -23,10 +23,15 @@ pub(super) async fn wait_for_end(server: i32) -> anyhow::Result<()> {
     eventually("programs of its sandboxes still run", || Ok(programs()? == 0)).await
 }
 
-/// Looks for what is left of every server but `server`, whose client is `client`.
-pub(super) async fn check(state: &Path, server: i32, client: &Client) -> anyhow::Result<()> {
+/// Looks for what is left of the `killed` servers beside `server`, whose client is `client`.
+pub(super) async fn check(
+    state: &Path,
+    server: i32,
+    killed: &[i32],
+    client: &Client,
+) -> anyhow::Result<()> {
     ensure!(programs()? == 0, "programs of dead sandboxes run");
-    eventually("control groups of dead servers are left", || Ok(groups(server).is_empty())).await?;
+    eventually("control groups of dead servers are left", || Ok(groups(killed).is_empty())).await?;
     let state_text = state.display().to_string();
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("can't read the mounts")?;
     ensure!(!mounts.contains(&state_text), "mounts of dead servers are left");
@@ -127,8 +132,8 @@ fn processes() -> anyhow::Result<Vec<i32>> {
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Control groups of servers that run no more.
-fn groups(server: i32) -> Vec<PathBuf> {
+/// Control groups of these servers. Those of others on this machine are not our matter.
+fn groups(killed: &[i32]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut pending = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(directory) = pending.pop() {
@@ -141,7 +146,7 @@ fn groups(server: i32) -> Vec<PathBuf> {
             let owner =
                 name.strip_prefix("goat-").and_then(|it| it.split('-').nth(1)?.parse().ok());
             match owner {
-                Some(pid) if pid != server && !is_running(pid) => found.push(entry.path()),
+                Some(pid) if killed.contains(&pid) && !is_running(pid) => found.push(entry.path()),
                 Some(_) => {}
                 None => pending.push(entry.path()),
             }
