@@ -128,6 +128,7 @@ fn servers() {
     insta::assert_snapshot!(flow("functions.py", &["server"]), @r"
     open server ok
     proxy authentication ok
+    sticky sessions ok
     limits, settings and statistics ok
     redeploy without a dropped request ok
     an image's own server ok

@@ -1,12 +1,12 @@
 //! TLS of tunnels: a certificate authority that the state directory owns, for names of this machine alone.
 //!
-//! Modal terminates TLS in front of a sandbox's ports; so does this server, with a certificate for `127.0.0.1` and
-//! `localhost`. Its authority is made once; whoever reads `tls/roots.pem` of the state directory trusts it and what this
+//! Modal terminates TLS in front of a sandbox's ports; so does this server, with a certificate for the loopback address of
+//! the tunnel and `localhost`. Its authority is made once; whoever reads `tls/roots.pem` of the state directory trusts it and what this
 //! machine trusts anyway. Its key never leaves the directory, and its certificate says that it speaks for no other
 //! name.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -28,10 +28,9 @@ const NAME: &str = "modal-local tunnels of this machine";
 
 /// How tunnels speak TLS.
 pub(crate) struct Certificates {
-    /// HTTP/1.1, or whatever else is spoken over TLS.
-    plain: TlsAcceptor,
-    /// Offers HTTP/2 too.
-    h2: TlsAcceptor,
+    issuer: Issuer<'static, KeyPair>,
+    /// Of every certificate of this server's life.
+    key: KeyPair,
 }
 
 /// Why there is no TLS.
@@ -66,37 +65,38 @@ impl Certificates {
         }
         let own = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
         durable::write(&dir.tls_roots(), roots(&own).as_bytes(), 0o644)?;
-        Self::issue(&Issuer::new(authority, key))
-            .map_err(|source| Error::Tls { source: source.into() })
+        let issuer = Issuer::new(authority, key);
+        Ok(Self { issuer, key: KeyPair::generate().map_err(failed)? })
     }
 
-    /// The TLS side of a tunnel.
-    pub(crate) fn acceptor(&self, h2: bool) -> TlsAcceptor {
-        if h2 { self.h2.clone() } else { self.plain.clone() }
+    /// The TLS side of a tunnel at this address: HTTP/1.1 or whatever else is spoken over TLS, with `h2`
+    /// HTTP/2 too.
+    ///
+    /// # Errors
+    ///
+    /// `Tls` where no certificate can be made.
+    pub(crate) fn acceptor(&self, address: Ipv4Addr, h2: bool) -> Result<TlsAcceptor> {
+        self.issue(address, h2).map_err(|source| Error::Tls { source: source.into() })
     }
 
-    fn issue(issuer: &Issuer<'_, KeyPair>) -> Result<Self, CertificateError> {
-        let key = KeyPair::generate()?;
+    fn issue(&self, address: Ipv4Addr, h2: bool) -> Result<TlsAcceptor, CertificateError> {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, "localhost");
-        let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
+        params.subject_alt_names.push(SanType::IpAddress(address.into()));
         params.use_authority_key_identifier_extension = true;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, issuer)?;
-        let acceptor = |protocols: &[&str]| {
-            let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-            let key = PrivateKeyDer::try_from(key.serialize_der())
-                .map_err(|text| tokio_rustls::rustls::Error::General(text.to_owned()))?;
-            let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-            let mut config = ServerConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_no_client_auth()
-                .with_single_cert(chain, key)?;
-            config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
-            Ok::<_, CertificateError>(TlsAcceptor::from(Arc::new(config)))
-        };
-        Ok(Self { plain: acceptor(&["http/1.1"])?, h2: acceptor(&["h2", "http/1.1"])? })
+        let certificate = params.signed_by(&self.key, &self.issuer)?;
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let key = PrivateKeyDer::try_from(self.key.serialize_der())
+            .map_err(|text| tokio_rustls::rustls::Error::General(text.to_owned()))?;
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        let protocols: &[&str] = if h2 { &["h2", "http/1.1"] } else { &["http/1.1"] };
+        config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 

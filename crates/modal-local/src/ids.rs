@@ -106,6 +106,8 @@ typed_id!(/// A queue.
     QueueId, "qu-", "a queue");
 typed_id!(/// A sandbox.
     SandboxId, "sb-", "a sandbox");
+typed_id!(/// A sticky session of a server.
+    SessionId, "sd-", "a session");
 typed_id!(/// A secret.
     SecretId, "st-", "a secret");
 typed_id!(/// A task: one container of a sandbox or a build.

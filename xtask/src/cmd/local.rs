@@ -69,7 +69,7 @@ struct Serve {
 #[cfg(not(target_os = "linux"))]
 pub(crate) use self::elsewhere::{run, running_sandboxes};
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{run, running_sandboxes, server_process};
+pub(crate) use self::linux::{run, running_sandboxes, server_process, variables};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -247,18 +247,25 @@ mod linux {
         Ok(Exit::Ok)
     }
 
-    async fn env(context: &Context) -> anyhow::Result<Exit> {
+    /// What points any official SDK at the server, which is started where none runs.
+    pub(crate) async fn variables(
+        context: &Context,
+    ) -> anyhow::Result<Vec<(&'static str, String)>> {
         let server = ensure_running(context).await?;
-        let secret = server.token_secret.expose();
         let roots = directory(context).tls_roots().display().to_string();
         let mut variables = vec![
-            ("MODAL_SERVER_URL", server.url.as_str()),
-            ("MODAL_TOKEN_ID", server.token_id.as_str()),
-            ("MODAL_TOKEN_SECRET", secret),
+            ("MODAL_SERVER_URL", server.url.clone()),
+            ("MODAL_TOKEN_ID", server.token_id.clone()),
+            ("MODAL_TOKEN_SECRET", server.token_secret.expose().to_owned()),
         ];
         // What trusts the tunnels of sandboxes: this machine's roots and the server's own.
         let trust = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
-        variables.extend(trust.map(|name| (name, roots.as_str())));
+        variables.extend(trust.map(|name| (name, roots.clone())));
+        Ok(variables)
+    }
+
+    async fn env(context: &Context) -> anyhow::Result<Exit> {
+        let variables = variables(context).await?;
         let lines: Vec<_> =
             variables.iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
         context.printer.text(&lines.join("\n"));

@@ -5,7 +5,7 @@ use std::{pin::Pin, time::Duration};
 use serde_json::json;
 
 #[cfg(target_os = "linux")]
-use crate::soak::{crash, flood, paths};
+use crate::soak::{crash, flood, paths, tools};
 use crate::{
     context::Context,
     exit::{Exit, UsageError},
@@ -23,7 +23,8 @@ Examples:
   cargo xtask soak faults --seed 7
   cargo xtask soak flood --seed 7
   cargo xtask soak litellm-lint
-  cargo xtask soak quiet-proxy")]
+  cargo xtask soak quiet-proxy
+  cargo xtask soak tools --target local")]
 pub(crate) struct Args {
     /// Check
     name: String,
@@ -115,6 +116,12 @@ const SOAKS: &[Soak] = &[
         name: "quiet-proxy",
         what: "the generated LiteLLM configuration wakes no model in 11 minutes (or --minutes, if more)",
         run: |context, soaking| Box::pin(litellm::quiet(context, soaking)),
+    },
+    #[cfg(target_os = "linux")]
+    Soak {
+        name: "tools",
+        what: "tools from PyPI that sit on Modal's Python SDK do their work on the local server (target local)",
+        run: |context, soaking| Box::pin(tools::run(context, soaking)),
     },
 ];
 

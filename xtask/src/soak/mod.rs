@@ -12,3 +12,5 @@ pub(crate) mod litellm;
 #[cfg(target_os = "linux")]
 pub(crate) mod paths;
 mod random;
+#[cfg(target_os = "linux")]
+pub(crate) mod tools;

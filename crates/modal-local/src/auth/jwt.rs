@@ -22,6 +22,7 @@ pub(crate) enum Audience {
     Input,
     Connect,
     Server,
+    Session,
 }
 
 /// Why a token is refused.

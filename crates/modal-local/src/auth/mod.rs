@@ -14,7 +14,7 @@ pub(crate) use self::signed_url::Grant;
 use crate::connect::Claim;
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::ids::{CallId, FunctionId, InputId, TaskId, random_suffix};
+use crate::ids::{CallId, FunctionId, InputId, SessionId, TaskId, random_suffix};
 use crate::secret_string::SecretString;
 use crate::server::TokenPair;
 use crate::state_dir::StateDir;
@@ -27,6 +27,8 @@ const ROUTER_TOKEN_LIFE: Duration = Duration::from_secs(3 * 86_400);
 const CALL_TOKEN_LIFE: Duration = Duration::from_secs(8 * 86_400);
 /// How long a connect token is good for, as long as its sandbox lives.
 const CONNECT_TOKEN_LIFE: Duration = Duration::from_secs(86_400);
+/// How long a session's token is good for: longer than any container lives. The session itself ends it.
+const SESSION_TOKEN_LIFE: Duration = Duration::from_secs(8 * 86_400);
 /// How long a URL for an upload or a download is good for.
 const URL_LIFE: Duration = Duration::from_secs(86_400);
 
@@ -138,6 +140,17 @@ impl Auth {
     /// Whether a token of [`Auth::issue_server_token`] is for this server, and still good.
     pub(crate) fn is_server_token(&self, server: &FunctionId, token: &str) -> bool {
         jwt::verify(&self.key, jwt::Audience::Server, token).is_ok_and(|it| it == server.as_str())
+    }
+
+    /// A token for the requests of one sticky session.
+    pub(crate) fn issue_session_token(&self, session: &SessionId) -> String {
+        jwt::sign(&self.key, jwt::Audience::Session, session.as_str(), SESSION_TOKEN_LIFE)
+    }
+
+    /// The session that a token of [`Auth::issue_session_token`] is for.
+    pub(crate) fn verify_session_token(&self, token: &str) -> Option<SessionId> {
+        let subject = jwt::verify(&self.key, jwt::Audience::Session, token).ok()?;
+        SessionId::parse(&subject).ok()
     }
 
     /// An unguessable path segment that stands for `grant`.

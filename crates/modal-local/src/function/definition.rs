@@ -55,6 +55,11 @@ impl FunctionSpec {
         self.function.is_server
     }
 
+    /// Whether a server's requests belong to sticky sessions.
+    pub(crate) fn is_sessioned(&self) -> bool {
+        self.function.is_sessioned
+    }
+
     /// Whether a server is the image's own command, without Modal's package.
     pub(crate) fn is_direct(&self) -> bool {
         let config = self.function.http_config.as_ref();
@@ -206,7 +211,10 @@ fn check(function: &Function) -> Result<()> {
             function.http_config.is_some() && !function.is_server,
             "HTTP servers of classes (`modal.experimental.http_server`): use `@app.server`",
         ),
-        (function.is_sessioned, "sticky sessions (`@modal.sessioned`)"),
+        (
+            function.is_sessioned && !function.is_server,
+            "sticky sessions (`@modal.sessioned`): they are of servers",
+        ),
         (function.experimental_group_size > 1, "clusters"),
         (function.i6pn_enabled, "private networks between containers (i6pn)"),
     ];

@@ -8,6 +8,8 @@ use modal_proto::client::{AutoscalerSettings, Function};
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 /// Fewer containers than this are never the limit of a function without one of its own.
 const LEAST_LIMIT: u32 = 4;
+/// Sticky sessions of one container, at most. Source: Modal's guide to sticky sessions.
+const MOST_SESSIONS: u32 = 1_000;
 
 /// What a function's definition and its owner say about its containers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,6 +53,8 @@ impl Scaling {
         let window = overrides.scaledown_window.or(own.scaledown_window);
         let scaleup = overrides.scaleup_window.or(own.scaleup_window).unwrap_or(0);
         let max_inputs = match function.max_concurrent_inputs {
+            0 if function.is_sessioned => MOST_SESSIONS,
+            most if function.is_sessioned => most.min(MOST_SESSIONS),
             0 if function.is_server => u32::MAX,
             most => most.max(1),
         };

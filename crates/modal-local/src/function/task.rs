@@ -50,6 +50,8 @@ struct State {
     running: HashMap<InputId, Running>,
     /// Requests that a server answers now.
     requests: usize,
+    /// Sticky sessions that a server holds.
+    sessions: usize,
     cancelled: Vec<InputId>,
     result: Option<GenericResult>,
 }
@@ -85,6 +87,7 @@ impl Task {
                 idle_since: now,
                 running: HashMap::new(),
                 requests: 0,
+                sessions: 0,
                 cancelled: Vec::new(),
                 result: None,
             }),
@@ -189,6 +192,30 @@ impl Task {
         self.bell.notify_waiters();
     }
 
+    /// A sticky session is this server's from now on.
+    pub(crate) fn begin_session(&self) {
+        self.state().sessions += 1;
+    }
+
+    /// One of its sessions is over.
+    pub(crate) fn end_session(&self) {
+        let mut state = self.state();
+        state.sessions = state.sessions.saturating_sub(1);
+        if state.sessions == 0 && state.requests == 0 {
+            state.idle_since = Instant::now();
+        }
+    }
+
+    /// How many sticky sessions it holds.
+    pub(crate) fn session_count(&self) -> usize {
+        self.state().sessions
+    }
+
+    /// How much it has of what containers are counted by: sessions or else inputs and requests.
+    pub(crate) fn load(&self) -> usize {
+        if self.spec.is_sessioned() { self.session_count() } else { self.running_count() }
+    }
+
     /// The inputs that it works on.
     pub(crate) fn running(&self) -> Vec<Running> {
         self.state().running.values().cloned().collect()
@@ -212,7 +239,8 @@ impl Task {
     /// For how long it has had nothing to do.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
-        let idle = state.running.is_empty() && state.requests == 0 && state.ready_at.is_some();
+        let busy = !state.running.is_empty() || state.requests > 0 || state.sessions > 0;
+        let idle = !busy && state.ready_at.is_some();
         idle.then_some(state.idle_since)
     }
 

@@ -1,16 +1,18 @@
 //! Ports of a sandbox, reachable on this machine's loopback.
 //!
-//! Modal gives each port a name on the internet and speaks TLS there, to the program inside plainly. Here each gets a
-//! free port of 127.0.0.1 where this server speaks TLS with a certificate of its own, and, if the client wants it, another
-//! one on which bytes pass unchanged.
+//! Modal gives each port a name on the internet and speaks TLS at its port 443, to the program inside plainly. Here each
+//! gets a loopback address of its own where this server speaks TLS at port 443 with a certificate of its own, since clients
+//! leave that port out; where this user may not listen there, a free port of 127.0.0.1. If the client wants it, there is
+//! another one on which bytes pass unchanged.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use container_runtime::Container;
 use modal_proto::client::TunnelData;
+use rand::Rng as _;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -25,6 +27,10 @@ use crate::error::{Error, Result};
 
 /// Connections of one tunnel at a time; more wait in the listener's queue.
 const CONNECTIONS: usize = 256;
+/// Where clients look for TLS that are told a host alone.
+const HTTPS: u16 = 443;
+/// Loopback addresses that are tried: another program may have one.
+const ADDRESSES: usize = 4;
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 /// After a failed accept (out of descriptors), so that the loop does not spin.
@@ -47,17 +53,17 @@ impl Tunnels {
         let mut serving = JoinSet::new();
         let mut data = Vec::with_capacity(ports.len());
         for spec in ports {
-            let (listener, encrypted) = listen().await?;
+            let (listener, encrypted) = listen_encrypted().await?;
             let inside = Inside {
                 container: container.clone(),
                 port: spec.port,
                 activity: activity.clone(),
-                tls: Some(ctx.certificates.acceptor(spec.h2)),
+                tls: Some(ctx.certificates.acceptor(*encrypted.ip(), spec.h2)?),
             };
             let mut plain = None;
             if spec.unencrypted {
-                let (listener, port) = listen().await?;
-                plain = Some(port);
+                let (listener, address) = listen((Ipv4Addr::LOCALHOST, 0)).await?;
+                plain = Some(address);
                 serving.spawn(serve(listener, Inside { tls: None, ..inside.clone() }));
             }
             serving.spawn(serve(listener, inside));
@@ -67,21 +73,37 @@ impl Tunnels {
     }
 }
 
-async fn listen() -> Result<(TcpListener, u16)> {
-    let address = (Ipv4Addr::LOCALHOST, 0).into();
+/// An address of its own at port 443 where that may be had, else a free port.
+async fn listen_encrypted() -> Result<(TcpListener, SocketAddrV4)> {
+    for _ in 0..ADDRESSES {
+        match listen((random_loopback(), HTTPS)).await {
+            Err(error) => tracing::debug!(%error, "no port 443 for a tunnel"),
+            found => return found,
+        }
+    }
+    listen((Ipv4Addr::LOCALHOST, 0)).await
+}
+
+async fn listen((ip, port): (Ipv4Addr, u16)) -> Result<(TcpListener, SocketAddrV4)> {
+    let address = (ip, port).into();
     let failed = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
-    Ok((listener, port))
+    Ok((listener, SocketAddrV4::new(ip, port)))
 }
 
-fn describe(spec: PortSpec, encrypted: u16, plain: Option<u16>) -> TunnelData {
-    let host = Ipv4Addr::LOCALHOST.to_string();
+/// Neither 127.0.*.*, where other programs have their addresses, nor one that ends in 0 or 255.
+fn random_loopback() -> Ipv4Addr {
+    let mut rng = rand::rng();
+    Ipv4Addr::new(127, rng.random_range(1..=254), rng.random(), rng.random_range(1..=254))
+}
+
+fn describe(spec: PortSpec, encrypted: SocketAddrV4, plain: Option<SocketAddrV4>) -> TunnelData {
     TunnelData {
-        unencrypted_host: plain.map(|_| host.clone()),
-        unencrypted_port: plain.map(Into::into),
-        host,
-        port: encrypted.into(),
+        unencrypted_host: plain.map(|address| address.ip().to_string()),
+        unencrypted_port: plain.map(|address| address.port().into()),
+        host: encrypted.ip().to_string(),
+        port: encrypted.port().into(),
         container_port: spec.port.into(),
     }
 }

@@ -29,7 +29,7 @@ async fn a_tunnel_reaches_a_port_inside() {
     assert_eq!(tunnel.container_port, 8080);
     assert_ne!(tunnel.unencrypted_port, Some(tunnel.port), "the other one is encrypted");
     let plain = tunnel.unencrypted_port.unwrap();
-    let address = (tunnel.host.as_str(), u16::try_from(plain).unwrap());
+    let address = (tunnel.unencrypted_host(), u16::try_from(plain).unwrap());
     let answer = loop {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"abc").await.unwrap();

@@ -7,6 +7,7 @@
 mod next;
 mod plan;
 mod route;
+mod session;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 pub(crate) use self::next::Next;
 pub(crate) use self::plan::Plan;
 pub(crate) use self::route::{InFlight, Route};
+pub(crate) use self::session::NoSession;
 use self::state::State;
 use super::calls::Input;
 use super::definition::FunctionSpec;
@@ -159,6 +161,7 @@ impl Pool {
     pub(crate) fn ended(&self, task: &Task, hopeless: bool) -> (Vec<Running>, Vec<Arc<Input>>) {
         let mut state = self.state();
         state.tasks.remove(&task.id);
+        state.sessions.retain(|_, session| session.task.id != task.id);
         let mut failed = Vec::new();
         let is_current = task.generation == state.generation;
         if !task.is_ready() && task.stopping().is_none() && is_current {
@@ -167,6 +170,7 @@ impl Pool {
             state.not_before = Some(Instant::now() + pause);
             if hopeless || state.failures >= MAX_FAILURES {
                 failed = state.queue.drain(..).collect();
+                state.given_up += 1;
             }
         }
         drop(state);

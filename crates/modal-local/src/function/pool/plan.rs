@@ -27,7 +27,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    fn wake(&mut self, at: Instant) {
+    pub(super) fn wake(&mut self, at: Instant) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 }
@@ -41,6 +41,7 @@ impl Pool {
     pub(super) fn plan_at(&self, now: Instant) -> Plan {
         let mut state = self.state();
         let mut plan = Plan::default();
+        state.end_idle_sessions(&mut plan, now);
         state.replace_old(&mut plan);
         state.start(&mut plan, now);
         state.retire(&mut plan, now);
@@ -62,6 +63,8 @@ impl State {
             .tasks
             .values()
             .filter(|task| task.generation < self.generation && task.stopping().is_none())
+            // Whoever has a session stays with its container; new ones go elsewhere.
+            .filter(|task| task.session_count() == 0)
             .cloned()
             .collect();
         if old.is_empty() {

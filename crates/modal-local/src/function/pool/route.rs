@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Pool;
 use crate::function::task::Task;
+use crate::ids::SessionId;
 
 /// Where a request goes.
 pub(crate) enum Route {
@@ -20,13 +21,18 @@ pub(crate) enum Route {
 
 /// A request that a container works on, until this is dropped.
 pub(crate) struct InFlight {
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     pub(crate) task: Arc<Task>,
+    /// Whose request it is, of a sessioned server.
+    pub(super) session: Option<SessionId>,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.task.end_request();
+        if let Some(session) = &self.session {
+            self.pool.leave_session(session);
+        }
         self.pool.changed.notify_one();
     }
 }
@@ -55,7 +61,7 @@ impl Pool {
         task.begin_request();
         drop(state);
         self.changed.notify_one();
-        Route::To(InFlight { pool: Arc::clone(self), task })
+        Route::To(InFlight { pool: Arc::clone(self), task, session: None })
     }
 
     /// A server's container answers from now on.

@@ -4,7 +4,7 @@ use super::*;
 use crate::function::definition;
 use crate::function::records::FunctionRecord;
 use crate::function::task::Interruption;
-use crate::ids::{DefinitionId, InputId};
+use crate::ids::{DefinitionId, InputId, SessionId};
 
 fn spec(function: Function) -> Arc<FunctionSpec> {
     let data = definition::from_request(Some(function), None).unwrap();
@@ -183,4 +183,91 @@ async fn an_old_server_answers_until_a_new_one_does() {
     assert_eq!(routed(&pool, None).task.id, new.id);
     pool.plan();
     assert_eq!(old.stopping(), Some(Stop::Drain));
+}
+
+fn sessioned(most: u32) -> Arc<Pool> {
+    let http_config = Some(HttpConfig { port: 8000, ..Default::default() });
+    Arc::new(Pool::new(spec(Function {
+        is_server: true,
+        is_sessioned: true,
+        http_config,
+        max_concurrent_inputs: most,
+        ..Default::default()
+    })))
+}
+
+/// Begins a session that has to wait for its container, which is begun and opened meanwhile.
+async fn waited_session(pool: &Arc<Pool>) -> (SessionId, Arc<Task>) {
+    let mut starting = std::pin::pin!(pool.start_session(None, IDLE));
+    assert!(futures::poll!(starting.as_mut()).is_pending(), "there is no room");
+    let task = pool.plan().start.remove(0);
+    assert!(pool.plan().start.is_empty(), "one is enough");
+    pool.open(&task);
+    (starting.await.unwrap(), task)
+}
+
+const IDLE: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn a_session_keeps_its_container_until_it_ends() {
+    let pool = sessioned(1);
+    let (session, task) = waited_session(&pool).await;
+    let (other, second) = waited_session(&pool).await;
+    assert_ne!(task.id, second.id, "one session a container");
+    assert!(pool.plan().start.is_empty(), "no session is counted twice");
+    for _ in 0..3 {
+        assert_eq!(pool.enter_session(&session).unwrap().task.id, task.id);
+        assert_eq!(pool.enter_session(&other).unwrap().task.id, second.id);
+    }
+    assert!(pool.terminate_session(&other));
+    assert!(!pool.terminate_session(&other), "once");
+    assert!(pool.enter_session(&other).is_none());
+    pool.plan_at(later(120));
+    assert_eq!((task.stopping(), second.stopping()), (None, Some(Stop::Drain)));
+    pool.plan_at(later(601));
+    assert!(pool.enter_session(&session).is_none(), "it had no request for its time");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_finishes_its_requests() {
+    let pool = sessioned(0);
+    let (session, task) = waited_session(&pool).await;
+    let request = pool.enter_session(&session).unwrap();
+    pool.plan_at(later(1_000));
+    assert!(pool.enter_session(&session).is_some(), "it is not idle while it answers");
+    assert!(pool.terminate_session(&session));
+    assert!(pool.enter_session(&session).is_none());
+    assert_eq!((task.session_count(), task.running_count()), (1, 1));
+    drop(request);
+    assert_eq!((task.session_count(), task.running_count()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_key_begins_one_session_and_a_deployment_leaves_those_there_are_in_place() {
+    let pool = sessioned(0);
+    let (session, old) = waited_session(&pool).await;
+    let once = pool.start_session(Some(b"k"), IDLE).await.unwrap();
+    assert_ne!(once, session);
+    assert_eq!(pool.start_session(Some(b"k"), IDLE).await, Ok(once));
+    pool.redefine(pool.spec(), true);
+    let (_, new) = waited_session(&pool).await;
+    assert_ne!(new.id, old.id, "new sessions go to the new deployment");
+    pool.plan();
+    assert_eq!(old.stopping(), None);
+    assert_eq!(pool.enter_session(&session).unwrap().task.id, old.id);
+}
+
+#[tokio::test]
+async fn a_session_does_not_wait_for_containers_that_never_come_up() {
+    let pool = sessioned(0);
+    let mut starting = std::pin::pin!(pool.start_session(None, IDLE));
+    assert!(futures::poll!(starting.as_mut()).is_pending());
+    for _ in 0..MAX_FAILURES {
+        let task = pool.plan_at(later(5)).start.remove(0);
+        pool.ended(&task, false);
+    }
+    assert_eq!(starting.await, Err(NoSession::Failing));
+    assert!(pool.plan_at(later(60)).start.is_empty(), "nobody waits any more");
+    pool.close(Stop::Drain);
+    assert_eq!(pool.start_session(None, IDLE).await, Err(NoSession::Closed));
 }

@@ -5,6 +5,7 @@
 //! `max_concurrency`.
 
 mod forward;
+mod session;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +26,10 @@ use crate::ids::FunctionId;
 /// Carries the token of `Function._get_flash_auth_token`.
 const AUTHORIZATION: HeaderName = HeaderName::from_static("modal-authorization");
 /// Requests with the same value go to the same container, if it can be.
-const SESSION: HeaderName = HeaderName::from_static("modal-session-id");
+const AFFINITY: [HeaderName; 2] = [
+    HeaderName::from_static("modal-routing-affinity-key"),
+    HeaderName::from_static("modal-session-id"),
+];
 
 /// Answers one request.
 pub(super) async fn answer(
@@ -34,6 +38,9 @@ pub(super) async fn answer(
     spec: &FunctionSpec,
     request: Request,
 ) -> Response {
+    if spec.is_sessioned() {
+        return session::answer(target, pool, spec, request).await;
+    }
     let http = spec.http();
     if !http.unauthenticated
         && let Some(refused) = check_auth(&target.ctx, &spec.base, request.headers())
@@ -41,8 +48,9 @@ pub(super) async fn answer(
         return refused;
     }
     let entry = Entry::new(target, request.uri().path());
-    let session = request.headers().get(&SESSION).map(|value| value.as_bytes().to_vec());
-    match pool.route(session.as_deref()) {
+    let affinity = AFFINITY.iter().find_map(|name| request.headers().get(name));
+    let affinity = affinity.map(|value| value.as_bytes().to_vec());
+    match pool.route(affinity.as_deref()) {
         Route::To(in_flight) => forward::forward(in_flight, request, entry, http.h2_enabled).await,
         Route::Waking => entry
             .refused(StatusCode::SERVICE_UNAVAILABLE, "no container is ready; one is on its way"),
@@ -55,14 +63,18 @@ pub(super) async fn answer(
 
 /// A token for this server, or the one of this machine's clients.
 fn check_auth(ctx: &Ctx, server: &FunctionId, headers: &HeaderMap) -> Option<Response> {
-    let bearer = headers.get(&AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match bearer.and_then(|value| value.strip_prefix("Bearer ")) {
+    match bearer(headers) {
         Some(token) if ctx.auth.is_server_token(server, token) => None,
         Some(_) => {
             Some(plain(StatusCode::UNAUTHORIZED, "invalid credentials for proxy authorization"))
         }
         None => check_keys(ctx, headers),
     }
+}
+
+/// The token that a request shows.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(&AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// A line of the log of requests, written when the request has ended.
