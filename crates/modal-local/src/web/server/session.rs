@@ -100,11 +100,14 @@ async fn start(ctx: &Ctx, pool: &Pool, headers: &HeaderMap) -> Response {
             let token = ctx.auth.issue_session_token(&session);
             Json(json!({"session_id": session, "token": token})).into_response()
         }
-        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, match why {
-            NoSession::Full => "no container had room for the session in time",
-            NoSession::Failing => "the server's containers end before they are ready",
-            NoSession::Closed => "the server has been stopped",
-        }),
+        Err(why) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            match why {
+                NoSession::Full => "no container had room for the session in time",
+                NoSession::Failing => "the server's containers end before they are ready",
+                NoSession::Closed => "the server has been stopped",
+            },
+        ),
     }
 }
 
@@ -194,7 +197,8 @@ fn strip(request: &mut Request) {
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         headers.remove(header::COOKIE);
-        if let Some(kept) = HeaderValue::from_str(&kept.join("; ")).ok().filter(|it| !it.is_empty()) {
+        if let Some(kept) = HeaderValue::from_str(&kept.join("; ")).ok().filter(|it| !it.is_empty())
+        {
             headers.insert(header::COOKIE, kept);
         }
     }
@@ -228,23 +232,28 @@ mod tests {
 
     #[test]
     fn the_server_sees_no_token() {
-        let mut it = request("/x?a=%20&modal_session_token=q&b", &[
-            ("cookie", "a=b; __Host-modal-session-token=c"),
-            ("cookie", "d=e"),
-            ("x-modal-server-session-token", "t"),
-        ]);
+        let mut it = request(
+            "/x?a=%20&modal_session_token=q&b",
+            &[
+                ("cookie", "a=b; __Host-modal-session-token=c"),
+                ("cookie", "d=e"),
+                ("x-modal-server-session-token", "t"),
+            ],
+        );
         strip(&mut it);
         assert_eq!(it.uri(), "/x?a=%20&b");
         assert_eq!(it.headers()["cookie"], "a=b; d=e");
         assert_eq!(it.headers().len(), 1);
-        let mut it = request("/?modal_session_token=q", &[("cookie", "__Host-modal-session-token=c")]);
+        let mut it =
+            request("/?modal_session_token=q", &[("cookie", "__Host-modal-session-token=c")]);
         strip(&mut it);
         assert_eq!((it.uri().to_string().as_str(), it.headers().len()), ("/", 0));
     }
 
     #[test]
     fn an_idle_timeout_is_a_whole_number_of_seconds() {
-        let of = |value: &str| idle_timeout(request("/", &[(IDLE_TIMEOUT.as_str(), value)]).headers());
+        let of =
+            |value: &str| idle_timeout(request("/", &[(IDLE_TIMEOUT.as_str(), value)]).headers());
         assert_eq!(of("10"), Some(Duration::from_secs(10)));
         assert_eq!(idle_timeout(&HeaderMap::new()), Some(DEFAULT_IDLE));
         assert!(["0", "-1", "1.5", ""].iter().all(|it| of(it).is_none()));
