@@ -6,16 +6,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::record::{Lock, ServerRecord};
+use super::sweep::{SWEEP, Sweep};
 use crate::ctx::Ctx;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::function::schedule;
 use crate::gc::{self, Thoroughness};
-use crate::ids::AppId;
 use crate::server::{Server, ServerConfig};
 
-/// How often expired things are looked for.
-const SWEEP: Duration = Duration::from_secs(5);
 /// How often deleted files are removed from the disk.
 const EMPTY_TRASH: Duration = Duration::from_secs(60);
 /// How often garbage is collected.
@@ -86,7 +84,7 @@ async fn run(ctx: &Ctx, idle_exit: Option<Duration>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
-    let mut sweep = tokio::time::interval(SWEEP);
+    let (mut sweep, mut clients) = (tokio::time::interval(SWEEP), Sweep::default());
     let mut empty_trash = tokio::time::interval(EMPTY_TRASH);
     let mut collect = tokio::time::interval(COLLECT);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -99,7 +97,7 @@ async fn run(ctx: &Ctx, idle_exit: Option<Duration>) -> Result<()> {
             _ = hang_up.recv() => {}
             () = ctx.stop.cancelled() => return Ok(()),
             _ = sweep.tick() => {
-                sweep_expired(ctx).await;
+                clients.look(ctx).await;
                 let idle = idle_exit.is_some_and(|limit| is_idle(ctx, limit));
                 if idle && !schedule::any(ctx).await {
                     tracing::info!("nothing to do; ending");
@@ -133,16 +131,4 @@ where
 fn is_idle(ctx: &Ctx, limit: Duration) -> bool {
     let works = !ctx.is_quiet() || ctx.functions.keep_server();
     !works && ctx.activity.idle_for() >= limit
-}
-
-/// Ends relays and apps whose clients are gone.
-async fn sweep_expired(ctx: &Ctx) {
-    ctx.relays.sweep();
-    let expired: Vec<AppId> = ctx.apps.expired().await.unwrap_or_default();
-    for app in expired {
-        tracing::info!(%app, "no heartbeat; stopping");
-        if let Err(error) = crate::service::stop_app(ctx, &app).await {
-            tracing::warn!(%error, %app, "an app was not stopped");
-        }
-    }
 }

@@ -13,6 +13,7 @@ mod record;
 mod start;
 mod status;
 mod stop;
+mod sweep;
 
 pub use self::collect::collect;
 pub use self::failpoint::order_end;

@@ -259,6 +259,18 @@ impl Apps {
         ids.iter().map(|id| AppId::parse(id).map_err(Error::from)).collect()
     }
 
+    /// Gives those apps as long as if a heartbeat had come now: their clients could not be heard.
+    pub(crate) async fn wait_for_silent(&self) -> Result<()> {
+        let now = clock::now();
+        sqlx::query("UPDATE apps SET expires_at = ? WHERE expires_at < ? AND stopped_at IS NULL")
+            .bind(now + HEARTBEAT_LIFE)
+            .bind(now)
+            .execute(&self.db)
+            .await
+            .map(drop)
+            .map_err(Error::database("keep apps"))
+    }
+
     async fn insert_named(&self, environment: &Environment, name: &str) -> Result<AppRecord> {
         let now = clock::unique_now();
         sqlx::query(
@@ -284,4 +296,32 @@ impl Apps {
 /// Whether an app in this state lives by its client's heartbeats.
 fn expires(state: AppState) -> bool {
     matches!(state, AppState::Ephemeral | AppState::Initializing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::environments::Environments;
+
+    #[tokio::test]
+    async fn an_app_whose_client_could_not_be_heard_is_given_time_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = crate::state::database::open(&dir.path().join("records.sqlite")).await.unwrap();
+        let environments = Environments::open(db.clone(), "2025.06".to_owned()).await.unwrap();
+        let apps = Apps::new(db.clone());
+        let main = environments.resolve("main").await.unwrap();
+        let answer =
+            |id: &AppId| AppCreateResponse { app_id: id.to_string(), ..Default::default() };
+        let silent = apps.create(&main, "silent", AppState::Ephemeral, answer).await.unwrap();
+        apps.create(&main, "heard", AppState::Ephemeral, answer).await.unwrap();
+        sqlx::query("UPDATE apps SET expires_at = 1 WHERE app_id = ?")
+            .bind(&silent.app_id)
+            .execute(&db)
+            .await
+            .unwrap();
+        let expired = apps.expired().await.unwrap();
+        assert_eq!(expired.iter().map(AppId::as_str).collect::<Vec<_>>(), [silent.app_id.as_str()]);
+        apps.wait_for_silent().await.unwrap();
+        assert!(apps.expired().await.unwrap().is_empty());
+    }
 }
