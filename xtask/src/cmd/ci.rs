@@ -103,11 +103,19 @@ fn steps() -> Vec<Step> {
     ]
 }
 
+/// One test more than there are cores: those that deploy the services wait more than they work.
+fn test_threads() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores + 1).to_string()
+}
+
 fn run_step(step: &Step) -> anyhow::Result<bool> {
     say(&format!("=== {}: cargo {}", step.name, step.args.join(" ")));
     let start = Instant::now();
     let mut cargo = Command::new(cargo());
     cargo.args(step.args).stdin(Stdio::null()).envs(step.variable);
+    // Only nextest reads it.
+    cargo.env("NEXTEST_TEST_THREADS", test_threads());
     let status = cargo.status().with_context(|| format!("can't start cargo for {}", step.name))?;
     let verdict = if status.success() { "ok" } else { "FAILED" };
     say(&format!("=== {}: {verdict} after {} s", step.name, start.elapsed().as_secs()));
