@@ -75,6 +75,21 @@ impl Http {
         retry(policy, || exchange(self.0.get(url))).await
     }
 
+    /// GETs a body and hands it over while it comes; `take` is called anew at every repetition.
+    pub(crate) async fn get_arriving<T, F: Future<Output = Result<T, BoxError>>>(
+        &self,
+        url: &str,
+        policy: RetryPolicy,
+        take: impl Fn(Arriving) -> F,
+    ) -> Result<T, BoxError> {
+        let attempt = || async {
+            let (client, request, span) = prepare(self.0.get(url))?;
+            let transfer = async { take(Arriving::of(client, request).await?).await };
+            transfer.instrument(span).await
+        };
+        retry(policy, attempt).await
+    }
+
     /// PUTs a body. Blocks are content-addressed, so sending one twice is harmless.
     pub(crate) async fn put(
         &self,
@@ -125,27 +140,54 @@ fn proxies(proxies: &Proxies) -> Result<Vec<reqwest::Proxy>, ConfigError> {
     Ok(made)
 }
 
-/// One attempt, in a span of its own. The span names the host alone: the rest of such a URL is a credential.
+/// One attempt, in a span of its own.
 async fn exchange(request: reqwest::RequestBuilder) -> Result<InPieces, BoxError> {
+    let (client, request, span) = prepare(request)?;
+    perform(client, request).instrument(span).await
+}
+
+/// What an attempt needs. The span names the host alone: the rest of such a URL is a credential.
+fn prepare(
+    request: reqwest::RequestBuilder,
+) -> Result<(reqwest::Client, reqwest::Request, tracing::Span), BoxError> {
     let (client, request) = request.build_split();
     let request = request.map_err(without_url)?;
     let host = request.url().host_str().unwrap_or_default().to_owned();
     let span = tracing::debug_span!("http", method = %request.method(), host);
-    perform(client, request).instrument(span).await
+    Ok((client, request, span))
 }
 
 async fn perform(client: reqwest::Client, request: reqwest::Request) -> Result<InPieces, BoxError> {
-    let mut answer = client.execute(request).await.map_err(without_url)?;
-    let (status, headers, host) = (answer.status(), answer.headers().clone(), host_of(&answer));
+    let mut answer = Arriving::of(client, request).await?;
     let mut body = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(without_url)? {
+    while let Some(piece) = answer.piece().await? {
         body.push(piece);
     }
-    if status.as_u16() < 400 {
-        return Ok(InPieces { headers, body });
+    Ok(InPieces { headers: answer.headers, body })
+}
+
+/// An answer that is not an error, whose body is still on its way.
+pub(crate) struct Arriving {
+    pub(crate) headers: http::HeaderMap,
+    answer: reqwest::Response,
+}
+
+impl Arriving {
+    async fn of(client: reqwest::Client, request: reqwest::Request) -> Result<Self, BoxError> {
+        let answer = client.execute(request).await.map_err(without_url)?;
+        let (status, host) = (answer.status(), host_of(&answer));
+        if status.as_u16() < 400 {
+            return Ok(Self { headers: answer.headers().clone(), answer });
+        }
+        let said = answer.bytes().await.map_err(without_url)?;
+        let said: String = String::from_utf8_lossy(&said).chars().take(300).collect();
+        Err(Box::new(Problem(format!("{host} answered {status}: {said}"))))
     }
-    let said: String = String::from_utf8_lossy(&body.concat()).chars().take(300).collect();
-    Err(Box::new(Problem(format!("{host} answered {status}: {said}"))))
+
+    /// The next of its body; `None` at its end.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, BoxError> {
+        self.answer.chunk().await.map_err(without_url)
+    }
 }
 
 fn host_of(answer: &reqwest::Response) -> String {

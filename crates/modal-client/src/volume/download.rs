@@ -2,16 +2,14 @@
 
 use std::{
     future::IntoFuture,
-    io::{Seek as _, SeekFrom, Write as _},
     path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use super::{
     EntryKind, Volume, VolumeEntry,
     progress::{Listener, Progress, Tracker},
     read::{AHEAD, Found},
-    received::Received,
 };
 use crate::error::{Error, Result};
 use futures::{
@@ -194,27 +192,16 @@ async fn write(contents: Found, path: &Path, tracker: &Tracker) -> std::io::Resu
     file.set_len(contents.length()).await?;
     let file = Arc::new(Mutex::new(file.into_std().await));
     let mut offset = 0;
-    let blocks = contents.fetches().map(|(length, fetch)| {
-        let (file, at) = (Arc::clone(&file), offset);
+    let blocks = contents.parts().map(|part| {
+        let (file, at, length) = (Arc::clone(&file), offset, part.length());
         offset += length;
-        async move {
-            let block = fetch.await?;
-            tokio::task::spawn_blocking(move || write_block(&file, at, &block)).await??;
-            std::io::Result::Ok(length)
-        }
+        async move { part.write_to(file, at).await.map(|()| length) }
     });
     let mut written = stream::iter(blocks).buffer_unordered(AHEAD);
     while let Some(length) = written.try_next().await? {
         tracker.add(0, length);
     }
     Ok(())
-}
-
-/// Blocks.
-fn write_block(file: &Mutex<std::fs::File>, offset: u64, block: &Received) -> std::io::Result<()> {
-    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-    file.seek(SeekFrom::Start(offset))?;
-    block.sent().iter().try_for_each(|chunk| file.write_all(chunk))
 }
 
 #[cfg(test)]

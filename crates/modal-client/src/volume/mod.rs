@@ -4,6 +4,7 @@ mod blocks;
 mod download;
 mod ephemeral;
 mod list;
+mod place;
 mod plan;
 mod progress;
 mod read;

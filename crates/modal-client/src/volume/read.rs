@@ -1,10 +1,12 @@
 //! Reading a file of a volume: whole or in part, as a stream that checks what it gets.
 
 use std::{
+    fs::File,
     future::IntoFuture,
     io,
     ops::{Bound, RangeBounds},
     pin::Pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -20,11 +22,13 @@ use tokio_util::io::StreamReader;
 use super::{
     Volume,
     blocks::BLOCK,
-    received::{Received, digest_of},
+    place::{Misfit, Place},
+    received::{BlockDigest, Received, digest_of},
 };
 use crate::{
     client::Client,
     error::{Error, Operation, Result},
+    http::Arriving,
     ids::VolumeId,
     retry::RetryPolicy,
     rpc::methods,
@@ -99,7 +103,7 @@ impl ReadFile {
     async fn send(self) -> Result<VolumeFile> {
         let found = self.find().await?;
         let (size, length) = (found.size, found.length);
-        let fetches = stream::iter(found.fetches().map(|(_, fetch)| fetch));
+        let fetches = stream::iter(found.parts().map(Part::receive));
         let body = fetches.buffered(AHEAD).map(|block| block.map_err(io::Error::from));
         let body = body.map_ok(|block| stream::iter(block.into_chunks().map(Ok))).try_flatten();
         Ok(VolumeFile { size, length, reader: reader(body.boxed()) })
@@ -136,14 +140,14 @@ impl Found {
         self.length
     }
 
-    /// The parts in order: how long each is, and its transfer. Nothing is asked until one is polled.
-    pub(super) fn fetches(
-        self,
-    ) -> impl Iterator<Item = (u64, impl Future<Output = Result<Received>>)> {
-        let (client, operation) = (self.client, self.operation);
-        let fetch =
-            move |piece: Piece| (piece.length, fetch(client.clone(), piece, operation.clone()));
-        self.pieces.into_iter().map(fetch)
+    /// The parts in order, not yet asked for.
+    pub(super) fn parts(self) -> impl Iterator<Item = Part> {
+        let Self { client, operation, pieces, .. } = self;
+        pieces.into_iter().map(move |piece| Part {
+            client: client.clone(),
+            operation: operation.clone(),
+            piece,
+        })
     }
 }
 
@@ -242,13 +246,54 @@ fn pieces(answer: &api::VolumeGetFile2Response) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-async fn fetch(client: Client, piece: Piece, operation: Operation) -> Result<Received> {
-    let answer = client.shared.http.get_in_pieces(&piece.url, RetryPolicy::DOWNLOAD).await;
-    let answer =
-        answer.map_err(|source| Error::Transport { operation: operation.clone(), source })?;
-    let digest = answer.headers.get("repr-digest").and_then(|value| value.to_str().ok());
-    let received = Received::check(answer.body, piece.length, digest.and_then(digest_of));
-    received.await.map_err(|problem| Error::protocol(operation, problem))
+/// A part of a file that can be asked for.
+pub(super) struct Part {
+    client: Client,
+    operation: Operation,
+    piece: Piece,
+}
+
+impl Part {
+    /// How many of the file's bytes it is.
+    pub(super) fn length(&self) -> u64 {
+        self.piece.length
+    }
+
+    /// Its bytes, in memory.
+    async fn receive(self) -> Result<Received> {
+        let Self { client, operation, piece } = self;
+        let answer = client.shared.http.get_in_pieces(&piece.url, RetryPolicy::DOWNLOAD).await;
+        let answer =
+            answer.map_err(|source| Error::Transport { operation: operation.clone(), source })?;
+        let received = Received::check(answer.body, piece.length, digest(&answer.headers));
+        received.await.map_err(|problem| Error::protocol(operation, problem))
+    }
+
+    /// Writes its bytes from `offset` of `file` on, while they come.
+    ///
+    /// # Errors
+    /// One of this crate inside, unless the file can't be written.
+    pub(super) async fn write_to(self, file: Arc<Mutex<File>>, offset: u64) -> io::Result<()> {
+        let Self { client, operation, piece } = self;
+        let place = Place::new(file, offset, piece.length);
+        let take = |answer: Arriving| {
+            let digest = digest(&answer.headers);
+            place.clone().fill(answer, digest)
+        };
+        let http = &client.shared.http;
+        let taken = http.get_arriving(&piece.url, RetryPolicy::DOWNLOAD, take).await;
+        let taken =
+            taken.map_err(|source| Error::Transport { operation: operation.clone(), source })?;
+        match taken {
+            Ok(()) => Ok(()),
+            Err(Misfit::Write(source)) => Err(source),
+            Err(Misfit::Block(problem)) => Err(Error::protocol(operation, problem).into()),
+        }
+    }
+}
+
+fn digest(headers: &http::HeaderMap) -> Option<BlockDigest> {
+    headers.get("repr-digest").and_then(|value| value.to_str().ok()).and_then(digest_of)
 }
 
 #[cfg(test)]

@@ -52,11 +52,6 @@ impl Received {
         *digest == <[u8; 32]>::from(sha256.finalize())
     }
 
-    /// Its bytes without the zeros at its end.
-    pub(super) fn sent(&self) -> &[Bytes] {
-        &self.sent
-    }
-
     /// All its bytes.
     pub(super) fn into_chunks(self) -> impl Iterator<Item = Bytes> {
         let zeros = self.length - total(&self.sent);

@@ -13,7 +13,8 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::BlobId;
 use crate::state::blobs::BlobRecord;
-use crate::state::cas::{Hashes, Incoming, Stored};
+use crate::state::cas::{Hashes, Stored};
+use crate::state::incoming::Incoming;
 
 /// Takes a whole blob.
 pub(super) async fn put(

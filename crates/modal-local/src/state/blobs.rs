@@ -1,13 +1,14 @@
 //! Blobs: uploads too large for a message, given out as ids.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use md5::{Digest as _, Md5};
 use sqlx::SqlitePool;
-use tokio::io::AsyncReadExt as _;
 
-use super::cas::{Cas, Hashes, Incoming, Sha256Hash, Stored};
+use super::cas::{Cas, Hashes, Sha256Hash, Stored};
+use super::incoming::Incoming;
 use crate::clock;
 use crate::durable;
 use crate::error::{Error, Result};
@@ -156,12 +157,17 @@ impl Blobs {
     /// Puts the parts together. Answers the content and what S3 calls its entity tag: the MD5 of
     /// the parts' MD5s, a dash, and their number.
     pub(crate) async fn join_parts(&self, blob: &BlobRecord) -> Result<(Stored, String)> {
-        let mut whole = self.cas.begin(Hashes::NameAndMd5)?;
-        let mut sums = Md5::new();
         let parts = u32::try_from(blob.parts).unwrap_or(0);
-        for number in 1..=parts {
-            sums.update(self.append_part(blob, number, &mut whole).await?);
-        }
+        let (blobs, id) = (self.clone(), blob.clone());
+        let (whole, sums) = crate::blocking::run(move || {
+            let mut whole = blobs.cas.begin(Hashes::NameAndMd5)?;
+            let mut sums = Md5::new();
+            for number in 1..=parts {
+                sums.update(blobs.append_part(&id, number, &mut whole)?);
+            }
+            Ok((whole, sums))
+        })
+        .await?;
         let stored = self.complete(blob, whole).await?;
         for number in 1..=parts {
             let note = self.part_note(blob, number);
@@ -170,8 +176,8 @@ impl Blobs {
         Ok((stored, format!("{}-{parts}", hex::encode(sums.finalize()))))
     }
 
-    /// Appends one part; answers its MD5.
-    async fn append_part(
+    /// Appends one part; answers its MD5. Blocks.
+    fn append_part(
         &self,
         blob: &BlobRecord,
         number: u32,
@@ -182,18 +188,18 @@ impl Blobs {
             let id = &blob.blob_id;
             Error::Precondition(format!("part {number} of blob `{id}` has not been uploaded"))
         };
-        let hash = tokio::fs::read_to_string(&note).await.map_err(missing)?;
+        let hash = fs::read_to_string(&note).map_err(missing)?;
         let hash = Sha256Hash::from_hex(&hash)?;
         let path = self.cas.path_of(&hash);
-        let mut part = tokio::fs::File::from_std(self.cas.open(&hash)?);
+        let mut part = self.cas.open(&hash)?;
         let (mut md5, mut chunk) = (Md5::new(), vec![0; CHUNK]);
         loop {
-            let count = part.read(&mut chunk).await.map_err(Error::file("read", &path))?;
+            let count = part.read(&mut chunk).map_err(Error::file("read", &path))?;
             if count == 0 {
                 return Ok(md5.finalize().into());
             }
             md5.update(&chunk[..count]);
-            whole.write(&chunk[..count], self.max_length()).await?;
+            whole.write(&chunk[..count], self.max_length())?;
         }
     }
 

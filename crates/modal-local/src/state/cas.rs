@@ -10,15 +10,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use futures::{Stream, StreamExt as _};
-use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt as _;
 
 use super::packs::Packs;
 use crate::durable;
-use crate::error::{BoxError, Error, Result};
+use crate::error::{Error, Result};
 use crate::room::Room;
 
 /// A SHA-256, checked when parsed; as text 64 hexadecimal digits.
@@ -29,6 +26,11 @@ impl Sha256Hash {
     /// The hash of these bytes.
     pub(crate) fn of(data: &[u8]) -> Self {
         Self(Sha256::digest(data).into())
+    }
+
+    /// That of all that went into `hasher`.
+    pub(super) fn of_hasher(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
     }
 
     /// From 64 hexadecimal digits.
@@ -82,23 +84,10 @@ pub(crate) enum Hashes {
     NameAndMd5,
 }
 
-/// A content under way: hashed while it is written, put in its place by [`Incoming::keep`].
-pub(crate) struct Incoming {
-    file: tokio::fs::File,
-    temporary: NamedTempFile,
-    sha256: Sha256,
-    /// Asked for by blobs alone, and three times as long to compute as the other.
-    md5: Option<Md5>,
-    length: u64,
-}
-
 /// Contents that nobody names are kept for this long after they were last asked for.
 pub(crate) const CONTENT_AGE: Duration = Duration::from_secs(6 * 3_600);
 /// And for so long after the upload that brought them was done: another one may count on them.
 const RELEASED_AGE: Duration = Duration::from_secs(10 * 60);
-/// After so many bytes of an upload the disk is looked at again.
-const CHECKED: u64 = 16 << 20;
-
 /// The content-addressed store. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Cas {
@@ -168,16 +157,6 @@ impl Cas {
         })
     }
 
-    /// Begins to take in a content.
-    pub(crate) fn begin(&self, hashes: Hashes) -> Result<Incoming> {
-        let create = Error::file("create a file in", &self.tmp);
-        let temporary = NamedTempFile::new_in(&self.tmp).map_err(create)?;
-        let file = temporary.reopen().map_err(Error::file("open", temporary.path()))?;
-        let file = tokio::fs::File::from_std(file);
-        let md5 = (hashes == Hashes::NameAndMd5).then(Md5::new);
-        Ok(Incoming { file, temporary, sha256: Sha256::new(), md5, length: 0 })
-    }
-
     /// Takes in bytes that are in memory. Blocks.
     pub(crate) fn put_bytes(&self, data: &[u8]) -> Result<Sha256Hash> {
         let hash = Sha256Hash::of(data);
@@ -192,34 +171,8 @@ impl Cas {
         Ok(hash)
     }
 
-    /// Takes in a stream of at most `limit` bytes.
-    pub(crate) async fn put_stream<S, E>(
-        &self,
-        mut stream: S,
-        limit: u64,
-        hashes: Hashes,
-    ) -> Result<Incoming>
-    where
-        S: Stream<Item = Result<bytes::Bytes, E>> + Unpin,
-        E: Into<BoxError>,
-    {
-        self.check_room()?;
-        let (mut incoming, mut checked) = (self.begin(hashes)?, 0);
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| {
-                Error::invalid(format!("the upload broke off: {}", error.into()))
-            })?;
-            incoming.write(&chunk, limit).await?;
-            if incoming.length - checked >= CHECKED {
-                self.check_room()?;
-                checked = incoming.length;
-            }
-        }
-        Ok(incoming)
-    }
-
     /// Moves a complete file to where its hash says. Blocks.
-    fn place(&self, temporary: NamedTempFile, hash: &Sha256Hash) -> Result<()> {
+    pub(super) fn place(&self, temporary: NamedTempFile, hash: &Sha256Hash) -> Result<()> {
         let path = self.path_of(hash);
         let file = temporary.as_file();
         let read_only = fs::Permissions::from_mode(0o444);
@@ -230,48 +183,6 @@ impl Cas {
         }
         temporary.persist(&path).map_err(|error| Error::file("write", &path)(error.error))?;
         durable::sync_parent(&path)
-    }
-}
-
-impl Incoming {
-    /// Adds bytes; an error once there are more than `limit`.
-    pub(crate) async fn write(&mut self, data: &[u8], limit: u64) -> Result<()> {
-        self.length += data.len() as u64;
-        if self.length > limit {
-            return Err(Error::invalid(format!("the upload is longer than {limit} bytes")));
-        }
-        self.sha256.update(data);
-        if let Some(md5) = &mut self.md5 {
-            md5.update(data);
-        }
-        self.file.write_all(data).await.map_err(Error::file("write", self.temporary.path()))
-    }
-
-    /// What came in so far.
-    pub(crate) fn stored(&self) -> Stored {
-        Stored {
-            hash: Sha256Hash(self.sha256.clone().finalize().into()),
-            md5: self.md5.clone().map_or([0; 16], |md5| md5.finalize().into()),
-            length: self.length,
-        }
-    }
-
-    /// Puts the content in its place as a block; see [`Cas::put_block`].
-    pub(crate) async fn keep_block(mut self, cas: &Cas) -> Result<Stored> {
-        let stored = self.stored();
-        self.file.flush().await.map_err(Error::file("write", self.temporary.path()))?;
-        let cas = cas.clone();
-        crate::blocking::run(move || cas.place_block(self.temporary, &stored.hash)).await?;
-        Ok(stored)
-    }
-
-    /// Puts the content in its place.
-    pub(crate) async fn keep(mut self, cas: &Cas) -> Result<Stored> {
-        let stored = self.stored();
-        self.file.flush().await.map_err(Error::file("write", self.temporary.path()))?;
-        let cas = cas.clone();
-        crate::blocking::run(move || cas.place(self.temporary, &stored.hash)).await?;
-        Ok(stored)
     }
 }
 
@@ -303,42 +214,6 @@ pub(crate) fn read_at_most(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn cas() -> (tempfile::TempDir, Cas) {
-        let dir = tempfile::tempdir().unwrap();
-        for part in ["cas", "tmp"] {
-            fs::create_dir(dir.path().join(part)).unwrap();
-        }
-        let cas = Cas::new(dir.path().join("cas"), dir.path().join("tmp"));
-        (dir, cas)
-    }
-
-    fn chunks(parts: &[&'static str]) -> impl Stream<Item = io::Result<bytes::Bytes>> + Unpin {
-        futures::stream::iter(parts.iter().map(|part| Ok((*part).into())).collect::<Vec<_>>())
-    }
-
-    #[tokio::test]
-    async fn a_stream_is_stored_under_its_hash() {
-        let (_dir, cas) = cas();
-        let incoming =
-            cas.put_stream(chunks(&["hello ", "world"]), 100, Hashes::NameAndMd5).await.unwrap();
-        let stored = incoming.keep(&cas).await.unwrap();
-        assert_eq!(stored.hash, Sha256Hash::of(b"hello world"));
-        assert_eq!(hex::encode(stored.md5), "5eb63bbbe01eeed093cb22bb8f5acdc3");
-        assert!(cas.contains(&stored.hash));
-        assert_eq!(cas.length(&stored.hash), Some(11));
-        let mode = fs::metadata(cas.path_of(&stored.hash)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o444);
-    }
-
-    #[tokio::test]
-    async fn what_is_not_kept_leaves_nothing() {
-        let (dir, cas) = cas();
-        drop(cas.put_stream(chunks(&["hello"]), 100, Hashes::Name).await.unwrap());
-        cas.put_stream(chunks(&["hello"]), 4, Hashes::Name).await.map(drop).unwrap_err();
-        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
-        assert!(!cas.contains(&Sha256Hash::of(b"hello")));
-    }
 
     #[test]
     fn a_hash_is_64_digits_and_nothing_else() {

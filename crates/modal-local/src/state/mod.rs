@@ -9,6 +9,7 @@ pub(crate) mod creation;
 mod database;
 pub(crate) mod environments;
 pub(crate) mod image_names;
+pub(crate) mod incoming;
 pub(crate) mod mounts;
 mod packs;
 pub(crate) mod secret_store;
