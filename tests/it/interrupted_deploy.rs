@@ -1,20 +1,25 @@
-//! A deployment that ends in the middle: by Ctrl-C, or because the local server is killed. It ends at once, says what
-//! was done, leaves nothing running but the server, and the next one goes on.
+//! A deployment that ends in the middle: by Ctrl-C, because the local server is killed, or because its disk is full. It
+//! ends at once, says what was done, leaves nothing running but the server, and the next one goes on.
 
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
 use it::Machine;
 
-use crate::eval::{Lines, signal, wait_for};
+use crate::{
+    eval::{Lines, signal, wait_for},
+    small_disk::SmallDisk,
+};
 
 /// Longer than any of these ends takes.
 const SOON: Duration = Duration::from_secs(15);
+/// Less than LiteLLM's packages take.
+const TOO_LITTLE: u64 = 16 << 20;
 
 /// A deployment at work, and what it says.
 struct Deployment {
@@ -73,7 +78,7 @@ fn left(machine: &Machine) -> Vec<String> {
         environment.split(|byte| *byte == 0).any(|variable| variable == state.as_bytes())
     };
     let mine = processes.map(|entry| entry.path()).filter(|path| is_of(path));
-    let words = |path: std::path::PathBuf| {
+    let words = |path: PathBuf| {
         String::from_utf8_lossy(&fs::read(path.join("cmdline")).unwrap_or_default())
             .replace('\0', " ")
     };
@@ -88,8 +93,23 @@ fn a_deployment_that_ends_in_the_middle_says_what_was_done_and_the_next_goes_on(
     let file = machine.path().join("values.env").display().to_string();
     // The same programs in half the time: what is measured here is not their speed.
     let machine = machine.with("GOAT_ENV_FILE", file).with("CARGO_PROFILE_SERVICE_OPT_LEVEL", "0");
-    machine.succeed(&["--target", "local", "setup", "--yes"]);
+    // Nothing is kept back: the kernel says that the disk is full, to whoever writes.
+    let machine = machine.with("GOAT_DISK_RESERVE", "0");
     forget_litellm(&machine);
+    let disk = SmallDisk::of(&machine);
+    machine.succeed(&["--target", "local", "setup", "--yes"]);
+
+    let building = Deployment::start(&machine).says("Collecting");
+    disk.leave(TOO_LITTLE);
+    let (code, words) = building.end();
+    assert_eq!(code, Some(3), "{words}");
+    assert!(words.contains("the disk of the local server is full"), "{words}");
+    assert!(words.contains(&machine.state().display().to_string()), "{words}");
+    assert!(words.contains("cargo xtask local gc"), "{words}");
+    assert!(words.contains("nothing was deployed"), "{words}");
+    assert_eq!(left(&machine), Vec::<String>::new());
+    assert_eq!(disk.half_built(), Vec::<PathBuf>::new());
+    disk.make_room();
 
     let building = Deployment::start(&machine).says("Collecting");
     crate::local::kill_server(&machine);
@@ -116,9 +136,17 @@ fn a_deployment_that_ends_in_the_middle_says_what_was_done_and_the_next_goes_on(
     assert_eq!(left(&machine), Vec::<String>::new());
 
     crate::local::kill_server(&machine);
+    let waiting = Deployment::start(&machine).says("waiting for");
+    crate::local::kill_server(&machine);
+    let (code, words) = waiting.end();
+    assert_eq!(code, Some(3), "{words}");
+    assert!(words.contains("what is deployed starts with it again"), "{words}");
+    assert_eq!(left(&machine), Vec::<String>::new());
+
     let output = machine.run(&["--target", "local", "deploy", "--wait"]);
     let words = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{words}");
     assert!(words.contains("version 1 of goat-services is deployed like this already"), "{words}");
+    assert_eq!(disk.half_built(), Vec::<PathBuf>::new());
     machine.succeed(&["--target", "local", "stop", "--yes"]);
 }

@@ -25,3 +25,4 @@ mod python_sdk;
 mod repository_rules;
 mod setup;
 mod setup_terminal;
+mod small_disk;

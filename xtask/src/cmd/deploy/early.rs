@@ -2,6 +2,7 @@
 //! for it is told what was done, and how to go on.
 
 use std::{
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -90,7 +91,7 @@ pub(super) async fn interrupted(
 pub(super) async fn failed(error: &anyhow::Error, progress: &Progress, context: &Context) {
     let State { stage, server, .. } = progress.state();
     if server.is_some() && error.chain().any(|cause| is_full(&cause.to_string())) {
-        context.printer.warn(FULL);
+        context.printer.warn(&full(context.state.root()));
     }
     if stage != Stage::Preparing {
         context.printer.note(&look(progress).await);
@@ -98,8 +99,13 @@ pub(super) async fn failed(error: &anyhow::Error, progress: &Progress, context: 
 }
 
 /// What to do about a full disk.
-const FULL: &str = "the disk of the local server is full: `cargo xtask local status` says what takes the room, `cargo xtask \
-                    local gc` frees what nobody needs";
+fn full(state: &Path) -> String {
+    format!(
+        "the disk of the local server is full, which keeps what it has in `{}`: `cargo xtask local status` says what \
+         takes the room, `cargo xtask local gc` frees what nobody needs",
+        state.display()
+    )
+}
 
 /// Whether an error tells of a full disk: the server's own word, or that of a program in a build.
 fn is_full(words: &str) -> bool {
