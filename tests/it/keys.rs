@@ -138,6 +138,39 @@ fn own() -> impl Iterator<Item = (Method, String)> {
     OWN_ROUTES.into_iter().map(|(method, path)| (method.parse().unwrap(), path.to_owned()))
 }
 
+/// What Langfuse itself guards, behind routes of its door that take any credentials: its API and its pages.
+fn langfuses() -> Vec<(Method, String)> {
+    let reads = [
+        "/",
+        "/project/goat-evals/traces/any",
+        "/api/public/projects",
+        "/api/public/traces",
+        "/api/public/traces/any",
+        "/api/public/observations",
+        "/api/public/observations/any",
+        "/api/public/sessions",
+        "/api/public/scores",
+        "/api/public/v2/datasets",
+        "/api/public/dataset-items",
+        "/api/public/metrics/daily",
+        "/api/public/models",
+        "/api/public/v2/prompts",
+    ];
+    let writes = [
+        "/api/public/ingestion",
+        "/api/public/traces",
+        "/api/public/scores",
+        "/api/public/v2/datasets",
+        "/api/public/dataset-items",
+        "/api/public/dataset-run-items",
+        "/api/public/models",
+        "/api/public/v2/prompts",
+    ];
+    let of = |method: Method, path: &str| (method, path.to_owned());
+    let reads = reads.into_iter().map(|path| of(Method::GET, path));
+    reads.chain(writes.into_iter().map(|path| of(Method::POST, path))).collect()
+}
+
 /// A key that was issued calls its model and no other; every route refuses whoever has no right to it.
 /// Answers the revoked key.
 pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) -> String {
@@ -180,19 +213,17 @@ pub(crate) fn keys_open_what_they_grant_and_nothing_else(outside: &Outside<'_>) 
     // The revoked run was one alone.
     assert_eq!(outside.call(&key, MODEL).0, 200);
 
-    // Keys of the proxy open nothing of Langfuse's, and its own ones not the database.
+    // Keys of the proxy open nothing of Langfuse's, whoever has them, and its own ones not the database.
     let master = Shown::Key(outside.value("LITELLM_MASTER_KEY"));
     let project = Shown::Login(
         outside.value("LANGFUSE_INIT_PROJECT_PUBLIC_KEY"),
         outside.value("LANGFUSE_INIT_PROJECT_SECRET_KEY"),
     );
     let database = requests(langfuse_routes(), |access| access == Access::Admin);
-    let api = [(Method::GET, "/api/public/traces".to_owned())];
-    for (who, shown) in
-        [("no key", Shown::Nothing), ("the master key", master), ("a task's key", task)]
-    {
-        for (method, path) in database.iter().chain(&api) {
-            let status = outside.status(&outside.langfuse, method, path, &shown);
+    let proxys = [("the master key", master), ("a task's key", task)];
+    for (who, shown) in strangers.iter().chain(&proxys) {
+        for (method, path) in database.iter().chain(&langfuses()) {
+            let status = outside.status(&outside.langfuse, method, path, shown);
             assert_eq!(status, 401, "{method} {path} with {who}");
         }
     }
