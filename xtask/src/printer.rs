@@ -95,6 +95,16 @@ impl Printer {
         Ok(())
     }
 
+    /// One of many results for programs, which come one after the other; nothing with `--output text`.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> serde_json::Result<()> {
+        if self.output == Output::Json {
+            let text = serde_json::to_string(value)?;
+            let _closed = writeln!(io::stdout().lock(), "{text}");
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// A line about what happens.
     pub(crate) fn note(&self, line: &str) {
         if !self.quiet {

@@ -18,7 +18,8 @@ const TAIL: u32 = 100;
 Examples:
   cargo xtask logs litellm --tail 50
   cargo xtask logs --follow
-  cargo xtask logs --follow --tail 20")]
+  cargo xtask logs --follow --tail 20
+  cargo xtask logs --follow --output json     a line of JSON for each piece")]
 pub(crate) struct Args {
     /// A function: litellm or langfuse; without it all of the app
     function: Option<String>,
@@ -50,18 +51,21 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 
 /// The end of what is kept, or all of it, then what comes.
 async fn follow(logs: &Logs, tail: Option<u32>, context: &Context) -> anyhow::Result<Exit> {
-    let print = |entry: &LogEntry| context.printer.text(entry.text.trim_end_matches('\n'));
+    let print = |entry: &LogEntry| {
+        context.printer.text(entry.text.trim_end_matches('\n'));
+        context.printer.json_line(&value(entry))
+    };
     let mut shown = Shown::default();
     if let Some(tail) = tail {
         let entries = logs.tail(tail).await?;
-        entries.iter().for_each(print);
+        entries.iter().try_for_each(print)?;
         shown = Shown::of(&entries);
     }
     let mut entries = logs.follow();
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         if !shown.has(&entry) {
-            print(&entry);
+            print(&entry)?;
         }
     }
     Ok(Exit::Ok)
