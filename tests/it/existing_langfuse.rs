@@ -2,108 +2,21 @@
 //! this machine that takes spans as version 4 does.
 
 use std::{
-    io::Read as _,
     process::Output,
-    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-use axum::{
-    Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode},
-    response::{IntoResponse as _, Response},
-    routing::{get, post},
-};
 use it::Machine;
-use langfuse_client::otlp::WrittenSpan;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::keys::{self, Outside};
+use crate::{
+    infra_test,
+    keys::{self, Outside},
+    langfuse_4::{KEYS, Langfuse},
+};
 
-/// Whoever is told the other's number is wrong.
-const KEYS: [&str; 2] = ["pk-lf-planted-31c9", "sk-lf-planted-8d02aa71"];
-/// `pk:sk`, as Basic authentication has it.
-const BASIC: &str = "Basic cGstbGYtcGxhbnRlZC0zMWM5OnNrLWxmLXBsYW50ZWQtOGQwMmFhNzE=";
 /// Traces may be on their way for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the server has, and how it behaves.
-#[derive(Default)]
-struct Langfuse {
-    spans: Mutex<Vec<WrittenSpan>>,
-    is_down: Mutex<bool>,
-}
-
-impl Langfuse {
-    /// Starts it; it ends with the runtime.
-    fn start(runtime: &tokio::runtime::Runtime) -> (Arc<Self>, String) {
-        let langfuse = Arc::new(Self::default());
-        let router = Router::new()
-            .route(
-                "/api/public/health",
-                get(|| async { Json(json!({ "status": "OK", "version": "4.16.0" })) }),
-            )
-            .route("/api/public/projects", get(projects))
-            .route("/api/public/otel/v1/traces", post(export))
-            .layer(DefaultBodyLimit::disable())
-            .with_state(Arc::clone(&langfuse));
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        (langfuse, url)
-    }
-
-    fn spans(&self) -> MutexGuard<'_, Vec<WrittenSpan>> {
-        self.spans.lock().unwrap()
-    }
-
-    /// Waits for spans of a session: their names.
-    fn of_session(&self, session: &str, count: usize) -> Vec<String> {
-        let began = Instant::now();
-        loop {
-            let spans = self.spans().clone();
-            let of = spans.iter().filter(|span| span.text("session.id") == Some(session));
-            let names: Vec<_> =
-                of.filter_map(|span| span.text("langfuse.trace.name")).map(str::to_owned).collect();
-            if names.len() >= count {
-                return names;
-            }
-            assert!(began.elapsed() < PATIENCE, "{names:?} of {count}; {} in all", spans.len());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-fn is_known(headers: &HeaderMap) -> bool {
-    headers.get("authorization").is_some_and(|value| value == BASIC)
-}
-
-async fn projects(headers: HeaderMap) -> Response {
-    match is_known(&headers) {
-        true => Json(json!({ "data": [{ "id": "p", "name": "P" }] })).into_response(),
-        false => (StatusCode::UNAUTHORIZED, Json(json!({ "message": "Invalid credentials" })))
-            .into_response(),
-    }
-}
-
-async fn export(
-    State(langfuse): State<Arc<Langfuse>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    if *langfuse.is_down.lock().unwrap() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    if !is_known(&headers) || headers["x-langfuse-ingestion-version"] != "4" {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
-    langfuse.spans().extend(WrittenSpan::split(plain.into()).unwrap());
-    Json(json!({ "id": "job" })).into_response()
-}
 
 fn run(machine: &Machine, keys: Option<[&str; 2]>, args: &[&str]) -> Output {
     let mut command = machine.xtask(&[&["--target", "local", "--output", "json"], args].concat());
@@ -202,6 +115,12 @@ fn traces_go_to_an_existing_langfuse_through_the_spool_and_by_its_version_set() 
     let outside = Outside::new(&machine, &values, &urls);
     keys::a_budget_ends(&outside);
     keys::a_stream_is_counted(&outside);
+
+    // The checks are about that Langfuse, and each can fail.
+    let machine = machine.with("LANGFUSE_PUBLIC_KEY", KEYS[0]).with("LANGFUSE_SECRET_KEY", KEYS[1]);
+    for phase in infra_test::DEPLOYED {
+        infra_test::prove(&machine, phase, "existing");
+    }
 
     // Without the flag they would go elsewhere, and that is said.
     let dry = run(&machine, None, &["deploy", "--dry-run"]);

@@ -17,6 +17,7 @@ mod infra_test;
 mod interrupted_deploy;
 mod javascript_sdk;
 mod keys;
+mod langfuse_4;
 mod licences;
 mod litellm;
 mod local;

@@ -80,11 +80,16 @@ impl<'a> Services<'a> {
         self.address("litellm", flag, &["LITELLM_BASE_URL"]).await
     }
 
-    /// Langfuse, as the project's client.
-    pub(crate) async fn langfuse(&self) -> anyhow::Result<Client> {
+    /// The public and the secret key of Langfuse's project.
+    pub(crate) fn project_keys(&self) -> anyhow::Result<(SecretString, SecretString)> {
         let public = ["LANGFUSE_PUBLIC_KEY", "LANGFUSE_INIT_PROJECT_PUBLIC_KEY"];
         let secret = ["LANGFUSE_SECRET_KEY", "LANGFUSE_INIT_PROJECT_SECRET_KEY"];
-        let (public, secret) = (self.secret(&public)?, self.secret(&secret)?);
+        Ok((self.secret(&public)?, self.secret(&secret)?))
+    }
+
+    /// Langfuse, as the project's client.
+    pub(crate) async fn langfuse(&self) -> anyhow::Result<Client> {
+        let (public, secret) = self.project_keys()?;
         let secret = SecretKey::new(secret.expose().to_owned());
         Ok(Client::new(Config::new(&self.traces_url().await?, public.expose(), secret)?)?)
     }
@@ -96,7 +101,7 @@ impl<'a> Services<'a> {
     }
 
     /// Where traces are: as Langfuse, but for a proxy that was deployed for an existing one.
-    async fn traces_url(&self) -> anyhow::Result<String> {
+    pub(crate) async fn traces_url(&self) -> anyhow::Result<String> {
         if let Some(url) = self.named_langfuse() {
             return Ok(without_version(url).to_owned());
         }

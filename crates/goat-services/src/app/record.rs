@@ -23,6 +23,9 @@ pub struct DeployRecord {
     /// The existing Langfuse that gets the traces, where it is not the app's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces_to: Option<String>,
+    /// The version set of the proxy, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
 }
 
 /// What becomes of a function.

@@ -241,6 +241,7 @@ fn plan(
     if !matches!(changes.get(LITELLM), None | Some(Change::Kept)) {
         record.replays = described.replays;
         record.traces_to = destination.existing().map(|existing| existing.url.clone());
+        record.set = Some(destination.set.name.clone());
     }
     // Not sent where traces go elsewhere: what is deployed of it goes on, with the traces that it has.
     for name in [LANGFUSE, LANGFUSE_QUERY] {

@@ -60,6 +60,9 @@ const NO_TRACE: &str =
     "`cargo xtask traces status` tells whether events wait or were refused; docs/traces.md";
 
 impl CheckId {
+    /// Those about the database of the app's own Langfuse: where traces go to another one they say nothing.
+    pub(super) const OF_OWN_DATABASE: [Self; 2] = [Self::Postgres, Self::PostgresBackup];
+
     /// All of them, in the order in which they run.
     pub(super) fn all() -> &'static [Self] {
         Self::value_variants()
@@ -112,7 +115,9 @@ impl CheckId {
                 "`cargo xtask setup` makes what is missing; what differs it replaces where --rotate names it",
             ),
             Self::Volumes => of(Phase2, "every volume is there", "`cargo xtask setup`"),
-            Self::Deployed => of(Phase3, "both services are deployed", DEPLOY),
+            Self::Deployed => {
+                of(Phase3, "the proxy is deployed, and what takes its traces", DEPLOY)
+            }
             Self::LitellmHealth => of(
                 Phase3,
                 "LiteLLM is ready",
@@ -143,7 +148,11 @@ impl CheckId {
                 "Langfuse is healthy",
                 "`cargo xtask logs langfuse --tail 50`: the supervisor's lines say what did not get ready and why",
             ),
-            Self::LangfuseVersion => of(Phase3, "Langfuse is the version that is deployed", DEPLOY),
+            Self::LangfuseVersion => of(
+                Phase3,
+                "Langfuse is the version that is deployed; an existing one takes what the proxy sends",
+                DEPLOY,
+            ),
             Self::LangfuseNoKey => {
                 of(Phase3, "Langfuse's API and its database open with their own keys alone", DOOR)
             }

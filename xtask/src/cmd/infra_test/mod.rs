@@ -4,6 +4,7 @@
 //! them, [`prove`] does the sabotages and sees the checks fail.
 
 mod check;
+mod deployed;
 mod door;
 mod phase;
 mod phase1;
@@ -36,7 +37,7 @@ Examples:
   cargo xtask infra-test --list                       every check, and what makes it fail
   cargo xtask infra-test phase3 --prove --target local
 
-Phases 3 to 5 need `setup` and `deploy`. docs/infra-test.md describes the checks and the JSON.
+Phases 3 to 5 need `setup` and `deploy`; where traces go to an existing Langfuse they check that one. docs/infra-test.md describes the checks and the JSON.
 Exit codes: 0 something passed and nothing failed, 1 a check failed, or none could pass")]
 pub(crate) struct Args {
     /// Phase

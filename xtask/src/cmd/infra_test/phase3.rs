@@ -1,22 +1,21 @@
 //! Phase 3: what is deployed, and who may what.
 
 use anyhow::{Context as _, bail, ensure};
-use goat_services::app::{
-    APP, Access, LANGFUSE, LANGFUSE_IMAGE, LITELLM, langfuse_routes, litellm_routes,
-};
-use litellm_config::VersionSet;
+use goat_services::app::{Access, LANGFUSE_IMAGE, langfuse_routes, litellm_routes};
+use litellm_config::Version;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
     Args,
     check::CheckId,
+    deployed::Deployed,
     door::{Outside, Shown, TaskKey, own_requests, requests},
     phase::Phase,
     report::Report,
     within,
 };
-use crate::{backend, cmd::langfuse::Answer, context::Context, reach::Services, services};
+use crate::{cmd::langfuse::Answer, context::Context, reach::Services};
 
 /// Routes of LiteLLM that the door does not list: some make keys, some show everything.
 const UNLISTED: [(Method, &str); 8] = [
@@ -31,15 +30,16 @@ const UNLISTED: [(Method, &str); 8] = [
 ];
 
 pub(super) async fn run(args: &Args, context: &Context, report: &mut Report<'_>) {
-    let mut services = None;
+    let mut found = None;
     let look = async {
-        let deployed = deployed(context).await?;
-        services = Some(Services::new(&args.services, context)?);
-        Ok(deployed)
+        let deployed = Deployed::look(context).await?;
+        let words = deployed.words();
+        found = Some((Services::new(&args.services, context)?, deployed));
+        Ok(words)
     };
     report.check(CheckId::Deployed, look).await;
-    if let Some(services) = services {
-        let looks = Looks { args, context, services };
+    if let Some((services, deployed)) = found {
+        let looks = Looks { args, context, services, deployed };
         litellm(&looks, report).await;
         langfuse(&looks, report).await;
         return;
@@ -49,32 +49,12 @@ pub(super) async fn run(args: &Args, context: &Context, report: &mut Report<'_>)
     }
 }
 
-async fn deployed(context: &Context) -> anyhow::Result<String> {
-    let (client, _) = backend::client(context).await?;
-    let environment = &context.environment;
-    let current = match services::current(&client).await {
-        Ok(current) => current,
-        // Where the environment itself is not there, nothing is deployed in it.
-        Err(error) if error.is_not_found() => None,
-        Err(error) => return Err(error.into()),
-    };
-    let current =
-        current.with_context(|| format!("{APP} is not deployed in environment `{environment}`"))?;
-    for name in [LITELLM, LANGFUSE] {
-        ensure!(current.has(name), "version {} of {APP} has no {name}", current.version);
-    }
-    let by = match &current.record {
-        Some(_) => "",
-        None => ", deployed by something else than `deploy`",
-    };
-    Ok(format!("version {} of {APP}{by}", current.version))
-}
-
 /// What all checks of this phase look with.
 struct Looks<'a> {
     args: &'a Args,
     context: &'a Context,
     services: Services<'a>,
+    deployed: Deployed,
 }
 
 impl Looks<'_> {
@@ -84,7 +64,7 @@ impl Looks<'_> {
     }
 
     async fn langfuse(&self) -> anyhow::Result<Outside> {
-        let url = self.services.langfuse_url().await?;
+        let url = self.services.traces_url().await?;
         Outside::new(url, self.args.patience(), self.context)
     }
 
@@ -117,7 +97,7 @@ async fn litellm_health(looks: &Looks<'_>) -> anyhow::Result<String> {
 }
 
 async fn litellm_version(looks: &Looks<'_>) -> anyhow::Result<String> {
-    let set = VersionSet::default_set();
+    let set = looks.deployed.set;
     let path = "/health/readiness/details";
     let said = json_of(&looks.proxy().await?, path, &looks.master()?).await?;
     let version = said["litellm_version"].as_str().context("it says none")?;
@@ -193,6 +173,16 @@ async fn langfuse(looks: &Looks<'_>, report: &mut Report<'_>) {
         report.needs(CheckId::LangfuseVersion, CheckId::LangfuseHealth);
         report.needs(CheckId::LangfuseNoKey, CheckId::LangfuseHealth);
     }
+    database(looks, report).await;
+}
+
+async fn database(looks: &Looks<'_>, report: &mut Report<'_>) {
+    if let Some(url) = &looks.deployed.existing {
+        for check in CheckId::OF_OWN_DATABASE {
+            report.skip(check, format!("the database of {url} is not this app's"));
+        }
+        return;
+    }
     let limit = looks.args.patience();
     if report.check(CheckId::Postgres, within(limit, postgres(looks))).await {
         report.check(CheckId::PostgresBackup, within(limit, backup(looks))).await;
@@ -212,33 +202,51 @@ async fn langfuse_health(looks: &Looks<'_>) -> anyhow::Result<String> {
 async fn langfuse_version(looks: &Looks<'_>) -> anyhow::Result<String> {
     let said = json_of(&looks.langfuse().await?, LANGFUSE_HEALTH, &Shown::Nothing).await?;
     let version = said["version"].as_str().context("it says none")?;
+    if looks.deployed.existing.is_some() {
+        return taken(looks, version);
+    }
     let wanted = LANGFUSE_IMAGE.rsplit(':').next().unwrap_or_default();
     ensure!(version == wanted, "it is {version}, but {LANGFUSE_IMAGE} is deployed");
     Ok(version.to_owned())
 }
 
+/// Whether an existing Langfuse of this version takes what the deployed proxy sends.
+fn taken(looks: &Looks<'_>, version: &str) -> anyhow::Result<String> {
+    let set = looks.deployed.set;
+    let major = version.parse::<Version>()?.major;
+    set.with_server(major).check().with_context(|| format!("it is {version}"))?;
+    Ok(format!("{version}, which takes what the set `{}` sends", set.name))
+}
+
 async fn langfuse_no_key(looks: &Looks<'_>) -> anyhow::Result<String> {
-    let services = &looks.services;
-    let public = services.secret(&["LANGFUSE_PUBLIC_KEY", "LANGFUSE_INIT_PROJECT_PUBLIC_KEY"])?;
+    let (public, _) = looks.services.project_keys()?;
     let public = public.expose().to_owned();
-    let api = vec![
-        (Method::GET, "/api/public/traces".to_owned()),
-        (Method::POST, "/api/public/ingestion".to_owned()),
-    ];
     let strangers = [
         ("no key", Shown::Nothing),
         ("a wrong secret key", Shown::Login(public, "sk-lf-wrong".to_owned())),
     ];
-    let database = requests(&langfuse_routes(), Access::Admin);
-    let others = [
-        ("no key", Shown::Nothing),
-        ("the proxy's master key", looks.master()?),
-        ("a wrong key", Shown::Key("wrong".to_owned())),
-    ];
     let (door, refused) = (looks.langfuse().await?, [StatusCode::UNAUTHORIZED]);
-    let tried = door.refuses(&api, &strangers, &refused).await?
-        + door.refuses(&database, &others, &refused).await?;
+    let mut tried = door.refuses(&api(looks), &strangers, &refused).await?;
+    if looks.deployed.existing.is_none() {
+        let others = [
+            ("no key", Shown::Nothing),
+            ("the proxy's master key", looks.master()?),
+            ("a wrong key", Shown::Key("wrong".to_owned())),
+        ];
+        let database = requests(&langfuse_routes(), Access::Admin);
+        tried += door.refuses(&database, &others, &refused).await?;
+    }
     Ok(format!("{tried} tries are refused"))
+}
+
+/// One route that reads and the one that the proxy's traces go to. Version 4 has no list of traces.
+fn api(looks: &Looks<'_>) -> Vec<(Method, String)> {
+    let reads = match looks.deployed.existing {
+        Some(_) => "/api/public/projects",
+        None => "/api/public/traces",
+    };
+    let writes = looks.deployed.set.sends.path();
+    vec![(Method::GET, reads.to_owned()), (Method::POST, writes.to_owned())]
 }
 
 async fn postgres(looks: &Looks<'_>) -> anyhow::Result<String> {

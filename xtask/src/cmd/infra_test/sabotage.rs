@@ -35,6 +35,8 @@ pub(super) enum How {
     Halt(Program, u64),
     /// Something stands between this command and a service.
     Between(Service, Meddler),
+    /// The same, and services may take so many seconds to answer then.
+    BetweenFor(Service, Meddler, u64),
     /// The trial of the run is not on the volume for a while.
     HideTrial,
     /// A server of recordings is given as the model.
@@ -235,28 +237,76 @@ pub(super) fn of(check: CheckId) -> Sabotage {
     }
 }
 
+/// Which Langfuse the traces go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The app's.
+    Own,
+    /// One that was there already: its processes are not ours to stop, its database not ours to look at.
+    Existing,
+}
+
+/// What makes a check fail there; nothing where it is left out.
+pub(super) fn of_whose(check: CheckId, whose: Whose) -> Option<Sabotage> {
+    match whose {
+        Whose::Own => Some(of(check)),
+        Whose::Existing if CheckId::OF_OWN_DATABASE.contains(&check) => None,
+        Whose::Existing => Some(other(check).unwrap_or_else(|| of(check))),
+    }
+}
+
+/// What else is done where traces go to an existing Langfuse.
+fn other(check: CheckId) -> Option<Sabotage> {
+    let done = |what, how, says| Some(Sabotage { what, how, says });
+    match check {
+        CheckId::LangfuseHealth => done(
+            "something before Langfuse says that it is unavailable",
+            How::Between(Service::Langfuse, meddle::UNAVAILABLE),
+            "/api/public/health answers 503",
+        ),
+        CheckId::LangfuseNoKey => done(
+            "something before Langfuse adds the project's keys where none are sent",
+            How::Between(Service::Langfuse, meddle::ADDS_PROJECT_KEYS),
+            "/api/public/projects with no key: 200",
+        ),
+        CheckId::Trace => done(
+            "Langfuse shows no traces",
+            How::BetweenFor(Service::Langfuse, meddle::HIDES_TRACES, 5),
+            "Langfuse has no such trace",
+        ),
+        _ => None,
+    }
+}
+
 /// A check as `--list` shows it.
 #[derive(Serialize)]
 struct Listed {
     phase: &'static str,
     check: String,
     what: &'static str,
+    /// Which Langfuse this is about: `any`, `own`, `existing`.
+    langfuse: &'static str,
     sabotage: &'static str,
     says: &'static str,
 }
 
 fn listed() -> Vec<Listed> {
-    let row = |check: &CheckId| {
-        let (about, sabotage) = (check.about(), of(*check));
-        Listed {
-            phase: about.phase.name(),
-            check: check.name(),
-            what: about.what,
-            sabotage: sabotage.what,
-            says: sabotage.says,
-        }
+    let row = |check: CheckId, langfuse, sabotage: Sabotage| Listed {
+        phase: check.about().phase.name(),
+        check: check.name(),
+        what: check.about().what,
+        langfuse,
+        sabotage: sabotage.what,
+        says: sabotage.says,
     };
-    CheckId::all().iter().map(row).collect()
+    let rows = |check: &CheckId| {
+        let there = of_whose(*check, Whose::Existing);
+        let is_same = there.as_ref().is_some_and(|it| it.what == of(*check).what);
+        let langfuse = if is_same { "any" } else { "own" };
+        let there = there.filter(|_| !is_same).map(|it| row(*check, "existing", it));
+        [Some(row(*check, langfuse, of(*check))), there].into_iter().flatten()
+    };
+    CheckId::all().iter().flat_map(rows).collect()
 }
 
 /// Prints the table.
@@ -264,10 +314,12 @@ pub(super) fn list(context: &Context) -> anyhow::Result<Exit> {
     let rows = listed();
     context.printer.json(&rows)?;
     let cells = |row: &Listed| {
-        vec![row.phase.to_owned(), row.check.clone(), row.what.to_owned(), row.sabotage.to_owned()]
+        let Listed { phase, check, what, langfuse, sabotage, says: _ } = row;
+        [phase, &**check, langfuse, what, sabotage].map(str::to_owned).to_vec()
     };
     let cells: Vec<_> = rows.iter().map(cells).collect();
-    context.printer.text(&render(&["phase", "check", "passes where", "fails where"], &cells));
+    let header = ["phase", "check", "Langfuse", "passes where", "fails where"];
+    context.printer.text(&render(&header, &cells));
     Ok(Exit::Ok)
 }
 
@@ -284,19 +336,21 @@ mod tests {
     #[test]
     fn every_sabotage_is_told_and_names_the_cause() {
         for check in CheckId::all() {
-            let sabotage = of(*check);
-            assert!(!sabotage.what.is_empty() && sabotage.says.len() > 8, "{check:?}");
+            let there = of_whose(*check, Whose::Existing);
+            for sabotage in there.into_iter().chain([of(*check)]) {
+                assert!(!sabotage.what.is_empty() && sabotage.says.len() > 8, "{check:?}");
+            }
         }
     }
 
     #[test]
     fn the_page_has_the_table() {
         let line = |row: &Listed| {
-            let Listed { phase, check, what, sabotage, says } = row;
-            format!("| {phase} | `{check}` | {what} | {sabotage} | … {says} … |\n")
+            let Listed { phase, check, what, langfuse, sabotage, says } = row;
+            format!("| {phase} | `{check}` | {langfuse} | {what} | {sabotage} | … {says} … |\n")
         };
-        let head =
-            "| phase | check | passes where | sabotage | and then says |\n|---|---|---|---|---|\n";
+        let head = "| phase | check | Langfuse | passes where | sabotage | and then says |\n\
+                    |---|---|---|---|---|---|\n";
         let table: String = listed().iter().map(line).collect();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/infra-test.md");
         let page = fs::read_to_string(&path).unwrap();

@@ -121,6 +121,10 @@ pub(super) async fn apply(
             Ok(Applied { within: Some(*seconds), ..Applied::default() }.until(halted))
         }
         How::Between(service, meddler) => between(*service, *meddler, args, context).await,
+        How::BetweenFor(service, meddler, seconds) => {
+            let applied = between(*service, *meddler, args, context).await?;
+            Ok(Applied { within: Some(*seconds), ..applied })
+        }
         How::HideTrial => hide_trial(child, context).await,
         How::OtherModel => {
             let config = ReplayConfig::new(vec![context.workspace.path(RECORDINGS)]);
@@ -140,26 +144,23 @@ async fn between(
     let services = Services::new(&args.services, context)?;
     let (flag, url) = match service {
         Service::Litellm => ("--litellm-url", services.litellm_url().await?),
-        Service::Langfuse => ("--langfuse-url", services.langfuse_url().await?),
+        Service::Langfuse => ("--langfuse-url", services.traces_url().await?),
     };
     let between = Between::start(meddler, keys(&services)?, url).await?;
     Ok(Applied::words([flag, &*between.url()]).until(Undo::Leave { _between: between }))
 }
 
 fn keys(services: &Services<'_>) -> anyhow::Result<Keys> {
-    let secret = |name: &str| services.secret(&[name]);
     let value = |text: String| -> anyhow::Result<HeaderValue> {
         let mut value = HeaderValue::from_str(&text)?;
         value.set_sensitive(true);
         Ok(value)
     };
-    let login = format!(
-        "{}:{}",
-        secret("LANGFUSE_INIT_PROJECT_PUBLIC_KEY")?.expose(),
-        secret("LANGFUSE_INIT_PROJECT_SECRET_KEY")?.expose()
-    );
+    let (public, secret) = services.project_keys()?;
+    let login = format!("{}:{}", public.expose(), secret.expose());
+    let master = services.secret(&["LITELLM_MASTER_KEY"])?;
     Ok(Keys {
-        master: value(format!("Bearer {}", secret("LITELLM_MASTER_KEY")?.expose()))?,
+        master: value(format!("Bearer {}", master.expose()))?,
         project: value(format!("Basic {}", STANDARD.encode(login)))?,
     })
 }

@@ -148,6 +148,10 @@ pub(in super::super) const OTHER_SESSION: Meddler = Meddler {
         if asked.path.starts_with("/api/public/traces/") {
             answered.edit(|body| body["sessionId"] = json!("another"));
         }
+        // Version 4 has no traces: its observations name the session.
+        if asked.lists_observations() {
+            answered.each_row(|row| row["sessionId"] = json!("another"));
+        }
     },
     ..HONEST
 };
@@ -161,9 +165,24 @@ pub(in super::super) const NO_BASE_BACKUP: Meddler = Meddler {
     ..HONEST
 };
 
+pub(in super::super) const UNAVAILABLE: Meddler =
+    Meddler { answers: |_, answered| answered.status = StatusCode::SERVICE_UNAVAILABLE, ..HONEST };
+
+pub(in super::super) const HIDES_TRACES: Meddler = Meddler {
+    answers: |asked, answered| {
+        if asked.lists_observations() {
+            answered.edit(|body| body["data"] = json!([]));
+        }
+        if asked.path.starts_with("/api/public/traces/") {
+            answered.status = StatusCode::NOT_FOUND;
+        }
+    },
+    ..HONEST
+};
+
 pub(in super::super) const HIDES_TOKENS: Meddler = Meddler {
     answers: |asked, answered| {
-        if asked.path.starts_with("/api/public/observations") {
+        if asked.lists_observations() {
             answered.each_row(|row| {
                 row["usage"] = Value::Null;
                 row["usageDetails"] = Value::Null;
@@ -175,7 +194,7 @@ pub(in super::super) const HIDES_TOKENS: Meddler = Meddler {
 
 pub(in super::super) const HIDES_COST: Meddler = Meddler {
     answers: |asked, answered| {
-        if asked.path.starts_with("/api/public/observations") {
+        if asked.lists_observations() {
             answered.each_row(|row| {
                 row["calculatedTotalCost"] = Value::Null;
                 row["totalCost"] = Value::Null;
@@ -198,6 +217,11 @@ impl Asked {
 
     fn shows_a_task(&self) -> bool {
         self.key().contains(goat_keys::PREFIX)
+    }
+
+    /// Of any version.
+    fn lists_observations(&self) -> bool {
+        ["/api/public/observations", "/api/public/v2/observations"].contains(&&*self.path)
     }
 
     fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
