@@ -106,7 +106,7 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     let poor = keys::a_budget_ends(&outside);
     keys::a_stream_is_counted(&outside);
     keys::traces_are_verified_listed_and_shown(&outside);
-    infra_test::DEPLOYED.into_iter().for_each(|phase| infra_test::prove(&machine, phase, "own"));
+    infra_test::DEPLOYED.into_iter().for_each(|phase| infra_test::prove(&machine, phase));
 
     // A new key reaches the proxy alone: Langfuse goes on, with the traces it has.
     succeed(&machine, &["setup", "--yes", "--rotate", "LITELLM_MASTER_KEY"]);

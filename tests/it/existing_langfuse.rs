@@ -118,9 +118,7 @@ fn traces_go_to_an_existing_langfuse_through_the_spool_and_by_its_version_set() 
 
     // The checks are about that Langfuse, and each can fail.
     let machine = machine.with("LANGFUSE_PUBLIC_KEY", KEYS[0]).with("LANGFUSE_SECRET_KEY", KEYS[1]);
-    for phase in infra_test::DEPLOYED {
-        infra_test::prove(&machine, phase, "existing");
-    }
+    infra_test::prove_existing(&machine);
 
     // Without the flag they would go elsewhere, and that is said.
     let dry = run(&machine, None, &["deploy", "--dry-run"]);

@@ -25,21 +25,42 @@ fn text<'v>(row: &'v Value, name: &str) -> &'v str {
     row[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {row}"))
 }
 
-/// The checks of a phase where traces go to that Langfuse, `own` or `existing`, as the program lists them.
-fn listed(machine: &Machine, phase: &str, langfuse: &str) -> BTreeSet<String> {
+/// The checks of a phase where traces go to the app's own Langfuse, as the program lists them.
+fn listed(machine: &Machine, phase: &str) -> BTreeSet<String> {
     let rows = json(machine, &["--list"], 0);
     let rows = rows.iter().filter(|row| text(row, "phase") == phase);
-    let rows = rows.filter(|row| ["any", langfuse].contains(&text(row, "langfuse")));
+    let rows = rows.filter(|row| ["any", "own"].contains(&text(row, "langfuse")));
     rows.map(|row| text(row, "check").to_owned()).collect()
 }
 
 /// Does to each check of a phase what makes it fail. All of them must pass, fail for that reason alone, and pass.
-pub(crate) fn prove(machine: &Machine, phase: &str, langfuse: &str) {
-    let proofs = json(machine, &[phase, "--prove"], 0);
+pub(crate) fn prove(machine: &Machine, phase: &str) {
+    let all = listed(machine, phase);
+    assert!(!all.is_empty());
+    is_proved(machine, &[phase], &all);
+}
+
+/// The same where traces go to an existing Langfuse, for the checks that ask it.
+pub(crate) fn prove_existing(machine: &Machine) {
+    let asks = [
+        "langfuse-health",
+        "langfuse-version",
+        "langfuse-no-key",
+        "trace",
+        "trace-tokens",
+        "trace-cost",
+        "trace-owner",
+        "trial-trace",
+    ];
+    let flags: Vec<&str> = asks.iter().flat_map(|name| ["--check", name]).collect();
+    is_proved(machine, &flags, &asks.map(str::to_owned).into());
+}
+
+fn is_proved(machine: &Machine, args: &[&str], checks: &BTreeSet<String>) {
+    let proofs = json(machine, &[&["--prove"], args].concat(), 0);
     let proved = proofs.iter().filter(|proof| proof["proved"] == true);
     let proved: BTreeSet<String> = proved.map(|proof| text(proof, "check").to_owned()).collect();
-    let all = listed(machine, phase, langfuse);
-    assert!(!all.is_empty() && proved == all, "{phase}: {proofs:#?}");
+    assert!(proved == *checks, "{args:?}: {proofs:#?}");
 }
 
 /// How checks of a phase end where it can't pass.
@@ -66,7 +87,7 @@ fn checks_fail_under_their_sabotage_and_what_is_missing_never_passes() {
     let machine = Machine::new();
     let file = machine.path().join("values.env").display().to_string();
     let machine = machine.with("GOAT_ENV_FILE", file);
-    prove(&machine, "phase1", "own");
+    prove(&machine, "phase1");
 
     let before = statuses(&machine, "phase2");
     let status = |name: &str, rows: &[(String, String)]| {
@@ -75,7 +96,7 @@ fn checks_fail_under_their_sabotage_and_what_is_missing_never_passes() {
     assert_eq!(status("environment", &before), "failed");
     assert_eq!(status("secrets", &before), "skipped");
     machine.succeed(&["--target", "local", "setup", "--yes"]);
-    prove(&machine, "phase2", "own");
+    prove(&machine, "phase2");
 
     // Nothing is deployed: one check says so, and nothing passes in its shadow.
     let services = statuses(&machine, "phase3");

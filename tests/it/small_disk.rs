@@ -3,14 +3,15 @@
 use std::{
     ffi::CString,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use it::Machine;
 use rustix::{
     mount::{
-        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
-        mount_remount, unmount,
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount,
+        unmount,
     },
     thread::UnshareFlags,
 };
@@ -38,11 +39,10 @@ impl<'m> SmallDisk<'m> {
         fs::create_dir_all(layers(&state)).unwrap();
         fs::rename(layers(&state), &planted).unwrap();
         mount("tmpfs", &state, "tmpfs", MountFlags::empty(), &*size(ROOM)).unwrap();
+        fs::create_dir_all(layers(&state)).unwrap();
         let disk = Self { machine };
         for layer in fs::read_dir(planted).unwrap().map(Result::unwrap) {
-            let place = layers(&state).join(layer.file_name());
-            fs::create_dir_all(&place).unwrap();
-            mount_bind(layer.path(), &place).unwrap();
+            symlink(layer.path(), layers(&state).join(layer.file_name())).unwrap();
         }
         disk
     }

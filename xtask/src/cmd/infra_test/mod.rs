@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use eval_types::RunId;
 
-use self::{phase::Phase, report::Report};
+use self::{check::CheckId, phase::Phase, report::Report};
 use crate::{
     backend::SandboxArgs, context::Context, exit::Exit, model::ModelArgs, reach::ServiceArgs,
 };
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Stops processes of containers for seconds; target local alone
     #[arg(long, conflicts_with = "list")]
     prove: bool,
+    /// Prove this check alone; may be repeated
+    #[arg(long = "check", value_name = "NAME", requires = "prove", hide_possible_values = true)]
+    checks: Vec<CheckId>,
     /// Seconds that a service or a trace may take to answer
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     within: u64,
