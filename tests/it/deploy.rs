@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     infra_test,
     keys::{self, Outside},
+    services_commands,
 };
 
 /// How long traces may be on their way.
@@ -108,6 +109,8 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     keys::traces_are_verified_listed_and_shown(&outside);
     infra_test::DEPLOYED.into_iter().for_each(|phase| infra_test::prove(&machine, phase));
 
+    services_commands::the_database_is_read_and_kept(&machine);
+
     // A new key reaches the proxy alone: Langfuse goes on, with the traces it has.
     succeed(&machine, &["setup", "--yes", "--rotate", "LITELLM_MASTER_KEY"]);
     let rotated = succeed(&machine, &["deploy", "--wait"]);
@@ -136,6 +139,7 @@ fn an_evaluation_goes_through_the_deployed_proxy_and_every_call_is_traced() {
     {
         assert!(!said.contains(value.as_str()), "{name} is in the log");
     }
+    services_commands::an_earlier_version_comes_back(&machine);
     succeed(&machine, &["stop", "--yes"]);
     assert_eq!(run(&machine, &["urls"]).status.code(), Some(1));
 }

@@ -24,6 +24,7 @@ mod local;
 mod mishaps;
 mod python_sdk;
 mod repository_rules;
+mod services_commands;
 mod setup;
 mod setup_terminal;
 mod small_disk;
