@@ -7,6 +7,8 @@ use tonic::metadata::MetadataMap;
 pub(crate) struct Caller {
     /// The language of its SDK.
     pub(crate) kind: ClientKind,
+    /// It takes a command router over TLS alone.
+    pub(crate) needs_tls: bool,
     /// One for all attempts of a call.
     pub(crate) idempotency_key: Option<String>,
 }
@@ -23,6 +25,8 @@ pub(crate) enum ClientKind {
 
 /// Values of `x-modal-client-type` that mean JavaScript or Go.
 const LIBMODAL_TYPES: [&str; 3] = ["7", "8", "9"];
+/// The first Python SDK that speaks to a router of this machine in plaintext.
+const PLAINTEXT_SINCE: (u32, u32) = (1, 5);
 /// A longer key is cut; the SDKs send UUIDs.
 const MAX_KEY_LENGTH: usize = 200;
 
@@ -33,9 +37,12 @@ impl Caller {
             Some(kind) if LIBMODAL_TYPES.contains(&kind) => ClientKind::LibModal,
             _ => ClientKind::Python,
         };
+        let version = text("x-modal-client-version").and_then(major_and_minor);
+        let needs_tls =
+            kind == ClientKind::Python && version.is_some_and(|it| it < PLAINTEXT_SINCE);
         let key = text("x-idempotency-key").filter(|key| !key.is_empty());
         let idempotency_key = key.map(|key| key.chars().take(MAX_KEY_LENGTH).collect());
-        Self { kind, idempotency_key }
+        Self { kind, needs_tls, idempotency_key }
     }
 
     /// The scheme of a router URL that this client connects to in plaintext.
@@ -47,9 +54,29 @@ impl Caller {
     }
 }
 
+fn major_and_minor(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pythons_sdk_before_1_5_takes_tls_alone() {
+        let of = |kind: &str, version: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("x-modal-client-type", kind.parse().unwrap());
+            metadata.insert("x-modal-client-version", version.parse().unwrap());
+            Caller::of(&metadata).needs_tls
+        };
+        assert!(of("1", "1.4.3") && of("1", "0.73.10"));
+        assert!(
+            !of("1", "1.5.0") && !of("1", "1.10.2") && !of("1", "2.0.0.dev1") && !of("1", "dev")
+        );
+        assert!(!of("8", "0.11.1"), "libmodal counts its versions by itself");
+    }
 
     #[test]
     fn javascript_is_told_https_and_python_http() {

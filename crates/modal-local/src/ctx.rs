@@ -20,6 +20,8 @@ use crate::logs::Logs;
 use crate::relay::Relays;
 use crate::sandbox::Sandboxes;
 use crate::server::ServerConfig;
+use crate::service::router::old_files::OldFiles;
+use crate::service::router::tls_door::TlsDoor;
 use crate::state::State;
 use crate::substitution::Substitutions;
 use crate::web::WebFronts;
@@ -61,6 +63,10 @@ pub(crate) struct Parts {
     pub(crate) functions: Functions,
     /// Where HTTP requests to functions come in.
     pub(crate) web: WebFronts,
+    /// The command router for clients before 1.5.
+    pub(crate) tls_door: TlsDoor,
+    /// Open files of clients before 1.6.
+    pub(crate) old_files: OldFiles,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
     /// When the server started, in seconds since 1970.
@@ -92,6 +98,8 @@ impl Ctx {
             sandboxes: Sandboxes::open(&state).await?,
             functions: Functions::open(&state).await?,
             web: WebFronts::new(state.db.clone()),
+            tls_door: TlsDoor::default(),
+            old_files: OldFiles::default(),
             stop: CancellationToken::new(),
             started_at: clock::now(),
             config,
@@ -104,6 +112,11 @@ impl Ctx {
 }
 
 impl Parts {
+    /// `HOST:PORT` of this server.
+    pub(crate) fn authority(&self) -> &str {
+        self.url.split_once("://").map_or(self.url.as_str(), |(_, authority)| authority)
+    }
+
     /// A URL of this server that allows whoever holds it this one thing, for a day.
     pub(crate) fn grant_url(&self, grant: &Grant) -> String {
         format!("{}{}{}", self.url, crate::http::GRANTED, self.auth.sign_grant(grant))

@@ -221,7 +221,7 @@ mod tests {
     use crate::caller::ClientKind;
 
     fn caller(key: &str) -> Caller {
-        Caller { kind: ClientKind::Python, idempotency_key: Some(key.to_owned()) }
+        Caller { kind: ClientKind::Python, needs_tls: false, idempotency_key: Some(key.to_owned()) }
     }
 
     async fn open(db: SqlitePool) -> Idempotency {

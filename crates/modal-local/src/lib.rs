@@ -56,7 +56,7 @@ pub use crate::substitution::Substitution;
 pub fn builtins() -> &'static [container_runtime::Builtin] {
     use container_runtime::Builtin;
     const BUILTINS: &[Builtin] = &[
-        Builtin { path: "/__modal/.bin/modal-sandbox-fs-tools", main: fs_tools::main },
+        Builtin { path: fs_tools::PATH, main: fs_tools::main },
         Builtin { path: image::copy::PATH, main: image::copy::main },
     ];
     BUILTINS

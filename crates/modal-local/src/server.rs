@@ -165,7 +165,8 @@ fn routes(ctx: Ctx) -> Routes {
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
     let grpc = Routes::new(control_plane).add_service(router).into_axum_router();
-    grpc.merge(crate::http::routes(ctx.clone()))
+    grpc.merge(crate::service::router::old_files::routes(ctx.clone()))
+        .merge(crate::http::routes(ctx.clone()))
         .fallback(gate::unknown_path)
         .layer(axum::middleware::from_fn_with_state(ctx, gate::gate))
         .into()

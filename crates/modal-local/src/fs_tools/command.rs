@@ -30,8 +30,37 @@ pub(super) enum Command {
         #[serde(default)]
         recursive: bool,
     },
+    /// Opens a file in one of Python's modes: makes or empties it, and closes it again.
+    Open { path: PathBuf, mode: String },
+    /// A piece of a file to stdout.
+    ReadAt(ReadAtOptions),
+    /// Stdin into a file; then to stdout where it ended.
+    WriteAt(WriteAtOptions),
     /// Changes below a path, one JSON object a line, until stdin ends.
     Watch(WatchOptions),
+}
+
+/// Which piece of a file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct ReadAtOptions {
+    pub(super) path: PathBuf,
+    pub(super) offset: u64,
+    /// Bytes, at most.
+    pub(super) most: u64,
+    /// To the end of the line.
+    #[serde(default)]
+    pub(super) line: bool,
+    /// Not the bytes but how many the file has.
+    #[serde(default)]
+    pub(super) size: bool,
+}
+
+/// Where in a file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct WriteAtOptions {
+    pub(super) path: PathBuf,
+    /// Without one at the end, wherever that is by then.
+    pub(super) offset: Option<u64>,
 }
 
 /// What to watch for.

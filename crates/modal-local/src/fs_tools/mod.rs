@@ -10,12 +10,14 @@
 //! is never read or written, and nothing here waits for anything but its own stdin.
 //!
 //! Source of the formats: Modal's Python SDK 1.6.4, `_utils/sandbox_fs_utils.py`, `sandbox/_filesystem.py` and
-//! `types.py`; a recorded conversation of that SDK.
+//! `types.py`; a recorded conversation of that SDK. `Open`, `ReadAt` and `WriteAt` are this server's own, for the API
+//! that SDKs had before (`service/router/old_files`).
 
 mod command;
 mod directory;
 mod failure;
 mod info;
+mod open_file;
 mod read;
 mod users;
 mod watch;
@@ -29,6 +31,8 @@ use std::os::fd::AsFd;
 use command::Command;
 use failure::Failure;
 
+/// Where a container's init finds this program.
+pub const PATH: &str = "/__modal/.bin/modal-sandbox-fs-tools";
 /// Exit status for a command that failed, with the reason on stderr.
 pub const FAILED: i32 = 1;
 /// Exit status for an argument that is no command.
@@ -72,6 +76,9 @@ fn execute(command: Command, stdin: File, stdout: &mut dyn Write) -> Result<(), 
         Command::Stat { path } => info::stat(&path, stdout),
         Command::MakeDirectory { path, parents } => directory::make(&path, parents),
         Command::Remove { path, recursive } => directory::remove(&path, recursive),
+        Command::Open { path, mode } => open_file::open(&path, &mode),
+        Command::ReadAt(options) => open_file::read(&options, stdout),
+        Command::WriteAt(options) => open_file::write(&options, stdin, stdout),
         Command::Watch(options) => watch::watch(&options, stdin, stdout),
     }
 }

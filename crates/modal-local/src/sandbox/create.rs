@@ -1,11 +1,12 @@
 //! Making a sandbox: from its definition to a running entrypoint.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use container_runtime::{Container, ContainerSpec, Mount, RootSpec};
 use futures::future::try_join_all;
 use prost::Message;
+use serde_json::json;
 
 use super::disk::Scratch;
 use super::disk_watch::DiskWatch;
@@ -26,6 +27,7 @@ use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::failpoint::{Point, reach};
+use crate::fs_tools;
 use crate::ids::{SandboxId, TaskId};
 use crate::image::ImageRoot;
 
@@ -239,6 +241,7 @@ async fn entrypoint(
         None => vec![PathBuf::from("/"), PathBuf::from(DEFAULT_WORKDIR)],
     };
     let spill_dir = scratch.spill_dir();
+    let mut to_make = asked;
     loop {
         let workdir = workdirs.pop().unwrap_or_else(|| PathBuf::from("/"));
         let command = Command {
@@ -253,9 +256,31 @@ async fn entrypoint(
         match RunningProcess::start(container, command, &spill_dir, None).await {
             Ok(process) => return Ok((process, workdir)),
             Err(container_runtime::Error::Workdir { .. }) if !workdirs.is_empty() => {}
+            // As container runtimes do it: a working directory that is asked for is made.
+            Err(container_runtime::Error::Workdir { .. }) if to_make.take().is_some() => {
+                make_directory(container, env, &workdir, &spill_dir).await;
+                workdirs.push(workdir);
+            }
             Err(error) if error.is_gone() => return Err(Error::Runtime { source: error.into() }),
             Err(error) => return Ok((RunningProcess::not_started(&error, &spill_dir), workdir)),
         }
+    }
+}
+
+/// Makes a directory inside, with its parents. Where that fails, the start of what needs it says so.
+async fn make_directory(container: &Container, env: &Environment, path: &Path, spill_dir: &Path) {
+    let json = json!({"MakeDirectory": {"path": path, "parents": true}}).to_string();
+    let command = Command {
+        argv: vec![fs_tools::PATH.to_owned(), json],
+        env: env.clone(),
+        workdir: PathBuf::from("/"),
+        stdout: OutputTo::Null,
+        stderr: OutputTo::Null,
+        terminal: None,
+        timeout: None,
+    };
+    if let Ok(process) = RunningProcess::start(container, command, spill_dir, None).await {
+        process.wait().await;
     }
 }
 

@@ -15,6 +15,7 @@ use crate::coverage;
 use crate::ctx::Ctx;
 use crate::http::{GRANTED, LOGIN};
 use crate::service::not_served;
+use crate::service::router::old_files;
 
 /// Paths of RPCs of Modal's control plane.
 const CONTROL_PLANE: &str = "/modal.client.ModalClient/";
@@ -65,7 +66,7 @@ fn check_grpc(ctx: &Ctx, request: &Request) -> Option<Status> {
             "token id or token secret is not that of this local server",
         ));
     }
-    if SERVED.contains(path) {
+    if SERVED.contains(path) || old_files::PATHS.contains(&path) {
         return needs_room(path).then(|| ctx.room.check().err().map(Status::from)).flatten();
     }
     let name = path.strip_prefix(CONTROL_PLANE).or_else(|| path.strip_prefix(ROUTER));

@@ -5,8 +5,10 @@
 mod directories;
 mod exec;
 mod host;
+pub(crate) mod old_files;
 mod stdin;
 mod stdio;
+pub(crate) mod tls_door;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -25,7 +25,7 @@ pub(crate) async fn sandbox_create_v2(
         task_id: sandbox.task.to_string(),
         tunnels: sandbox.running()?.tunnels.clone(),
         metadata: Some(metadata(sandbox.app.as_str(), None)),
-        command_router_access: Some(router_access(ctx, &sandbox.task, caller)),
+        command_router_access: Some(router_access(ctx, &sandbox.task, caller).await?),
         sandbox_token: String::new(),
     })
 }

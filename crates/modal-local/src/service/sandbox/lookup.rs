@@ -35,7 +35,7 @@ pub(crate) async fn sandbox_get_command_router_access(
     let sandbox = ctx.sandboxes.find(&id).ok_or_else(|| {
         Status::failed_precondition(format!("sandbox `{id}` has ended, and its output is gone"))
     })?;
-    let access = router_access(ctx, &sandbox.task, caller);
+    let access = router_access(ctx, &sandbox.task, caller).await?;
     Ok(SandboxGetCommandRouterAccessResponse {
         jwt: access.jwt,
         url: access.url,

@@ -39,12 +39,17 @@ use crate::ids::{SandboxId, TaskId};
 use crate::sandbox::{Ending, SandboxRecord};
 
 /// How to reach the command router, in the form that the caller's SDK accepts.
-fn router_access(ctx: &Ctx, task: &TaskId, caller: &Caller) -> CommandRouterAccess {
-    let authority = ctx.url.split_once("://").map_or(ctx.url.as_str(), |(_, authority)| authority);
-    CommandRouterAccess {
-        jwt: ctx.auth.issue_router_token(task),
-        url: format!("{}://{authority}", caller.router_scheme()),
-    }
+async fn router_access(
+    ctx: &Ctx,
+    task: &TaskId,
+    caller: &Caller,
+) -> Result<CommandRouterAccess, Status> {
+    let url = if caller.needs_tls {
+        format!("https://{}", ctx.tls_door.authority(ctx).await?)
+    } else {
+        format!("{}://{}", caller.router_scheme(), ctx.authority())
+    };
+    Ok(CommandRouterAccess { jwt: ctx.auth.issue_router_token(task), url })
 }
 
 /// What the SDKs keep of a sandbox; logs need the app's id.

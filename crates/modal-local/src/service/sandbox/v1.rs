@@ -97,14 +97,14 @@ pub(crate) async fn task_get_command_router_access(
 ) -> Result<TaskGetCommandRouterAccessResponse, Status> {
     let task = TaskId::parse(&request.task_id).map_err(Error::from)?;
     if ctx.functions.find_task(&task).is_some() {
-        let access = router_access(ctx, &task, caller);
+        let access = router_access(ctx, &task, caller).await?;
         return Ok(TaskGetCommandRouterAccessResponse { jwt: access.jwt, url: access.url });
     }
     ctx.sandboxes.records.get_by_task(&task).await?;
     ctx.sandboxes.of_task(&task).map_err(|_| {
         Status::failed_precondition(format!("task `{task}` has ended, and its output is gone"))
     })?;
-    let access = router_access(ctx, &task, caller);
+    let access = router_access(ctx, &task, caller).await?;
     Ok(TaskGetCommandRouterAccessResponse { jwt: access.jwt, url: access.url })
 }
 
