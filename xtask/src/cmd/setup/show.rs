@@ -41,7 +41,7 @@ fn text(plan: &SetupPlan, environment: &str, all: bool) -> String {
 fn words(action: Action) -> &'static str {
     match action {
         Action::Exists => "exists",
-        Action::Make => "will be made",
+        Action::Make => "will be made: it is not there yet",
         Action::Change => "will be changed",
         Action::LeaveAlone => "left alone",
         Action::LeaveOut => "left out",
