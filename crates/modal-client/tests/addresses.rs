@@ -48,7 +48,6 @@ async fn answer(told: Told, asked: Arc<Mutex<Asked>>, mut call: Call) -> Answer 
                     web_url: address(told == Told::Before),
                     ..Default::default()
                 }),
-                ..Default::default()
             })
         }
         "MountGetOrCreate" => Answer::one(&api::MountGetOrCreateResponse {
