@@ -15,6 +15,7 @@ use modal_client::{Client, Config, Deployment, Error, FunctionSpec, Image, Image
 use modal_proto::client as api;
 use support::raw::{Answer, Call, in_process};
 
+const IMAGE: &str = "im-0123456789012345678901";
 const ADDRESS: &str = "https://team--langfuse.modal.example";
 
 /// When a web function's address is told.
@@ -49,6 +50,14 @@ async fn answer(told: Told, asked: Arc<Mutex<Asked>>, mut call: Call) -> Answer 
                     ..Default::default()
                 }),
             })
+        }
+        "ImageFromId" => Answer::one(&api::ImageFromIdResponse {
+            image_id: IMAGE.to_owned(),
+            ..Default::default()
+        }),
+        // The server has all files of the mounts.
+        "MountBatchedCheckExistence" => {
+            Answer::one(&api::MountBatchedCheckExistenceResponse::default())
         }
         "MountGetOrCreate" => Answer::one(&api::MountGetOrCreateResponse {
             mount_id: "mo-1".to_owned(),
@@ -95,7 +104,7 @@ async fn deploy(told: Told) -> (Result<Deployment, Error>, Asked) {
     let service = in_process(move |call| answer(told, Arc::clone(&seen), call).boxed());
     let config = Config::new("http://nobody-listens.invalid", "ak-test", "as-test");
     let client = Client::builder(config).in_process(service).connect().await.unwrap();
-    let image = Image::from_id(ImageId::try_from("im-0123456789012345678901".to_owned()).unwrap());
+    let image = Image::from_id(ImageId::try_from(IMAGE.to_owned()).unwrap());
     let server = |name: &str| FunctionSpec::server(name, ["serve"], 8000, &image);
     let deployed = client
         .deploy("services")

@@ -49,17 +49,21 @@ pub(crate) struct Local {
 impl Local {
     /// A server whose only object is the test image, whose layers all tests share.
     pub(crate) async fn start() -> Self {
-        Self::over(|prepared, own| symlink(prepared, own).unwrap()).await
+        Self::over(|prepared, own| {
+            fs::create_dir(own).unwrap();
+            for path in kept(prepared) {
+                symlink(&path, own.join(path.file_name().unwrap())).unwrap();
+            }
+        })
+        .await
     }
 
     /// One that may change its layers: it has its own names for their files.
     pub(crate) async fn start_apart() -> Self {
         Self::over(|prepared, own| {
             fs::create_dir(own).unwrap();
-            // Work under way comes and goes: servers of other tests share that directory.
-            let kept = fs::read_dir(prepared).unwrap().map(|entry| entry.unwrap().path());
             let mut copy = std::process::Command::new("cp");
-            copy.arg("-al").args(kept.filter(|path| !path.ends_with("scratch"))).arg(own);
+            copy.arg("-al").args(kept(prepared)).arg(own);
             assert!(copy.status().unwrap().success());
         })
         .await
@@ -380,6 +384,12 @@ fn config(state_dir: &Path) -> ServerConfig {
     config.spawner = Some(env!("CARGO_BIN_EXE_modal-local").into());
     config.bases = BasePolicy::Host;
     config
+}
+
+/// What servers may share of a prepared one's images. Work under way comes and goes with each.
+fn kept(images: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(images).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| !path.ends_with("scratch"))
 }
 
 /// A state directory with the test image in it. It is kept between runs, since copying this

@@ -58,7 +58,16 @@ impl LiteLlm {
 
     /// Starts a proxy on a configuration in a directory of its own, and waits until it answers or ends.
     pub(crate) async fn boot<'l>(&'l self, directory: &Path, setup: &Setup) -> Boot<'l> {
-        let port = free_port();
+        loop {
+            match self.boot_at(free_port(), directory, setup).await {
+                // Another program took the port meanwhile; LiteLLM can't be told to take a free one.
+                Boot::Exited { log, .. } if log.contains("address already in use") => {}
+                boot => return boot,
+            }
+        }
+    }
+
+    async fn boot_at<'l>(&'l self, port: u16, directory: &Path, setup: &Setup) -> Boot<'l> {
         fs::write(directory.join("config.yaml"), &setup.config).unwrap();
         let mut env = setup.env.clone();
         env.entry("HOME".to_owned()).or_insert_with(|| self.home.path().display().to_string());

@@ -33,6 +33,8 @@ pub(crate) const PATHS: [&str; 2] = [
 ];
 /// Operations whose outcome is kept for whoever asks for it; the oldest go first.
 const KEPT: usize = 256;
+/// And so many bytes of them all; the last one stays, however long it is.
+const KEPT_BYTES: usize = 256 << 20;
 /// Open files, of all sandboxes together; the oldest go first, for clients that never close.
 const OPEN: usize = 4_096;
 /// One message carries at most this much of an outcome.
@@ -50,6 +52,12 @@ struct Tables {
     opened: VecDeque<String>,
     outcomes: HashMap<String, Outcome>,
     done: VecDeque<String>,
+    /// Those of all outcomes.
+    bytes: usize,
+}
+
+fn length(outcome: &Outcome) -> usize {
+    outcome.as_ref().map_or(0, Vec::len)
 }
 
 impl OldFiles {
@@ -79,10 +87,12 @@ impl OldFiles {
     fn keep(&self, outcome: Outcome) -> String {
         let id = format!("fe-{}", crate::ids::random_suffix());
         let mut tables = self.lock();
-        if tables.done.len() >= KEPT
-            && let Some(oldest) = tables.done.pop_front()
-        {
-            tables.outcomes.remove(&oldest);
+        tables.bytes += length(&outcome);
+        while tables.done.len() >= KEPT || tables.bytes > KEPT_BYTES {
+            let Some(oldest) = tables.done.pop_front() else { break };
+            if let Some(gone) = tables.outcomes.remove(&oldest) {
+                tables.bytes -= length(&gone);
+            }
         }
         tables.outcomes.insert(id.clone(), outcome);
         tables.done.push_back(id.clone());
@@ -203,4 +213,23 @@ fn batches(ctx: &Ctx, id: &str) -> Result<BoxStream<OutputBatch>, tonic::Status>
     let numbered = (0..).zip(batches);
     let numbered = numbered.map(|(batch_index, batch)| Ok(OutputBatch { batch_index, ..batch }));
     Ok(Box::pin(stream::iter(numbered.collect::<Vec<_>>())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_go_when_they_are_too_many_or_too_long_and_the_last_stays() {
+        let files = OldFiles::default();
+        let first = files.keep(Ok(vec![0; KEPT_BYTES / 2]));
+        let second = files.keep(Ok(vec![1; KEPT_BYTES / 2]));
+        assert!(files.outcome(&first).is_some() && files.outcome(&second).is_some());
+        let third = files.keep(Ok(vec![2; 1]));
+        assert!(files.outcome(&first).is_none() && files.outcome(&second).is_some());
+        (0..KEPT).for_each(|_| drop(files.keep(Ok(Vec::new()))));
+        assert!(files.outcome(&second).is_none() && files.outcome(&third).is_none());
+        let long = files.keep(Ok(vec![3; KEPT_BYTES + 1]));
+        assert!(files.outcome(&long).is_some() && files.lock().done.len() == 1);
+    }
 }
