@@ -42,6 +42,12 @@ pub(super) struct Session {
     key: Option<Vec<u8>>,
 }
 
+impl Session {
+    fn takes_requests(&self) -> bool {
+        !self.ending && self.task.stopping().is_none()
+    }
+}
+
 impl Pool {
     /// Begins a session, as soon as a container has room. The same `key` gets the same session.
     ///
@@ -86,10 +92,7 @@ impl Pool {
     /// A request of a session; `None` if there is no such session, or it takes no more.
     pub(crate) fn enter_session(self: &Arc<Self>, id: &SessionId) -> Option<InFlight> {
         let mut state = self.state();
-        let session = state.sessions.get_mut(id).filter(|session| !session.ending)?;
-        if session.task.stopping().is_some() {
-            return None;
-        }
+        let session = state.sessions.get_mut(id).filter(|session| session.takes_requests())?;
         session.requests += 1;
         session.task.begin_request();
         let task = Arc::clone(&session.task);
@@ -126,7 +129,9 @@ impl Pool {
 impl State {
     /// The session of this key, or a new one in the container with the fewest, if one has room.
     fn admit(&mut self, key: Option<&[u8]>, idle_timeout: Duration) -> Option<SessionId> {
-        let known = self.sessions.iter().find(|(_, it)| key.is_some() && it.key.as_deref() == key);
+        // One that is ending, or whose container is, takes no request: there the key begins another.
+        let mut sessions = self.sessions.iter().filter(|(_, it)| it.takes_requests());
+        let known = sessions.find(|(_, it)| key.is_some() && it.key.as_deref() == key);
         if let Some((id, _)) = known {
             return Some(id.clone());
         }

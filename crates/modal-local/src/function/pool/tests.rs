@@ -248,7 +248,13 @@ async fn a_key_begins_one_session_and_a_deployment_leaves_those_there_are_in_pla
     let (session, old) = waited_session(&pool).await;
     let once = pool.start_session(Some(b"k"), IDLE).await.unwrap();
     assert_ne!(once, session);
-    assert_eq!(pool.start_session(Some(b"k"), IDLE).await, Ok(once));
+    assert_eq!(pool.start_session(Some(b"k"), IDLE).await, Ok(once.clone()));
+    let request = pool.enter_session(&once).unwrap();
+    assert!(pool.terminate_session(&once));
+    let next = pool.start_session(Some(b"k"), IDLE).await.unwrap();
+    assert_ne!(next, once, "that one takes no request any more");
+    assert!(pool.enter_session(&next).is_some());
+    drop(request);
     pool.redefine(pool.spec(), true);
     let (_, new) = waited_session(&pool).await;
     assert_ne!(new.id, old.id, "new sessions go to the new deployment");

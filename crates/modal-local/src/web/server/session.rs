@@ -163,11 +163,16 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
 fn to_cookie(uri: &Uri, token: &str) -> Response {
     let cookie = format!("{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Lax");
     let answer = [
-        (header::LOCATION, without_token(uri)),
+        (header::LOCATION, here(&without_token(uri))),
         (header::SET_COOKIE, cookie),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
     (StatusCode::TEMPORARY_REDIRECT, answer).into_response()
+}
+
+/// A location of this server alone: after two slashes a browser would read the name of another.
+fn here(location: &str) -> String {
+    format!("/{}", location.trim_start_matches(['/', '\\']))
 }
 
 fn without_token(uri: &Uri) -> String {
@@ -228,6 +233,15 @@ mod tests {
         assert_eq!(of(query, &[cookie]), Some(("q".into(), From::Query)));
         assert_eq!(of("/x", &[cookie]), Some(("c".into(), From::Cookie)));
         assert_eq!(of("/x", &[("authorization", "Bearer own")]), None);
+    }
+
+    #[test]
+    fn the_page_with_the_cookie_is_the_same_server_s() {
+        let of = |uri: &'static str| {
+            to_cookie(&Uri::from_static(uri), "t").headers()[header::LOCATION].clone()
+        };
+        assert_eq!(of("/x?a=1&modal_session_token=t"), "/x?a=1");
+        assert_eq!(of("//elsewhere.example/?modal_session_token=t"), "/elsewhere.example/");
     }
 
     #[test]
