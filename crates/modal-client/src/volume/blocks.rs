@@ -3,12 +3,14 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::PathBuf,
 };
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+
+use super::hashed::{self, Hashed, Stamp};
 
 /// The length of every block of a file but the last.
 pub(crate) const BLOCK: u64 = 8 * 1024 * 1024;
@@ -21,13 +23,6 @@ pub(crate) type BlockHash = [u8; 32];
 pub(crate) enum Contents {
     File(PathBuf),
     Memory(Bytes),
-}
-
-/// A file's length and the hashes of its blocks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hashed {
-    pub(crate) size: u64,
-    pub(crate) blocks: Vec<BlockHash>,
 }
 
 impl Contents {
@@ -65,58 +60,43 @@ impl Contents {
     pub(crate) fn into_hashed(self, keep: u64) -> io::Result<(Self, Hashed)> {
         let path = match &self {
             Self::Memory(bytes) => {
-                let hashed = hash_reader(bytes.as_ref(), bytes.len() as u64)?;
+                let hashed = hashed::of_reader(bytes.as_ref())?;
                 return Ok((self, hashed));
             }
             Self::File(path) => path,
         };
         let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        if length > keep {
-            let hashed = hash_reader(file, length)?;
+        if file.metadata()?.len() > keep {
+            let hashed = hashed::of_file(path, file)?;
             return Ok((self, hashed));
         }
         let mut data = Vec::new();
         file.read_to_end(&mut data)?;
-        let hashed = hash_reader(data.as_slice(), data.len() as u64)?;
+        let hashed = hashed::of_reader(data.as_slice())?;
         Ok((Self::Memory(data.into()), hashed))
     }
 
-    /// The bytes of block `index` as they are sent: without trailing zeros. Blocking.
-    pub(crate) fn block(&self, index: u64) -> io::Result<Bytes> {
+    /// The bytes of block `index` as they are sent: without trailing zeros. `None` if they are not those that were hashed:
+    /// they are hashed anew where the file may have been written to. Blocking.
+    pub(crate) fn block(&self, index: u64, hashed: &Hashed) -> io::Result<Option<Bytes>> {
         let start = index * BLOCK;
-        match self {
+        let path = match self {
             Self::Memory(bytes) => {
                 let length = bytes.len() as u64;
                 let (start, end) = (start.min(length), (start + BLOCK).min(length));
-                Ok(trimmed(bytes.slice(start as usize..end as usize)))
+                return Ok(Some(trimmed(bytes.slice(start as usize..end as usize))));
             }
-            Self::File(path) => {
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(start))?;
-                let left = file.metadata()?.len().saturating_sub(start);
-                let mut block = Vec::with_capacity(left.min(BLOCK) as usize);
-                file.take(BLOCK).read_to_end(&mut block)?;
-                Ok(trimmed(block.into()))
-            }
-        }
-    }
-}
-
-/// Hashes what there is to read: about `length` bytes, for which there is room at once.
-fn hash_reader(mut reader: impl Read, length: u64) -> io::Result<Hashed> {
-    let mut hashed = Hashed { size: 0, blocks: Vec::new() };
-    let mut block = Vec::with_capacity(length.min(BLOCK) as usize);
-    loop {
-        block.clear();
-        let read = reader.by_ref().take(BLOCK).read_to_end(&mut block)? as u64;
-        if read > 0 {
-            hashed.size += read;
-            hashed.blocks.push(hash(without_zeros(&block)));
-        }
-        if read < BLOCK {
-            return Ok(hashed);
-        }
+            Self::File(path) => path,
+        };
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(start))?;
+        let left = file.metadata()?.len().saturating_sub(start);
+        let mut block = Vec::with_capacity(left.min(BLOCK) as usize);
+        file.by_ref().take(BLOCK).read_to_end(&mut block)?;
+        let block = trimmed(block.into());
+        let is_as_it_was = hashed.stamp.is_some() && hashed.stamp == Stamp::of(&file.metadata()?);
+        let is_same = || hashed.blocks.get(index as usize).is_some_and(|it| *it == hash(&block));
+        Ok((is_as_it_was || is_same()).then_some(block))
     }
 }
 
@@ -129,7 +109,7 @@ fn trimmed(block: Bytes) -> Bytes {
     block.slice(..length)
 }
 
-fn without_zeros(block: &[u8]) -> &[u8] {
+pub(super) fn without_zeros(block: &[u8]) -> &[u8] {
     let end = block.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     &block[..end]
 }
@@ -145,10 +125,10 @@ mod tests {
 
     #[test]
     fn an_empty_file_has_no_block_and_a_block_of_zeros_has_no_byte() {
-        assert_eq!(of(Vec::new()).1, Hashed { size: 0, blocks: Vec::new() });
+        assert_eq!(of(Vec::new()).1, Hashed { size: 0, blocks: Vec::new(), stamp: None });
         let (contents, zeros) = of(vec![0; 1000]);
-        assert_eq!((zeros.size, zeros.blocks), (1000, vec![hash(b"")]));
-        assert!(contents.block(0).unwrap().is_empty());
+        assert_eq!((zeros.size, zeros.blocks.as_slice()), (1000, &[hash(b"")][..]));
+        assert!(contents.block(0, &zeros).unwrap().unwrap().is_empty());
     }
 
     #[test]
@@ -158,9 +138,10 @@ mod tests {
         let (contents, hashed) = of(bytes);
         assert_eq!((hashed.size, hashed.blocks.len()), (BLOCK + 6, 2));
         assert_eq!(hashed.blocks[1], hash(b"tail"));
-        assert_eq!(contents.block(0).unwrap().len() as u64, BLOCK);
-        assert_eq!(contents.block(1).unwrap().as_ref(), b"tail");
-        assert!(contents.block(2).unwrap().is_empty());
+        let block = |index| contents.block(index, &hashed).unwrap().unwrap();
+        assert_eq!(block(0).len() as u64, BLOCK);
+        assert_eq!(block(1).as_ref(), b"tail");
+        assert!(block(2).is_empty());
     }
 
     #[test]
@@ -170,9 +151,21 @@ mod tests {
         let bytes: Vec<u8> = (0..BLOCK + 17).map(|n| (n % 251) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
         let (memory, hashed) = of(bytes);
-        let file = Contents::File(path);
-        let (file, of_file) = file.into_hashed(0).unwrap();
-        assert_eq!(of_file, hashed);
-        assert_eq!(file.block(1).unwrap(), memory.block(1).unwrap());
+        let (file, of_file) = Contents::File(path).into_hashed(0).unwrap();
+        assert_eq!(of_file.blocks, hashed.blocks);
+        assert_eq!(file.block(1, &of_file).unwrap(), memory.block(1, &hashed).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_has_only_the_blocks_that_are_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut bytes = vec![7; BLOCK as usize + 9];
+        std::fs::write(&path, &bytes).unwrap();
+        let (file, hashed) = Contents::File(path.clone()).into_hashed(0).unwrap();
+        bytes.push(8);
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(file.block(0, &hashed).unwrap().is_some());
+        assert!(file.block(1, &hashed).unwrap().is_none());
     }
 }

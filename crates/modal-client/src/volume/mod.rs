@@ -3,6 +3,7 @@
 mod blocks;
 mod download;
 mod ephemeral;
+mod hashed;
 mod list;
 mod place;
 mod plan;

@@ -7,10 +7,7 @@ use std::{
 
 use futures::future::try_join_all;
 
-use super::{
-    blocks::{Contents, Hashed},
-    upload::Item,
-};
+use super::{blocks::Contents, hashed::Hashed, upload::Item};
 use crate::{
     error::{Error, Operation, Result},
     local,
@@ -29,7 +26,7 @@ pub(crate) struct Planned {
     pub(crate) contents: Contents,
     pub(crate) remote: String,
     pub(crate) mode: u32,
-    pub(crate) hashed: Hashed,
+    pub(crate) hashed: Arc<Hashed>,
 }
 
 /// A file that is to be uploaded, not read yet.
@@ -149,7 +146,7 @@ fn hash(found: Found, keep: u64) -> Result<(Planned, u64), local::Unreadable> {
         hashed.map_err(|source: io::Error| local::Unreadable { path, source })?;
     let is_kept = !was_in_memory && matches!(contents, Contents::Memory(_));
     let kept = if is_kept { hashed.size } else { 0 };
-    Ok((Planned { contents, remote, mode, hashed }, kept))
+    Ok((Planned { contents, remote, mode, hashed: Arc::new(hashed) }, kept))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Uploads: all files are named in one request with the hashes of their blocks, the server says which
 //! blocks it lacks, those are sent, and the request is repeated with the receipts.
 
-use std::{collections::HashMap, future::IntoFuture, path::PathBuf};
+use std::{collections::HashMap, future::IntoFuture, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures::{
@@ -12,7 +12,7 @@ use modal_proto::client as api;
 
 use super::{
     Volume, VolumeVersion,
-    blocks::{self, BLOCK, BlockHash, Contents},
+    blocks::{BLOCK, BlockHash, Contents},
     plan::{Planned, find_all, plan},
     progress::{Listener, Progress, Tracker},
     upload_v1,
@@ -224,14 +224,10 @@ impl Upload {
     async fn send_block(&self, block: Wanted, plan: &[Planned]) -> Result<(BlockHash, Bytes, u64)> {
         let file = &plan[block.file];
         let operation = || self.volume.operation("upload", &file.remote);
-        let data = read_block(&file.contents, block.index).await;
+        let data = read_block(file, block.index).await;
         let data = data.map_err(|it| Error::file(operation(), file.contents.path(), it))?;
-        if blocks::hash(&data) != block.hash {
-            return Err(Error::invalid(
-                operation(),
-                "the file changed while it was being uploaded",
-            ));
-        }
+        let changed = "the file changed while it was being uploaded";
+        let data = data.ok_or_else(|| Error::invalid(operation(), changed))?;
         let mut headers = http::HeaderMap::new();
         headers.insert(
             http::header::CONTENT_TYPE,
@@ -255,12 +251,13 @@ impl IntoFuture for Upload {
     }
 }
 
-async fn read_block(contents: &Contents, index: u64) -> std::io::Result<Bytes> {
-    if matches!(contents, Contents::Memory(_)) {
-        return contents.block(index);
+/// `None` if the file is not what it was when it was hashed.
+async fn read_block(file: &Planned, index: u64) -> std::io::Result<Option<Bytes>> {
+    if matches!(file.contents, Contents::Memory(_)) {
+        return file.contents.block(index, &file.hashed);
     }
-    let contents = contents.clone();
-    tokio::task::spawn_blocking(move || contents.block(index)).await?
+    let (contents, hashed) = (file.contents.clone(), Arc::clone(&file.hashed));
+    tokio::task::spawn_blocking(move || contents.block(index, &hashed)).await?
 }
 
 /// A block to be sent: once for each hash, however many files have it.
@@ -345,6 +342,7 @@ mod tests {
     fn planned(remote: &str, bytes: &'static [u8]) -> Planned {
         let contents = Contents::Memory(Bytes::from_static(bytes));
         let (contents, hashed) = contents.into_hashed(0).unwrap();
+        let hashed = Arc::new(hashed);
         Planned { contents, remote: remote.to_owned(), mode: DEFAULT_MODE, hashed }
     }
 
