@@ -1,7 +1,7 @@
 //! Why a call failed: one enum, whose variants are situations a caller can act on.
 //!
 //! `Display` says what was being done, to what, and what to do next; the cause is in `source()`, so
-//! that a printed chain repeats nothing.
+//! that a printed chain repeats nothing. [`Error::report`] prints the chain.
 
 use std::{error::Error as StdError, fmt, io, path::PathBuf, time::Duration};
 
@@ -43,10 +43,23 @@ impl fmt::Display for Operation {
 pub(crate) struct Problem(pub(crate) String);
 
 /// Why something failed.
+///
+/// Printed with `{}` it says what failed, not why: [`report`](Self::report) says both, as `{:#}` does of an
+/// `anyhow::Error` made of it.
+///
+/// ```no_run
+/// # async fn example(client: modal_client::Client) {
+/// match client.volume("models").await {
+///     Ok(volume) => println!("{}", volume.id()),
+///     Err(error) if error.is_not_found() => println!("not there yet"),
+///     Err(error) => eprintln!("{}", error.report()),
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration cannot be used.
+    /// The configuration cannot be used: the source names the variable or the key of `~/.modal.toml`.
     #[error("the Modal configuration cannot be used")]
     Config(#[from] crate::config::ConfigError),
     /// No server answered at any of the configured addresses.
@@ -61,7 +74,7 @@ pub enum Error {
         /// What the last attempt failed with.
         source: BoxError,
     },
-    /// The server did not accept the token.
+    /// The server did not accept the token: get one with `cargo xtask login`, or set the variables.
     #[error(
         "failed to {operation}: the token was not accepted; check `MODAL_TOKEN_ID` and `MODAL_TOKEN_SECRET`, or the profile in `~/.modal.toml`"
     )]
@@ -71,7 +84,7 @@ pub enum Error {
         /// What the server said.
         source: BoxError,
     },
-    /// The token is valid, but may not do this.
+    /// The token is valid, but may not do this: take another's, or have its workspace allow it.
     #[error("failed to {operation}: not permitted")]
     Permission {
         /// What was being done.
@@ -87,7 +100,8 @@ pub enum Error {
         /// What the server said.
         source: BoxError,
     },
-    /// Something by that name exists already.
+    /// Something by that name exists already: take another name, or say that it may be replaced
+    /// (`overwrite`, `create_if_missing`, [`IfExists`](crate::IfExists)).
     #[error("failed to {operation}: it exists already")]
     AlreadyExists {
         /// What was being done.
@@ -95,7 +109,7 @@ pub enum Error {
         /// What the server said.
         source: BoxError,
     },
-    /// An argument or a request that no retry will make valid.
+    /// An argument or a request that no retry will make valid: the source says what is wrong with it.
     #[error("failed to {operation}: the request is not valid")]
     Invalid {
         /// What was being done.
@@ -103,7 +117,8 @@ pub enum Error {
         /// What is wrong with it.
         source: BoxError,
     },
-    /// A limit was reached, and waiting as long as the server asked for did not help.
+    /// A limit was reached, and waiting as long as the server asked for did not help: do less at once, or free what the
+    /// source names.
     #[error("failed to {operation}: a rate limit or quota is used up")]
     RateLimited {
         /// What was being done.
@@ -113,7 +128,7 @@ pub enum Error {
         /// What the server said.
         source: BoxError,
     },
-    /// It took longer than it may.
+    /// It took longer than it may: the source says which limit that was. It may be done all the same.
     #[error("failed to {operation}: it took too long")]
     Deadline {
         /// What was being done.
@@ -121,7 +136,7 @@ pub enum Error {
         /// Which limit was reached.
         source: BoxError,
     },
-    /// The object is in a state that does not allow this.
+    /// The object is in a state that does not allow this: the source says what it lacks, a key of a secret for one.
     #[error("failed to {operation}: its state does not allow it")]
     Conflict {
         /// What was being done.
@@ -129,7 +144,8 @@ pub enum Error {
         /// What the server said.
         source: BoxError,
     },
-    /// The sandbox has ended, or its machine is lost.
+    /// The sandbox has ended, or its machine is lost: `wait` of it says how. Create another, with a longer time-out if
+    /// that was it.
     #[error("failed to {operation}: sandbox `{sandbox}` is gone")]
     SandboxGone {
         /// What was being done.
@@ -139,7 +155,7 @@ pub enum Error {
         /// What the server said.
         source: BoxError,
     },
-    /// The server does not serve this.
+    /// The server does not serve this: for `modal-local` see `docs/coverage.md`.
     #[error("failed to {operation}: this server does not support it")]
     Unsupported {
         /// What was being done.
@@ -181,7 +197,8 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The connection failed, again and again.
+    /// The connection failed, again and again: whether the call was done is not known. All attempts had one idempotency
+    /// key; another call is a new one.
     #[error("failed to {operation}: the connection failed")]
     Transport {
         /// What was being done.
@@ -189,7 +206,7 @@ pub enum Error {
         /// What it failed with.
         source: BoxError,
     },
-    /// The server failed to do it.
+    /// The server failed to do it: nothing is wrong with the request, and it may work later.
     #[error("failed to {operation}: the server failed")]
     Server {
         /// What was being done.
@@ -197,7 +214,8 @@ pub enum Error {
         /// What the server said.
         source: BoxError,
     },
-    /// The answer makes no sense.
+    /// The answer makes no sense, or is not of the type that was asked for (`call::<i64>` of a function that returns a
+    /// text): the source says which.
     #[error("failed to {operation}: the server's answer cannot be used")]
     Protocol {
         /// What was being done.
@@ -300,6 +318,18 @@ impl Error {
         Self::File { operation, path: path.into(), source }
     }
 
+    /// This error and its causes in one line: what failed, and why.
+    pub fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = StdError::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
     /// What the server said, where a status of the server is the cause.
     pub fn server_status(&self) -> Option<&ServerStatus> {
         StdError::source(self).and_then(|source| source.downcast_ref())
@@ -319,5 +349,20 @@ impl From<Error> for io::Error {
             _ => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_failed_and_why() {
+        let error = Error::deadline(Operation::new("read", "volume `v`"), "no answer within 9 s");
+        assert_eq!(error.to_string(), "failed to read volume `v`: it took too long");
+        assert_eq!(
+            error.report(),
+            "failed to read volume `v`: it took too long: no answer within 9 s"
+        );
     }
 }

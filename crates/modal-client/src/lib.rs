@@ -5,17 +5,18 @@
 //! ```no_run
 //! use modal_client::{Client, Config, Environ, Image};
 //!
-//! # async fn example() -> modal_client::Result<()> {
-//! let environ = Environ::from_pairs(std::env::vars());
-//! let client = Client::connect(Config::from_env_and_file(&environ)?).await?.with_environment("goat");
-//! let app = client.app("goat-sandbox").create_if_missing().await?;
-//! let image = Image::debian_slim().apt_install(["git"]);
-//! let image = client.build(&image, &app).on_log(|text| eprint!("{text}")).await?;
-//! let sandbox = client.sandbox(&app, &image).command(["sleep", "60"]).create().await?;
-//! let output = sandbox.exec(["git", "--version"]).output().await?;
-//! assert_eq!(output.code, 0);
-//! sandbox.terminate().await
-//! # }
+//! #[tokio::main]
+//! async fn main() -> modal_client::Result<()> {
+//!     // `MODAL_…` variables first, then the active profile of `~/.modal.toml`.
+//!     let client = Client::connect(Config::from_env_and_file(&Environ::of_process())?).await?;
+//!     let app = client.app("demo").create_if_missing().await?;
+//!     let image = Image::debian_slim().apt_install(["git"]);
+//!     let image = client.build(&image, &app).on_log(|text| eprint!("{text}")).await?;
+//!     let sandbox = client.sandbox(&app, &image).command(["sleep", "60"]).await?;
+//!     let output = sandbox.exec(["git", "--version"]).output().await?;
+//!     println!("{} (exit code {})", output.stdout_text().trim(), output.code);
+//!     sandbox.terminate().await
+//! }
 //! ```
 //!
 //! - A builder is sent when it is awaited; until then nothing is asked, read or changed.
@@ -92,7 +93,7 @@ pub use crate::{
     mount::{Mount, MountUpload},
     queues::{EphemeralQueue, Queue, QueueInfo, QueueLookup, Queues},
     raw::AuthenticatedService,
-    router::{OutputStream, StdinWriter},
+    router::{OutputLines, OutputStream, StdinWriter},
     sandbox::{
         ConnectToken, Exec, ExitReason, FileKind, FileProblem, ListSandboxes, MiB, NetworkAccess,
         Output, Port, Probe, Process, Pty, Redirect, Sandbox, SandboxCreate, SandboxExit,

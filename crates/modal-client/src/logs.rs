@@ -75,6 +75,25 @@ pub enum LogSource {
 }
 
 /// The logs of an app, or of a part of it; see [`Client::logs`], [`Function::logs`] and [`Sandbox::logs`].
+///
+/// First what is wanted of them ([`source`](Self::source), [`search`](Self::search), [`container`](Self::container),
+/// [`call`](Self::call)), then how: [`tail`](Self::tail), [`fetch`](Self::fetch) or [`follow`](Self::follow).
+///
+/// ```no_run
+/// # async fn example(client: modal_client::Client) -> modal_client::Result<()> {
+/// use futures::StreamExt as _;
+///
+/// let app = client.app("demo").await?;
+/// for entry in client.logs(&app.id).search("error").tail(20).await? {
+///     print!("{}", entry.text);
+/// }
+/// let mut entries = client.logs(&app.id).follow();
+/// while let Some(entry) = entries.next().await {
+///     print!("{}", entry?.text);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is asked until one of its methods is awaited"]
 pub struct Logs {

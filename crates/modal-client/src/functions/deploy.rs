@@ -166,7 +166,16 @@ impl Deploy {
         self
     }
 
-    /// Calls `listener` with what happens while images are built.
+    /// Calls `listener` with what the builder of the functions' images prints.
+    pub fn on_log(self, mut listener: impl FnMut(&str) + Send + 'static) -> Self {
+        self.on_build(move |event| {
+            if let BuildEvent::Output(text) = event {
+                listener(text);
+            }
+        })
+    }
+
+    /// Calls `listener` with everything that happens while images are built.
     pub fn on_build(mut self, listener: impl FnMut(BuildEvent<'_>) + Send + 'static) -> Self {
         self.listener = Some(Arc::new(Mutex::new(listener)));
         self

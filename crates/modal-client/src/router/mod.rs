@@ -3,12 +3,14 @@
 //! Access to it is a short-lived JWT. It comes with a new sandbox and is fetched again when the router
 //! no longer takes it.
 
+mod lines;
 mod logs_v1;
 mod output;
 mod stdin;
 
 use std::{sync::Arc, time::Duration};
 
+pub use lines::OutputLines;
 use modal_proto::client as api;
 pub use output::OutputStream;
 pub(crate) use output::{Descriptor, Feed};

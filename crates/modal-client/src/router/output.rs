@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::io::StreamReader;
 
-use super::{Router, StreamFailure};
+use super::{Router, StreamFailure, lines::OutputLines};
 use crate::{
     error::{Error, Operation, Result},
     retry::RetryPolicy,
@@ -50,12 +50,25 @@ pub(super) struct Chunk {
 
 pub(super) type Chunks = BoxStream<'static, Result<Chunk, tonic::Status>>;
 
-/// The output of a command or a sandbox: an [`AsyncRead`], and a [`Stream`] of chunks.
+/// The output of a command or a sandbox: an [`AsyncRead`], and a [`Stream`] of chunks of bytes.
+/// [`lines`](Self::lines) has it as text, line by line.
+///
+/// ```no_run
+/// # async fn example(sandbox: modal_client::Sandbox) -> modal_client::Result<()> {
+/// let process = sandbox.exec(["python", "-u", "train.py"]).await?;
+/// let mut lines = process.stdout().lines();
+/// while let Some(line) = lines.next_line().await? {
+///     println!("{line}");
+/// }
+/// println!("exit code {}", process.wait().await?);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// It ends when the output is closed and drained. Reads can be given up and taken up again at any time.
 /// What fails carries an [`Error`] inside the I/O error.
 pub struct OutputStream {
-    reader: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
+    pub(super) reader: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
 }
 
 impl fmt::Debug for OutputStream {
@@ -93,6 +106,11 @@ impl OutputStream {
         Self { reader: StreamReader::new(chunks.map_err(io::Error::from).boxed()) }
     }
 
+    /// Its lines, as they come.
+    pub fn lines(self) -> OutputLines {
+        OutputLines::new(self)
+    }
+
     /// Everything until the end, as text; bytes that are not UTF-8 are replaced.
     pub async fn read_text(mut self) -> Result<String> {
         let mut bytes = Vec::new();
@@ -110,7 +128,7 @@ impl OutputStream {
     }
 }
 
-fn into_error(error: io::Error) -> Error {
+pub(super) fn into_error(error: io::Error) -> Error {
     let operation = || Operation::new("read", "an output");
     match error.downcast::<Error>() {
         Ok(error) => error,

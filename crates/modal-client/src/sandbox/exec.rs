@@ -1,6 +1,6 @@
 //! Commands in a sandbox.
 
-use std::{collections::BTreeMap, future::IntoFuture, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, future::IntoFuture, time::Duration};
 
 use futures::future::BoxFuture;
 use modal_proto::{client as api, task_command_router as router_api};
@@ -100,6 +100,23 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its error output.
     pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Its output as text; bytes that are not UTF-8 are replaced.
+    pub fn stdout_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stdout)
+    }
+
+    /// Its error output as text; bytes that are not UTF-8 are replaced.
+    pub fn stderr_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stderr)
+    }
+
+    /// Whether the exit code is 0.
+    pub fn is_success(&self) -> bool {
+        self.code == 0
+    }
 }
 
 impl Exec {
