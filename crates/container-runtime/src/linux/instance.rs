@@ -1,21 +1,27 @@
 //! One running server: its name, its lock, its scratch directory, and the leftovers of those that were killed.
 //!
-//! An instance is called `goat-<boot>-<pid>-<start>-<n>`. Its lock file lists the control groups it made; a lock
-//! that can be taken belongs to an instance that is gone, so its groups are emptied and removed and its directory
-//! deleted. Mounts live in private namespaces and need no cleaning. A reboot is the same with nothing but directories.
+//! An instance is called `goat-<boot>-<pid>-<start>-<n>-<pid namespace>`. Its lock file lists the control groups it
+//! made; a lock that can be taken belongs to an instance that is gone, so its groups are emptied and removed and its
+//! directory deleted. Mounts live in private namespaces and need no cleaning. A reboot is the same with nothing but
+//! directories.
+//!
+//! An instance whose state directory was deleted has no lock file any more. Its groups tell by their name whose they
+//! are: the next instance, over whatever directory, removes those whose process is gone ([`Owner`]).
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::cgroup::{Groups, remove_group};
+use super::cgroup::{Groups, children, hierarchies, remove_group};
 use super::remove_tree::remove_tree;
 use crate::error::{Error, Result};
 
-const PREFIX: &str = "goat-";
+mod owner;
+
+use self::owner::Owner;
 const LOCK: &str = "lock";
 
 /// This instance; its lock is held as long as the value lives.
@@ -50,7 +56,7 @@ impl Instance {
         let guard = File::create(&gate).map_err(Error::host("create", &gate))?;
         guard.lock().map_err(Error::host("lock", &gate))?;
         remove_dead(&instances, &trash)?;
-        let name = unique_name();
+        let name = Owner::myself().instance_name();
         let lock_path = instances.join(&name).with_extension(LOCK);
         let mut lock = File::create(&lock_path).map_err(Error::host("create", &lock_path))?;
         lock.lock().map_err(Error::host("lock", &lock_path))?;
@@ -58,7 +64,7 @@ impl Instance {
         record(&mut lock, &groups.directories()).map_err(Error::host("write", &lock_path))?;
         let directory = private_directory(&instances.join(&name))?;
         private_directory(&directory.join("stage"))?;
-        empty_in_background(trash.clone());
+        clean_up_in_background(trash.clone());
         let removed = AtomicBool::new(false);
         Ok(Self { directory, lock_path, trash, groups, removed, _lock: lock })
     }
@@ -92,17 +98,6 @@ fn private_directory(path: &Path) -> Result<PathBuf> {
     let make = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     make.map_err(Error::host("create directory", path))?;
     fs::canonicalize(path).map_err(Error::host("resolve", path))
-}
-
-/// Boot, process, its start and a counter: no two instances share a name, whatever pids are reused.
-fn unique_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let boot: String = boot.chars().filter(char::is_ascii_hexdigit).take(8).collect();
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
-    let (pid, start) = (std::process::id(), start.unwrap_or("0"));
-    format!("{PREFIX}{boot}-{pid}-{start}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// One control group a line.
@@ -168,12 +163,40 @@ fn empty(trash: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn empty_in_background(trash: PathBuf) {
+fn clean_up_in_background(trash: PathBuf) {
     std::thread::spawn(move || {
         if let Err(error) = empty(&trash) {
             tracing::warn!(path = %trash.display(), %error, "cannot empty the trash");
         }
+        remove_orphans(&hierarchies());
     });
+}
+
+/// Removes the groups, anywhere in these hierarchies, of instances whose process is gone.
+fn remove_orphans(hierarchies: &[PathBuf]) {
+    for group in hierarchies.iter().flat_map(|top| find_groups(top, &|owner| owner.is_gone())) {
+        match remove_group(&group) {
+            Ok(()) => tracing::info!(group = %group.display(), "removed what a dead instance left"),
+            // It may be another user's.
+            Err(error) => tracing::debug!(group = %group.display(), %error, "a dead instance's"),
+        }
+    }
+}
+
+/// Groups with the name of an instance; nothing of an instance lies below another's.
+fn find_groups(top: &Path, wanted: &dyn Fn(&Owner) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![top.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for child in children(&directory) {
+            match child.file_name().and_then(|name| name.to_str()).and_then(Owner::of) {
+                Some(owner) if wanted(&owner) => found.push(child),
+                Some(_) => {}
+                None => pending.push(child),
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -195,5 +218,25 @@ mod tests {
         next.remove().unwrap();
         let left: Vec<_> = fs::read_dir(state.path().join("instances")).unwrap().collect();
         assert_eq!(left.len(), 1, "only the gate stays: {left:?}");
+    }
+
+    #[test]
+    fn groups_without_a_state_directory_go_with_their_process() {
+        let top = tempfile::tempdir().unwrap();
+        let mut process = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let of = |owner: &Owner| top.path().join("some/scope").join(owner.instance_name());
+        let (own, its) = (Owner::myself(), Owner::of_process(process.id()).unwrap());
+        let elsewhere = top.path().join(format!("goat-0-{}-1-0-1", process.id()));
+        for group in [&of(&own), &of(&its), &elsewhere] {
+            fs::create_dir_all(group).unwrap();
+        }
+        let names = |directory: &Path| fs::read_dir(directory).unwrap().count();
+        remove_orphans(&[top.path().to_owned()]);
+        assert_eq!(names(&top.path().join("some/scope")), 2, "both processes live");
+        process.kill().unwrap();
+        process.wait().unwrap();
+        remove_orphans(&[top.path().to_owned()]);
+        assert_eq!(names(&top.path().join("some/scope")), 1, "the dead one's is gone");
+        assert!(elsewhere.exists(), "whose processes are not in view, nobody can say");
     }
 }

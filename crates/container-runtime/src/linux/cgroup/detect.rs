@@ -102,6 +102,17 @@ impl Groups {
     }
 }
 
+/// Where all hierarchies that are used are mounted.
+pub(crate) fn hierarchies() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let found = Hierarchies::parse(&mounts, "");
+    let v1 = found.v1.into_iter().map(|(_, point, _)| point);
+    let mut points: Vec<PathBuf> = v1.chain(found.unified.map(|(point, _)| point)).collect();
+    points.sort();
+    points.dedup();
+    points
+}
+
 /// What is mounted, and where this process is in it.
 #[derive(Debug, Default, PartialEq)]
 struct Hierarchies {

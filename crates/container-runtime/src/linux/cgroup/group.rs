@@ -177,7 +177,8 @@ fn kill_members(group: &Path) {
     }
 }
 
-fn children(group: &Path) -> Vec<PathBuf> {
+/// The groups in a group.
+pub(crate) fn children(group: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(group) else { return Vec::new() };
     let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     entries.filter_map(Result::ok).filter(is_directory).map(|entry| entry.path()).collect()

@@ -7,5 +7,5 @@
 mod detect;
 mod group;
 
-pub(crate) use detect::Groups;
-pub(crate) use group::{ContainerGroup, remove_group};
+pub(crate) use detect::{Groups, hierarchies};
+pub(crate) use group::{ContainerGroup, children, remove_group};
