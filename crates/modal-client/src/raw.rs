@@ -32,6 +32,8 @@ const STREAMS: [&str; 8] = [
 #[derive(Debug, Clone)]
 pub struct AuthenticatedService {
     client: Client,
+    /// Instead of one of its own for each call.
+    key: Option<String>,
 }
 
 impl Client {
@@ -46,7 +48,18 @@ impl Client {
     /// # }
     /// ```
     pub fn raw(&self) -> ModalClientClient<AuthenticatedService> {
-        ModalClientClient::new(AuthenticatedService { client: self.clone() })
+        self.raw_as(None)
+    }
+
+    /// As [`raw`](Self::raw), for one call under an idempotency key that the caller has chosen and written down: whoever
+    /// sends the same RPC again under the same key within minutes, another process too, gets the answer of the first,
+    /// and nothing is done twice. Two different calls of one RPC must not share a key.
+    pub fn raw_with_key(&self, key: &str) -> ModalClientClient<AuthenticatedService> {
+        self.raw_as(Some(key.to_owned()))
+    }
+
+    fn raw_as(&self, key: Option<String>) -> ModalClientClient<AuthenticatedService> {
+        ModalClientClient::new(AuthenticatedService { client: self.clone(), key })
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT)
     }
@@ -62,13 +75,14 @@ impl Service<http::Request<Body>> for AuthenticatedService {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let client = self.client.clone();
-        Box::pin(async move { send(client, request).await })
+        let Self { client, key } = self.clone();
+        Box::pin(async move { send(client, key, request).await })
     }
 }
 
 async fn send(
     client: Client,
+    key: Option<String>,
     request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Status> {
     let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
@@ -93,6 +107,9 @@ async fn send(
         retries_deadline: true,
     };
     let mut attempts = Attempts::new(&options, client.shared.wire.max_throttle_wait);
+    if let Some(key) = key {
+        attempts.set_key(key);
+    }
     loop {
         let mut metadata = options.metadata.clone();
         attempts.describe(&mut metadata, Headers::Control);

@@ -242,6 +242,11 @@ impl Attempts {
         }
     }
 
+    /// Has all attempts carry this key.
+    pub(crate) fn set_key(&mut self, key: String) {
+        self.key = key;
+    }
+
     fn request<Q>(&self, query: Q, options: &CallOptions) -> Request<Q> {
         let mut request = Request::new(query);
         let mut metadata = options.metadata.clone();
