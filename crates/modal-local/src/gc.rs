@@ -9,12 +9,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use walkdir::WalkDir;
 
 use crate::blocking;
 use crate::clock;
@@ -24,6 +22,7 @@ use crate::function::calls::Input;
 use crate::function::references::References;
 use crate::ids::{SecretId, VolumeId};
 use crate::logs::Retention;
+use crate::removal;
 use crate::state::cas::CONTENT_AGE;
 use crate::state::collections;
 
@@ -276,49 +275,16 @@ fn is_older(path: &Path, age: Duration) -> bool {
 
 /// Removes a file or a whole directory, links not followed; answers the bytes that were in it.
 pub(crate) fn remove_any(path: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in WalkDir::new(path).follow_links(false) {
-        let Ok(entry) = entry else { continue };
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() {
-            bytes += metadata.len();
-        }
-    }
-    match remove(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path);
-            remove(path)
-        }
-        done => done,
-    }
-    .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-    .map(|()| bytes)
-    .map_err(Error::file("remove", path))
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    }
-}
-
-/// Programs may leave directories that nobody may enter, not even to delete what is in them.
-fn open_up(path: &Path) {
-    let mut waiting = vec![path.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        // What cannot be opened shows when it cannot be removed.
-        let _ = fs::set_permissions(&directory, fs::Permissions::from_mode(0o700));
-        let Ok(children) = fs::read_dir(&directory) else { continue };
-        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        waiting.extend(children.flatten().filter(is_dir).map(|entry| entry.path()));
+    let aside = path.parent().unwrap_or(path);
+    match removal::remove(path, aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        done => done.map_err(Error::file("remove", path)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 

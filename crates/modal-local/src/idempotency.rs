@@ -6,7 +6,9 @@
 //!
 //! The server may be killed between what a call does and its answer. Calls that would then be done
 //! twice write their answer down with what they do, in the same transaction ([`remember`]); the next
-//! server reads these answers when it starts, so that no call has to look for one.
+//! server reads these answers when it starts, so that no call has to look for one. Work on files has
+//! no transaction: such a call writes down before it begins what it has found ([`begin`]), and a
+//! repeated one goes on from there ([`begun`]) instead of taking its own files for somebody else's.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,7 +20,9 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use prost::Message;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -50,7 +54,7 @@ pub(crate) struct Idempotency {
 struct Current {
     rpc: &'static str,
     key: String,
-    /// Whether its answer is written down.
+    /// Whether its answer is written down, or that it has begun.
     is_written: Arc<AtomicBool>,
 }
 
@@ -84,12 +88,58 @@ pub(crate) async fn remember(
     Ok(())
 }
 
-async fn forget_old(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM repeats WHERE at < ?")
-        .bind(clock::now() - REMEMBERED.as_secs_f64())
-        .execute(connection)
+/// Runs one statement and, if it changes anything, writes the answer of the call down with it; how
+/// many rows it changes.
+pub(crate) async fn change(
+    db: &SqlitePool,
+    rpc: &'static str,
+    answer: &impl Message,
+    statement: Query<'_, Sqlite, SqliteArguments>,
+) -> Result<u64, sqlx::Error> {
+    let mut transaction = db.begin_with("BEGIN IMMEDIATE").await?;
+    let changed = statement.execute(&mut *transaction).await?.rows_affected();
+    if changed > 0 {
+        remember(&mut transaction, rpc, answer).await?;
+    }
+    transaction.commit().await?;
+    Ok(changed)
+}
+
+/// Writes down that the call begins, and what it has found: to be called in its task, before it
+/// changes the first file. Does nothing where the client has no key.
+pub(crate) async fn begin(db: &SqlitePool, plan: &str) -> CrateResult<()> {
+    let Ok(current) = CURRENT.try_with(Clone::clone) else { return Ok(()) };
+    sqlx::query("INSERT OR REPLACE INTO begun (rpc, key, plan, at) VALUES (?, ?, ?, ?)")
+        .bind(current.rpc)
+        .bind(&current.key)
+        .bind(plan)
+        .bind(clock::now())
+        .execute(db)
         .await
-        .map(drop)
+        .map_err(Error::database("record that a call begins"))?;
+    current.is_written.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// What an earlier attempt of this call had found when it began: the server was killed before it
+/// answered.
+pub(crate) async fn begun(db: &SqlitePool) -> CrateResult<Option<String>> {
+    let Ok(current) = CURRENT.try_with(Clone::clone) else { return Ok(None) };
+    let plan = sqlx::query_scalar("SELECT plan FROM begun WHERE rpc = ? AND key = ? AND at >= ?")
+        .bind(current.rpc)
+        .bind(&current.key)
+        .bind(clock::now() - REMEMBERED.as_secs_f64())
+        .fetch_optional(db)
+        .await;
+    plan.map_err(Error::database("look up whether a call has begun"))
+}
+
+async fn forget_old(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    for forget in ["DELETE FROM repeats WHERE at < ?", "DELETE FROM begun WHERE at < ?"] {
+        let oldest = clock::now() - REMEMBERED.as_secs_f64();
+        sqlx::query(forget).bind(oldest).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 struct Call {
@@ -138,31 +188,34 @@ impl Idempotency {
         let is_written = Arc::new(AtomicBool::new(false));
         let current = Current { rpc, key: key.clone(), is_written: Arc::clone(&is_written) };
         let key = (Cow::Borrowed(rpc), key);
+        // Part of the task: nobody may wait for the answer any more.
+        let (calls, its_key) = (self.clone(), key.clone());
         let running = async move {
             let result = running.await;
             reach(Point::CallAnswered);
+            if result.is_err() && is_written.load(Ordering::Acquire) {
+                calls.unwrite(&its_key).await;
+            }
             result
         };
         let answer = self.join(&key, CURRENT.scope(current, running));
         let result = answer.clone().await;
         if result.is_err() {
             self.forget(&key, &answer);
-            if is_written.load(Ordering::Acquire) {
-                self.unwrite(&key).await;
-            }
         }
         decode(&result?)
     }
 
     /// What failed after all is done again, by the next server too.
     async fn unwrite(&self, (rpc, key): &Key) {
-        let done = sqlx::query("DELETE FROM repeats WHERE rpc = ? AND key = ?")
-            .bind(rpc.as_ref())
-            .bind(key)
-            .execute(&self.db)
-            .await;
-        if let Err(error) = done {
-            tracing::warn!(%error, rpc = rpc.as_ref(), "the answer of a failed call is not forgotten");
+        for forget in [
+            "DELETE FROM repeats WHERE rpc = ? AND key = ?",
+            "DELETE FROM begun WHERE rpc = ? AND key = ?",
+        ] {
+            let forget = sqlx::query(forget).bind(rpc.as_ref()).bind(key);
+            if let Err(error) = forget.execute(&self.db).await {
+                tracing::warn!(%error, rpc = rpc.as_ref(), "a failed call is not forgotten");
+            }
         }
     }
 
@@ -226,6 +279,7 @@ mod tests {
 
     async fn open(db: SqlitePool) -> Idempotency {
         sqlx::raw_sql(include_str!("../migrations/0021_repeats.sql")).execute(&db).await.unwrap();
+        sqlx::raw_sql(include_str!("../migrations/0022_begun.sql")).execute(&db).await.unwrap();
         Idempotency::open(db).await.unwrap()
     }
 
@@ -255,6 +309,34 @@ mod tests {
         sqlx::query("UPDATE repeats SET at = 0").execute(&db).await.unwrap();
         let later = Idempotency::open(db).await.unwrap();
         assert_eq!(later.once::<u32>("rpc", &caller("a"), async { Ok(1) }).await.unwrap(), 1);
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn what_has_begun_is_known_until_it_fails_or_gets_old(db: SqlitePool) {
+        let calls = open(db.clone()).await;
+        let attempt = async |calls: &Idempotency, key: &str, fails: bool| {
+            let work = {
+                let db = db.clone();
+                async move {
+                    let found = begun(&db).await.unwrap();
+                    begin(&db, "as I found it").await.unwrap();
+                    if fails {
+                        Err(Status::unavailable("not now"))
+                    } else {
+                        Ok(found.unwrap_or_default())
+                    }
+                }
+            };
+            calls.once::<String>("rpc", &caller(key), work).await
+        };
+        assert_eq!(attempt(&calls, "a", false).await.unwrap(), "");
+        attempt(&calls, "b", true).await.unwrap_err();
+        let next = Idempotency::open(db.clone()).await.unwrap();
+        assert_eq!(attempt(&next, "a", false).await.unwrap(), "as I found it");
+        assert_eq!(attempt(&next, "b", false).await.unwrap(), "", "it failed, so it has not begun");
+        sqlx::query("UPDATE begun SET at = 0").execute(&db).await.unwrap();
+        let later = Idempotency::open(db.clone()).await.unwrap();
+        assert_eq!(attempt(&later, "a", false).await.unwrap(), "");
     }
 
     #[sqlx::test(migrations = false)]

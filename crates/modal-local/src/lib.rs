@@ -31,6 +31,7 @@ mod image;
 mod login;
 mod logs;
 mod relay;
+mod removal;
 mod room;
 mod sandbox;
 mod secret_string;
@@ -44,7 +45,7 @@ mod web;
 
 pub use crate::error::{Error, Result};
 pub use crate::image::BasePolicy;
-pub use crate::room::{DiskReserve, DiskUsage, UsageByKind};
+pub use crate::room::{DiskQuota, DiskReserve, DiskUsage, UsageByKind};
 pub use crate::secret_string::SecretString;
 pub use crate::server::{Server, ServerConfig, TokenPair};
 pub use crate::state::blobs::PartSizes;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! modal-local serve --state-dir DIR [--port PORT] [--detach] [--idle-exit-secs N] [--disk-reserve BYTES]
+//!                   [--disk-quota BYTES]
 //! ```
 //!
 //! Once it serves, it prints one line: the URL. What happens is told on standard error, as much of
@@ -17,7 +18,7 @@ use modal_local::daemon::{ServeOptions, serve};
 use modal_local::{ServerConfig, StateDir};
 
 const USAGE: &str = "usage: modal-local serve --state-dir DIR [--port PORT] [--detach] [--idle-exit-secs N] \
-                     [--disk-reserve BYTES]";
+                     [--disk-reserve BYTES] [--disk-quota BYTES]";
 /// The command line is wrong.
 const EXIT_USAGE: u8 = 2;
 
@@ -60,6 +61,7 @@ fn arguments(
     }
     let (mut state_dir, mut port) = (None, 0);
     let mut reserve = modal_local::DiskReserve::default();
+    let mut quota = modal_local::DiskQuota::default();
     let mut options = ServeOptions::default();
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("`{flag}` needs a value"));
@@ -70,6 +72,7 @@ fn arguments(
                 options.idle_exit = Some(Duration::from_secs(number(&flag, &value()?)?));
             }
             "--disk-reserve" => reserve = value()?.parse().map_err(|error| format!("{error}"))?,
+            "--disk-quota" => quota = value()?.parse().map_err(|error| format!("{error}"))?,
             "--detach" => options.detach = true,
             _ => return Err(format!("unknown argument `{flag}`")),
         }
@@ -78,6 +81,7 @@ fn arguments(
     let mut config = ServerConfig::new(StateDir::new(state_dir));
     config.port = port;
     config.disk_reserve = reserve;
+    config.disk_quota = quota;
     Ok((config, options))
 }
 

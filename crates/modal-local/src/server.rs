@@ -19,7 +19,7 @@ pub(crate) use self::gate::is_own_authority;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::image::BasePolicy;
-use crate::room::DiskReserve;
+use crate::room::{DiskQuota, DiskReserve};
 use crate::secret_string::SecretString;
 use crate::service::ControlPlane;
 use crate::service::router::CommandRouter;
@@ -66,6 +66,8 @@ pub struct ServerConfig {
     pub web_redirect: Duration,
     /// How much of the state directory's disk is left free.
     pub disk_reserve: DiskReserve,
+    /// How much the state directory may take.
+    pub disk_quota: DiskQuota,
 }
 
 impl ServerConfig {
@@ -81,6 +83,7 @@ impl ServerConfig {
             bases: BasePolicy::default(),
             web_redirect: Duration::from_secs(150),
             disk_reserve: DiskReserve::default(),
+            disk_quota: DiskQuota::default(),
         }
     }
 }

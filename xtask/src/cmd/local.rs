@@ -30,7 +30,7 @@ enum What {
     #[command(after_help = "\
 Examples:
   cargo xtask local serve --foreground --port 8123 -v
-  cargo xtask local serve --disk-reserve 10GiB")]
+  cargo xtask local serve --disk-reserve 10GiB --disk-quota 50GiB")]
     Serve(Serve),
     /// Say what it does and what it can do on this machine
     #[command(after_help = "Example:\n  cargo xtask local status --output json | jq -r .url")]
@@ -64,6 +64,10 @@ struct Serve {
     /// the disk and at most 2 GiB unless given; 0 turns the check off
     #[arg(long, value_name = "BYTES", env = "GOAT_DISK_RESERVE")]
     disk_reserve: Option<String>,
+    /// What the state directory may take in all, such as 50GiB; above it nothing new is begun. No limit
+    /// but the disk's unless given
+    #[arg(long, value_name = "BYTES", env = "GOAT_DISK_QUOTA")]
+    disk_quota: Option<String>,
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -87,6 +91,8 @@ mod linux {
 
     /// What tells a background server how much of the disk to leave free.
     const DISK_RESERVE: &str = "GOAT_DISK_RESERVE";
+    /// And how much it may take.
+    const DISK_QUOTA: &str = "GOAT_DISK_QUOTA";
     /// Kinds that take less are not worth a word.
     const SHOWN: u64 = 1 << 20;
 
@@ -132,6 +138,10 @@ mod linux {
             config.disk_reserve =
                 reserve.parse().map_err(|error| UsageError(format!("--disk-reserve: {error}")))?;
         }
+        if let Some(quota) = &args.disk_quota {
+            config.disk_quota =
+                quota.parse().map_err(|error| UsageError(format!("--disk-quota: {error}")))?;
+        }
         let idle_exit = args.detached.then_some(IDLE);
         let options = ServeOptions { detach: args.detached, idle_exit };
         let printer = context.printer.clone();
@@ -146,8 +156,9 @@ mod linux {
     }
 
     async fn start(args: &Serve, context: &Context) -> anyhow::Result<Exit> {
-        let reserve = args.disk_reserve.as_deref();
-        let variables = reserve.map(|reserve| (DISK_RESERVE, reserve));
+        let reserve = args.disk_reserve.as_deref().map(|reserve| (DISK_RESERVE, reserve));
+        let quota = args.disk_quota.as_deref().map(|quota| (DISK_QUOTA, quota));
+        let variables = reserve.into_iter().chain(quota);
         let server = LocalServer::of(context).ensure_running_with(variables).await?;
         context.printer.text(&server.url);
         context.printer.json(&json!({"url": server.url}))?;
@@ -215,7 +226,9 @@ mod linux {
         } else {
             ""
         };
-        format!("{total} taken{used}; {free} free, {reserve} of it in reserve{full}")
+        let quota = disk.quota.map(|quota| format!(" of a quota of {}", amount(quota)));
+        let quota = quota.unwrap_or_default();
+        format!("{total} taken{quota}{used}; {free} free, {reserve} of it in reserve{full}")
     }
 
     fn amount(bytes: u64) -> String {
@@ -285,7 +298,13 @@ mod elsewhere {
 
     pub(crate) async fn run(args: Args, _context: &Context) -> anyhow::Result<Exit> {
         match args.what {
-            What::Serve(Serve { foreground: _, detached: _, port: _, disk_reserve: _ })
+            What::Serve(Serve {
+                foreground: _,
+                detached: _,
+                port: _,
+                disk_reserve: _,
+                disk_quota: _,
+            })
             | What::Status
             | What::Stop
             | What::Gc

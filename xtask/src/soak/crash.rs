@@ -7,6 +7,7 @@
 
 mod leftovers;
 mod load;
+mod repeats;
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +24,10 @@ use modal_local::{
 };
 use serde_json::json;
 
-use self::load::{Acknowledged, Load};
+use self::{
+    load::{Acknowledged, Load},
+    repeats::Scene,
+};
 use crate::{
     backend,
     cmd::{local, soak::Soaking},
@@ -52,28 +56,39 @@ enum Aim {
     AfterAWhile(Duration),
 }
 
-/// Kills the server until it was killed often enough.
+/// Kills the server until it was killed often enough; none is left running, whatever comes of it.
 pub(crate) async fn run(context: &Context, soaking: Soaking) -> anyhow::Result<Figures> {
+    let figures = kill_often(context, soaking).await;
+    let stopped = daemon::stop(&StateDir::new(context.state.root())).await;
+    let figures = figures?;
+    stopped.context("the last server was not stopped")?;
+    Ok(figures)
+}
+
+async fn kill_often(context: &Context, soaking: Soaking) -> anyhow::Result<Figures> {
     let kills = soaking.kills.unwrap_or(KILLS);
     let mut random = SplitMix(soaking.seed);
     let mut hits = BTreeMap::<&'static str, u32>::new();
     let (mut known, mut killed) = (Acknowledged::default(), Vec::new());
     let began = Instant::now();
     // Once without a kill: the base image, the app, the function.
-    load::prepare(&serve(context).await?, context).await?;
+    let client = serve(context).await?;
+    load::prepare(&client, context).await?;
+    let scene = Scene::set(&client).await?;
     for kill in 0..kills {
         let aim = aim(kill as usize, &mut random);
-        let (place, server) = strike(context, aim, random.next(), &mut known)
+        let (place, server) = strike(context, aim, random.next(), &scene, &mut known)
             .await
             .with_context(|| format!("kill {} (seed {}, {aim:?})", kill + 1, soaking.seed))?;
         *hits.entry(place).or_default() += 1;
         killed.push(server);
-        check(context, &known, RECENT, &killed)
+        check(context, &mut known, &scene, RECENT, &killed)
             .await
             .with_context(|| format!("after kill {} (seed {}, {aim:?})", kill + 1, soaking.seed))?;
         context.printer.note(&format!("{} kills, the last at {place}; {known}", kill + 1));
     }
-    check(context, &known, usize::MAX, &killed).await?;
+    check(context, &mut known, &scene, usize::MAX, &killed).await?;
+    known.verify_repeats(&serve(context).await?, &scene).await?;
     let by_phase = by_phase(&hits);
     if kills as usize >= ORDER.len() {
         ensure!(by_phase.len() == PHASES, "a phase was never hit: {by_phase:?}");
@@ -125,7 +140,7 @@ const ORDER: [Option<Point>; 20] = [
     Some(Point::CallWritten),
     Some(Point::LayerCommitted),
     Some(Point::CreateStarted),
-    None,
+    Some(Point::CallAnswered),
     None,
 ];
 /// What kills from outside are counted as.
@@ -170,6 +185,7 @@ async fn strike(
     context: &Context,
     aim: Aim,
     round: u64,
+    scene: &Scene,
     known: &mut Acknowledged,
 ) -> anyhow::Result<(&'static str, i32)> {
     let client = serve(context).await?;
@@ -177,7 +193,7 @@ async fn strike(
     if let Aim::At(point, count) = aim {
         daemon::order_end(&StateDir::new(context.state.root()), point, count).await?;
     }
-    let load = Load::start(client, round);
+    let load = Load::start(client, scene.clone(), round);
     let place = match aim {
         Aim::At(point, _) => died_at(context, server, point).await,
         Aim::AfterAWhile(delay) => {
@@ -210,7 +226,8 @@ async fn died_at(context: &Context, server: i32, point: Point) -> anyhow::Result
 /// A new server over what the killed ones left.
 async fn check(
     context: &Context,
-    known: &Acknowledged,
+    known: &mut Acknowledged,
+    scene: &Scene,
     count: usize,
     killed: &[i32],
 ) -> anyhow::Result<()> {
@@ -218,6 +235,7 @@ async fn check(
     let running = local::running_sandboxes(context).await?;
     ensure!(running == 0, "{running} sandboxes run in a server that made none");
     known.verify(&client, count).await?;
+    known.repeat(&client, scene).await?;
     // The first container clears up after the killed server's.
     load::one_sandbox(&client).await?;
     let server = local::server_process(context).await?.context("no server runs")?;

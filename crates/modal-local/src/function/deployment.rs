@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use modal_proto::client::CommitInfo;
-use prost::Message as _;
+use prost::Message;
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 
-use super::records::decode;
+use super::records::{decode, use_definition};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::remember;
 use crate::ids::AppId;
 
 /// What an app consists of, as stored.
@@ -78,26 +79,39 @@ impl Deployments {
         Self { db }
     }
 
-    /// Adds a version with the next number, whatever number `deployment` has; answers it.
-    pub(crate) async fn add(&self, app: &AppId, deployment: &Deployment) -> Result<u32> {
+    /// Adds a version with the next number, whatever number `deployment` has, and uses its definitions from
+    /// now on. `repeated` is what a client is answered that asks for it again after the server was killed.
+    pub(crate) async fn put_into_use(
+        &self,
+        app: &AppId,
+        deployment: &Deployment,
+        repeated: (&'static str, &impl Message),
+    ) -> Result<()> {
         let layout = serde_json::to_string(&deployment.layout)
             .map_err(|error| Error::invalid(error.to_string()))?;
         let commit = deployment.commit.as_ref().map(CommitInfo::encode_to_vec);
-        let version: i64 = sqlx::query_scalar(
-            "INSERT INTO app_versions SELECT ?1, ifnull(max(version), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7
-             FROM app_versions WHERE app_id = ?1 RETURNING version",
-        )
-        .bind(app.as_str())
-        .bind(layout)
-        .bind(&deployment.client_version)
-        .bind(deployment.deployed_at)
-        .bind(&deployment.tag)
-        .bind(deployment.rollback_version)
-        .bind(commit.unwrap_or_default())
-        .fetch_one(&self.db)
-        .await
-        .map_err(Error::database("record a deployment"))?;
-        Ok(u32::try_from(version).unwrap_or(u32::MAX))
+        let put = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query(
+                "INSERT INTO app_versions SELECT ?1, ifnull(max(version), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7
+                 FROM app_versions WHERE app_id = ?1",
+            )
+            .bind(app.as_str())
+            .bind(layout)
+            .bind(&deployment.client_version)
+            .bind(deployment.deployed_at)
+            .bind(&deployment.tag)
+            .bind(deployment.rollback_version)
+            .bind(commit.unwrap_or_default())
+            .execute(&mut *transaction)
+            .await?;
+            for (function, definition) in &deployment.layout.definitions {
+                use_definition(&mut transaction, function, definition).await?;
+            }
+            remember(&mut transaction, repeated.0, repeated.1).await?;
+            transaction.commit().await
+        };
+        put.await.map_err(Error::database("record a deployment"))
     }
 
     /// All of an app, newest first.
@@ -227,8 +241,8 @@ mod tests {
     #[sqlx::test]
     async fn versions_count_up_and_are_found_by_number_or_distance(db: SqlitePool) {
         let (deployments, app) = (Deployments::new(db), AppId::random());
-        for (number, tag) in (1..).zip(["one", "two", "three"]) {
-            assert_eq!(deployments.add(&app, &deployment(tag)).await.unwrap(), number);
+        for tag in ["one", "two", "three"] {
+            deployments.put_into_use(&app, &deployment(tag), ("rpc", &())).await.unwrap();
         }
         let tag = async |version| deployments.resolve(&app, version).await.unwrap().tag;
         assert_eq!(tag(1).await, "one");

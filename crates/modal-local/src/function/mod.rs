@@ -44,7 +44,7 @@ use tokio::sync::Notify;
 
 use self::calls::{Calls, Input};
 use self::definition::FunctionSpec;
-use self::deployment::{Deployments, Layout};
+use self::deployment::Deployments;
 use self::exchange::Exchanges;
 use self::history::History;
 pub(crate) use self::keeper::end_if_deaf;
@@ -54,7 +54,7 @@ use self::task::{Stop, Task};
 use self::tasks::TaskRecords;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::ids::{AppId, DefinitionId, FunctionId, TaskId};
+use crate::ids::{AppId, FunctionId, TaskId};
 use crate::state::State;
 
 /// How long containers may take to end when their app is stopped.
@@ -190,15 +190,6 @@ impl Functions {
         ctx.web.close_function(id);
         let Some(pool) = self.find_pool(id) else { return };
         outcome::give_up(ctx, pool.close(Stop::Drain), &outcome::cancelled()).await;
-    }
-
-    /// Uses the definitions of a layout from now on.
-    pub(crate) async fn use_layout(&self, layout: &Layout) -> Result<()> {
-        for (function, definition) in &layout.definitions {
-            let function = FunctionId::parse(function)?;
-            self.records.use_definition(&function, &DefinitionId::parse(definition)?).await?;
-        }
-        Ok(())
     }
 
     /// Ends what runs of an app, its inputs included, and waits for it.

@@ -4,7 +4,7 @@ use modal_proto::client::{
     AutoscalerSettings, FunctionData, FunctionOptions, FunctionPrecreateRequest,
 };
 use prost::Message;
-use sqlx::SqlitePool;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -62,6 +62,31 @@ impl Row {
 pub(crate) fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M> {
     M::decode(bytes)
         .map_err(|source| Error::Database { operation: "read a message", source: source.into() })
+}
+
+/// From now on the function and its variants are run as this definition says; what was set for their
+/// scaling by hand is forgotten.
+pub(super) async fn use_definition(
+    transaction: &mut SqliteConnection,
+    function: &str,
+    definition: &str,
+) -> Result<(), sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE functions SET definition_id = ?1, autoscaler = X''
+         WHERE (function_id = ?2 OR base_id = ?2) AND definition_id IS NOT ?1",
+    )
+    .bind(definition)
+    .bind(function)
+    .execute(&mut *transaction)
+    .await?;
+    if done.rows_affected() > 0 {
+        // A schedule counts from the deployment.
+        sqlx::query("DELETE FROM function_schedules WHERE function_id = ?")
+            .bind(function)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(())
 }
 
 /// The tables of functions. Clones share them.
@@ -198,32 +223,18 @@ impl FunctionRecords {
         Ok(id.as_deref().map(DefinitionId::parse).transpose()?)
     }
 
-    /// From now on the function and its variants are run as this definition says; what was set for
-    /// their scaling by hand is forgotten.
+    /// Uses a definition from now on, without a deployment.
     pub(crate) async fn use_definition(
         &self,
         function: &FunctionId,
         definition: &DefinitionId,
     ) -> Result<()> {
-        let failed = || Error::database("use a function's definition");
-        let done = sqlx::query(
-            "UPDATE functions SET definition_id = ?1, autoscaler = X''
-             WHERE (function_id = ?2 OR base_id = ?2) AND definition_id IS NOT ?1",
-        )
-        .bind(definition.as_str())
-        .bind(function.as_str())
-        .execute(&self.db)
-        .await
-        .map_err(failed())?;
-        if done.rows_affected() > 0 {
-            // A schedule counts from the deployment.
-            sqlx::query("DELETE FROM function_schedules WHERE function_id = ?")
-                .bind(function.as_str())
-                .execute(&self.db)
-                .await
-                .map_err(failed())?;
-        }
-        Ok(())
+        let used = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            use_definition(&mut transaction, function.as_str(), definition.as_str()).await?;
+            transaction.commit().await
+        };
+        used.await.map_err(Error::database("use a function's definition"))
     }
 
     pub(crate) async fn set_autoscaler(

@@ -52,7 +52,7 @@ pub(crate) use self::record::Progress;
 use self::record::{Built, ImageRecord, ImageRecords};
 pub(crate) use self::reference::Suite;
 use self::settings::{Machine, PackageSettings};
-pub(crate) use self::snapshot::{DirectorySource, SnapshotBase, SnapshotSource};
+pub(crate) use self::snapshot::{DirectorySource, SnapshotBase, SnapshotKind, SnapshotSource};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::ImageId;

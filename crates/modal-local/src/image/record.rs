@@ -9,6 +9,7 @@ use super::config::ImageConfig;
 use super::definition::Definition;
 use super::layer::LayerId;
 use crate::error::{Error, Result};
+use crate::idempotency::remember;
 use crate::ids::ImageId;
 
 /// A built image, as stored.
@@ -158,15 +159,29 @@ impl ImageRecords {
         .map_err(Error::database("record an image"))
     }
 
-    /// Deletes an image; whether there was one.
+    /// Deletes an image, and the names that mean it now or did; whether there was one.
     pub(crate) async fn delete(&self, id: &ImageId) -> Result<bool> {
-        sqlx::query("UPDATE images SET deleted_at = ? WHERE image_id = ? AND deleted_at IS NULL")
+        let delete = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            let deleted = sqlx::query(
+                "UPDATE images SET deleted_at = ? WHERE image_id = ? AND deleted_at IS NULL",
+            )
             .bind(crate::clock::now())
             .bind(id.as_str())
-            .execute(&self.db)
-            .await
-            .map(|done| done.rows_affected() > 0)
-            .map_err(Error::database("delete an image"))
+            .execute(&mut *transaction)
+            .await?;
+            let was_there = deleted.rows_affected() > 0;
+            if was_there {
+                sqlx::query("DELETE FROM image_names WHERE image_id = ?")
+                    .bind(id.as_str())
+                    .execute(&mut *transaction)
+                    .await?;
+                remember(&mut transaction, "image_delete", &()).await?;
+            }
+            transaction.commit().await?;
+            Ok(was_there)
+        };
+        delete.await.map_err(Error::database("delete an image"))
     }
 
     /// Deletes the snapshots whose time is over.

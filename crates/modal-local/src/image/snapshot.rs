@@ -30,6 +30,27 @@ impl SnapshotBase {
     }
 }
 
+/// What is in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SnapshotKind {
+    /// All that the sandbox sees, but for volumes.
+    Filesystem,
+    /// One directory, as the root.
+    Directory,
+}
+
+impl SnapshotKind {
+    /// Names the snapshot that is made with `key`.
+    fn hasher(self, key: &str) -> Hasher {
+        let mut hasher = Hasher::new(match self {
+            Self::Filesystem => "snapshot",
+            Self::Directory => "snapshot of a directory",
+        });
+        hasher.part(key);
+        hasher
+    }
+}
+
 /// What a snapshot is made of.
 pub(crate) struct SnapshotSource {
     /// The image that the sandbox runs.
@@ -64,6 +85,12 @@ impl Images {
         base.built.layers.iter().map(|layer| self.store().path(layer)).collect()
     }
 
+    /// The image that was made with this `key`, by an earlier server too.
+    pub(crate) async fn taken(&self, kind: SnapshotKind, key: &str) -> Result<Option<ImageId>> {
+        let taken = self.shared.records.newest(&kind.hasher(key).finish_hex()).await?;
+        Ok(taken.map(|taken| taken.id))
+    }
+
     /// Makes an image whose root is a directory of a sandbox; the same `key` is the same image.
     pub(crate) async fn snapshot_directory(
         &self,
@@ -71,8 +98,7 @@ impl Images {
         source: DirectorySource,
         expires_at: Option<f64>,
     ) -> Result<ImageId> {
-        let mut hasher = Hasher::new("snapshot of a directory");
-        hasher.part(key);
+        let hasher = SnapshotKind::Directory.hasher(key);
         let (hash, layer) = (hasher.finish_hex(), LayerId::of(&hasher));
         if let Some(taken) = self.shared.records.newest(&hash).await? {
             return Ok(taken.id);
@@ -109,8 +135,7 @@ impl Images {
         source: SnapshotSource,
         expires_at: Option<f64>,
     ) -> Result<ImageId> {
-        let mut hasher = Hasher::new("snapshot");
-        hasher.part(key);
+        let hasher = SnapshotKind::Filesystem.hasher(key);
         let (hash, layer) = (hasher.finish_hex(), LayerId::of(&hasher));
         if let Some(taken) = self.shared.records.newest(&hash).await? {
             return Ok(taken.id);

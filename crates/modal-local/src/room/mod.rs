@@ -1,15 +1,18 @@
-//! Room on the disk: the state directory leaves a part of its file system free.
+//! Room on the disk: the state directory leaves a part of its file system free, and takes no more than its quota.
 //!
-//! Below the reserve nothing large or new is begun, and whoever asks is told what is full and what
+//! Below the reserve, and above the quota, nothing large or new is begun, and whoever asks is told what is full and what
 //! helps. What is left then is for what was begun: records, the ends of sandboxes, log lines. Calls
 //! that delete or end something are served as long as a byte can be written.
 
+mod quota;
 mod reserve;
 mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::quota::DiskQuota;
+use self::quota::Meter;
 pub use self::reserve::DiskReserve;
 pub use self::usage::{DiskUsage, UsageByKind};
 use crate::error::{Error, Result};
@@ -24,6 +27,9 @@ pub(crate) const CURE: &str = "make room with `cargo xtask local gc`, or delete 
 pub(crate) struct Room {
     directory: Arc<PathBuf>,
     reserve: DiskReserve,
+    quota: DiskQuota,
+    /// Where there is a quota.
+    meter: Option<Arc<Meter>>,
 }
 
 /// How much a file system has.
@@ -39,11 +45,13 @@ pub(crate) struct Space {
 }
 
 impl Room {
-    pub(crate) fn new(dir: &StateDir, reserve: DiskReserve) -> Self {
-        Self { directory: Arc::new(dir.root().to_owned()), reserve }
+    /// Blocks where there is a quota: it looks at every file.
+    pub(crate) fn new(dir: &StateDir, reserve: DiskReserve, quota: DiskQuota) -> Self {
+        let (directory, meter) = (Arc::new(dir.root().to_owned()), Meter::start(dir, quota));
+        Self { directory, reserve, quota, meter }
     }
 
-    /// Refuses if the disk is filled into its reserve.
+    /// Refuses if the disk is filled into its reserve, or the directory takes more than its quota.
     ///
     /// # Errors
     ///
@@ -57,6 +65,9 @@ impl Room {
 
     /// What is short, as a sentence; `None` while there is room.
     pub(crate) fn shortage(&self) -> Option<String> {
+        if let Some(excess) = self.meter.as_ref().and_then(|meter| meter.excess()) {
+            return Some(excess);
+        }
         let space = self.space()?;
         let reserve = self.reserve.bytes(space.size);
         let (free, kept) = (amount(space.free), amount(reserve));
@@ -87,6 +98,7 @@ impl Room {
             free: space.map_or(0, |space| space.free),
             size: space.map_or(0, |space| space.size),
             reserve: space.map_or(0, |space| self.reserve.bytes(space.size)),
+            quota: self.quota.bytes(),
             is_full: self.shortage().is_some(),
             used: usage::count(dir),
         }
@@ -109,7 +121,9 @@ mod tests {
     #[test]
     fn below_the_reserve_it_says_what_is_full_and_what_helps() {
         let dir = tempfile::tempdir().unwrap();
-        let room = |reserve: &str| Room::new(&StateDir::new(dir.path()), reserve.parse().unwrap());
+        let room = |reserve: &str| {
+            Room::new(&StateDir::new(dir.path()), reserve.parse().unwrap(), DiskQuota::default())
+        };
         room("0").check().unwrap();
         let error = room("1000TiB").check().unwrap_err();
         let text = error.to_string();

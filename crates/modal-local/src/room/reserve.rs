@@ -31,13 +31,18 @@ impl FromStr for DiskReserve {
     type Err = InvalidAmount;
 
     fn from_str(text: &str) -> Result<Self, InvalidAmount> {
-        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-        let unit = units.iter().find_map(|(name, shift)| Some((text.strip_suffix(name)?, *shift)));
-        let (number, shift) = unit.unwrap_or((text, 0));
-        let bytes: Option<u64> = number.trim_end().parse().ok();
-        let bytes = bytes.and_then(|bytes| bytes.checked_mul(1 << shift));
-        bytes.map(|bytes| Self(Some(bytes))).ok_or_else(|| InvalidAmount(text.to_owned()))
+        bytes_from(text).map(|bytes| Self(Some(bytes)))
     }
+}
+
+/// Bytes as people write them.
+pub(super) fn bytes_from(text: &str) -> Result<u64, InvalidAmount> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = units.iter().find_map(|(name, shift)| Some((text.strip_suffix(name)?, *shift)));
+    let (number, shift) = unit.unwrap_or((text, 0));
+    let bytes: Option<u64> = number.trim_end().parse().ok();
+    let bytes = bytes.and_then(|bytes| bytes.checked_mul(1 << shift));
+    bytes.ok_or_else(|| InvalidAmount(text.to_owned()))
 }
 
 impl fmt::Display for DiskReserve {

@@ -18,7 +18,10 @@ pub struct DiskUsage {
     pub size: u64,
     /// What is left free on purpose: below it nothing new is begun.
     pub reserve: u64,
-    /// Whether the disk is filled into its reserve.
+    /// What the directory may take in all, if that has a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u64>,
+    /// Whether the disk is filled into its reserve, or the quota is used up.
     pub is_full: bool,
     /// What is taken.
     pub used: UsageByKind,

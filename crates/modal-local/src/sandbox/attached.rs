@@ -11,12 +11,13 @@ use std::sync::Arc;
 use container_runtime::AttachSpec;
 
 use super::live::LiveSandbox;
+use super::snapshot;
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::ids::{ImageId, random_suffix};
-use crate::image::{DirectorySource, Lease};
+use crate::image::{DirectorySource, Lease, SnapshotKind};
 
 /// The images mounted in one sandbox.
 #[derive(Default)]
@@ -102,6 +103,9 @@ impl LiveSandbox {
         path: &Path,
         expires_at: Option<f64>,
     ) -> Result<ImageId> {
+        if let Some(image) = snapshot::taken(ctx, &self.id, SnapshotKind::Directory, key).await? {
+            return Ok(image);
+        }
         self.container()?;
         let _in_use = self.activity.begin();
         let _one_at_a_time = self.snapshotting.lock().await;
@@ -128,8 +132,7 @@ impl LiveSandbox {
             }
         };
         let source = DirectorySource { base: Arc::clone(&root.image), layers, upper, inside };
-        let key = format!("{} {key}", self.id);
-        ctx.images.snapshot_directory(&key, source, expires_at).await
+        ctx.images.snapshot_directory(&snapshot::named(&self.id, key), source, expires_at).await
     }
 }
 

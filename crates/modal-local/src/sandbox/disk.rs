@@ -1,19 +1,16 @@
 //! The directory of one sandbox on this machine: its changes, and output too long for memory.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use container_runtime::Upper;
 
 use crate::blocking;
 use crate::error::{Error, Result};
-use crate::ids::{SandboxId, random_suffix};
+use crate::ids::SandboxId;
+use crate::removal::discard;
 use crate::state_dir::StateDir;
-
-/// Levels of directories that are deleted in place; those below are moved up first, which costs more.
-const NESTED: usize = 16;
 
 /// A sandbox's directory. It holds nothing that must outlive the sandbox.
 pub(crate) struct Scratch {
@@ -102,90 +99,4 @@ pub(super) fn discard_leftovers(dir: &StateDir) -> Result<()> {
 
 fn make(dir: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new().mode(mode).create(dir).map_err(Error::file("create", dir))
-}
-
-/// Deletes a directory whatever a program has put into it: however deep, wide or unreadable.
-///
-/// Nothing may write to it any more. Links are removed, never followed.
-fn discard(root: &Path, trash: &Path) -> io::Result<()> {
-    let mut pending = vec![move_into(root, trash)?];
-    while let Some(dir) = pending.pop() {
-        delete(&dir, NESTED, &mut |deep| {
-            pending.push(move_into(deep, trash)?);
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// Deletes a directory and, so many levels down, what it holds. Deeper directories are handed to
-/// `move_away`, so that neither paths nor open files pile up.
-fn delete(
-    dir: &Path,
-    levels: usize,
-    move_away: &mut impl FnMut(&Path) -> io::Result<()>,
-) -> io::Result<()> {
-    // Most directories are empty: one call does it.
-    if fs::remove_dir(dir).is_ok() {
-        return Ok(());
-    }
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        match (entry.file_type()?.is_dir(), levels.checked_sub(1)) {
-            (false, _) => fs::remove_file(entry.path())?,
-            (true, Some(levels)) => delete(&entry.path(), levels, move_away)?,
-            (true, None) => move_away(&entry.path())?,
-        }
-    }
-    fs::remove_dir(dir)
-}
-
-fn move_into(path: &Path, trash: &Path) -> io::Result<PathBuf> {
-    // A directory can only be moved by who may write to it.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    let target = trash.join(random_suffix());
-    fs::rename(path, &target)?;
-    Ok(target)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_a_program_left_is_deleted_and_links_are_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, trash) = (dir.path().join("root"), dir.path().join("trash"));
-        let outside = dir.path().join("outside");
-        fs::create_dir(&trash).unwrap();
-        fs::create_dir_all(root.join("a/b")).unwrap();
-        fs::write(&outside, "stays").unwrap();
-        fs::write(root.join("a/b/file"), "x").unwrap();
-        std::os::unix::fs::symlink(&outside, root.join("a/link")).unwrap();
-        std::os::unix::fs::symlink(dir.path(), root.join("a/dir-link")).unwrap();
-        fs::set_permissions(root.join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
-        discard(&root, &trash).unwrap();
-        assert!(!root.exists());
-        assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
-        assert_eq!(fs::read_to_string(&outside).unwrap(), "stays");
-    }
-
-    #[test]
-    fn depth_does_not_matter() {
-        let dir = tempfile::tempdir().unwrap();
-        let trash = dir.path().join("trash");
-        fs::create_dir(&trash).unwrap();
-        // Built from the inside out: the path from the outside would be too long to write.
-        let mut inner = dir.path().join("d0");
-        fs::create_dir(&inner).unwrap();
-        for level in 1..3_000 {
-            let outer = dir.path().join(format!("d{level}"));
-            fs::create_dir(&outer).unwrap();
-            fs::rename(&inner, outer.join("x")).unwrap();
-            inner = outer;
-        }
-        discard(&inner, &trash).unwrap();
-        assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
-    }
 }

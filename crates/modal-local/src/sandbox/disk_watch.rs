@@ -174,6 +174,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::room::DiskQuota;
     use crate::state_dir::StateDir;
 
     const LIMIT: DiskLimit = DiskLimit { bytes: 1 << 20, files: 10 };
@@ -229,7 +230,8 @@ mod tests {
     #[tokio::test]
     async fn who_fills_the_disk_is_found_by_what_it_writes() {
         let (own, volume) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let room = Room::new(&StateDir::new(own.path()), "1000TiB".parse().unwrap());
+        let room =
+            Room::new(&StateDir::new(own.path()), "1000TiB".parse().unwrap(), DiskQuota::default());
         let limit = DiskLimit { bytes: 1 << 40, files: 1 << 40 };
         let watch = |volumes| DiskWatch {
             changes: vec![own.path().to_owned()],

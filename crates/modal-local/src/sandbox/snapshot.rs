@@ -12,8 +12,8 @@ use super::live::LiveSandbox;
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::Result;
-use crate::ids::ImageId;
-use crate::image::{SnapshotBase, SnapshotSource};
+use crate::ids::{ImageId, SandboxId};
+use crate::image::{SnapshotBase, SnapshotKind, SnapshotSource};
 
 /// How long a snapshot stays unless its maker says otherwise. Source: the SDKs' documentation of
 /// `snapshot_filesystem` ("30 days"), read 2026-11-26.
@@ -54,6 +54,22 @@ pub(crate) fn expiry(ttl_seconds: Option<i64>) -> Option<f64> {
     }
 }
 
+/// The image that was made of a sandbox with this `key`, by a server that was killed before it answered
+/// perhaps: the sandbox is gone then, and its snapshot is not.
+pub(crate) async fn taken(
+    ctx: &Ctx,
+    sandbox: &SandboxId,
+    kind: SnapshotKind,
+    key: &str,
+) -> Result<Option<ImageId>> {
+    ctx.images.taken(kind, &named(sandbox, key)).await
+}
+
+/// The key of a sandbox's snapshot among all.
+pub(super) fn named(sandbox: &SandboxId, key: &str) -> String {
+    format!("{sandbox} {key}")
+}
+
 impl LiveSandbox {
     /// Takes a snapshot. Of calls with the same `key`, the first takes it and all get it.
     pub(crate) async fn snapshot(
@@ -62,14 +78,16 @@ impl LiveSandbox {
         key: &str,
         expires_at: Option<f64>,
     ) -> Result<ImageId> {
+        if let Some(image) = taken(ctx, &self.id, SnapshotKind::Filesystem, key).await? {
+            return Ok(image);
+        }
         // Fails for a sandbox that has ended: its changes are gone.
         self.container()?;
         let _in_use = self.activity.begin();
         let _one_at_a_time = self.snapshotting.lock().await;
         let mut source = self.running()?.root.source(false);
         source.mount_points.extend(self.attachments.targets().await);
-        let key = format!("{} {key}", self.id);
-        ctx.images.snapshot(&key, source, expires_at).await
+        ctx.images.snapshot(&named(&self.id, key), source, expires_at).await
     }
 }
 
@@ -77,8 +95,8 @@ impl LiveSandbox {
 pub(super) async fn at_exit(ctx: &Ctx, sandbox: &LiveSandbox, root: &RootRecord) {
     // One that a client asked for may still be under way.
     let _one_at_a_time = sandbox.snapshotting.lock().await;
-    let key = format!("{} exit", sandbox.id);
-    let taken = ctx.images.snapshot(&key, root.source(true), expiry(None)).await;
+    let taken =
+        ctx.images.snapshot(&named(&sandbox.id, "exit"), root.source(true), expiry(None)).await;
     if let Err(error) = &taken {
         tracing::warn!(%error, sandbox = %sandbox.id, "exit snapshot not taken");
     }

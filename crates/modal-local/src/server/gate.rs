@@ -93,7 +93,7 @@ fn check_http(ctx: &Ctx, request: &mut Request) -> Option<(StatusCode, &'static 
 /// Whether the RPC puts much on the disk. Those that name, end or delete something go on when it is
 /// full; a build is refused where it begins, for an image that is there needs no room.
 fn needs_room(path: &str) -> bool {
-    const NEEDY: [&str; 17] = [
+    const NEEDY: [&str; 18] = [
         "BlobCreate",
         "DictUpdate",
         "FunctionCreate",
@@ -106,6 +106,7 @@ fn needs_room(path: &str) -> bool {
         "SandboxSnapshotFs",
         "SandboxSnapshotFsAsync",
         "TaskExecStart",
+        "TaskSnapshotDirectory",
         "TaskSnapshotFilesystem",
         "VolumeCopyFiles",
         "VolumeCopyFiles2",

@@ -10,6 +10,7 @@ use modal_proto::client::{
     AppRollbackRequest, AppRollbackResponse, AppRolloverRequest, AppRolloverResponse,
     AppSetTagsRequest, AppState,
 };
+use prost::Message;
 use tonic::Status;
 
 use super::app::{describe, id};
@@ -62,12 +63,12 @@ pub(super) async fn app_publish(
     if unchanged && was_deployed && is_deployment {
         return Ok(AppPublishResponse { url: ctx.url.clone(), ..AppPublishResponse::default() });
     }
-    put_into_use(ctx, &app, &deployment, false).await?;
-    Ok(AppPublishResponse {
+    let answer = AppPublishResponse {
         url: ctx.url.clone(),
         deployed_at: deployment.deployed_at,
         ..AppPublishResponse::default()
-    })
+    };
+    Ok(put_into_use(ctx, &app, &deployment, ("app_publish", answer), false).await?)
 }
 
 fn state(number: i32) -> Result<AppState> {
@@ -107,16 +108,18 @@ async fn layout(ctx: &Ctx, app: &AppId, request: &AppPublishRequest) -> Result<L
     Ok(layout)
 }
 
-async fn put_into_use(
+/// `answered` is the RPC and its answer: the whole is done once, whatever is killed meanwhile.
+async fn put_into_use<M: Message>(
     ctx: &Ctx,
     app: &AppId,
     deployment: &Deployment,
+    answered: (&'static str, M),
     replaced: bool,
-) -> Result<u32> {
-    let version = ctx.functions.deployments.add(app, deployment).await?;
-    ctx.functions.use_layout(&deployment.layout).await?;
+) -> Result<M> {
+    let (rpc, answer) = answered;
+    ctx.functions.deployments.put_into_use(app, deployment, (rpc, &answer)).await?;
     ctx.functions.published(ctx, app, replaced).await?;
-    Ok(version)
+    Ok(answer)
 }
 
 /// Goes back to the functions of an earlier version; that is a version of its own.
@@ -132,8 +135,8 @@ pub(super) async fn app_rollback(
         rollback_version: earlier.version,
         ..earlier
     };
-    put_into_use(ctx, &app, &deployment, false).await?;
-    Ok(AppRollbackResponse { deployed_at: deployment.deployed_at, ..Default::default() })
+    let answer = AppRollbackResponse { deployed_at: deployment.deployed_at, ..Default::default() };
+    Ok(put_into_use(ctx, &app, &deployment, ("app_rollback", answer), false).await?)
 }
 
 /// Replaces all containers by new ones of the same definitions.
@@ -148,12 +151,12 @@ pub(super) async fn app_rollover(
         current.ok_or_else(|| Error::Precondition(format!("app `{app}` is not deployed")))?;
     let deployment =
         Deployment { deployed_at: clock::unique_now(), rollback_version: 0, ..current };
-    put_into_use(ctx, &app, &deployment, true).await?;
-    Ok(AppRolloverResponse {
+    let answer = AppRolloverResponse {
         url: ctx.url.clone(),
         deployed_at: deployment.deployed_at,
         ..AppRolloverResponse::default()
-    })
+    };
+    Ok(put_into_use(ctx, &app, &deployment, ("app_rollover", answer), true).await?)
 }
 
 pub(super) async fn app_deployment_history(

@@ -26,15 +26,13 @@ pub(super) async fn dict_get_or_create(
     let environment = ctx.environments.resolve(&request.environment_name).await?;
     let creation =
         Creation::from_request(request.object_creation_type, &request.deployment_name, "")?;
-    let (dict, is_new) = ctx.dict_objects.get_or_create(&environment, &creation).await?;
-    if is_new && !request.data.is_empty() {
-        let id = DictId::parse(&dict.collection_id).map_err(Error::from)?;
-        ctx.dicts.update(&id, &entries(request.data), false).await?;
-    }
-    Ok(DictGetOrCreateResponse {
+    let answer = |dict: &Collection| DictGetOrCreateResponse {
         dict_id: dict.collection_id.clone(),
-        metadata: Some(metadata(dict)),
-    })
+        metadata: Some(metadata(dict.clone())),
+    };
+    let entries = entries(request.data);
+    let dict = ctx.dict_objects.get_or_create(&environment, &creation, &entries, answer).await?;
+    Ok(answer(&dict))
 }
 
 pub(super) async fn dict_get_by_id(

@@ -255,8 +255,8 @@ control_plane! {
         write sandbox::sandbox_set_name(SandboxSetNameRequest) -> SandboxSetNameResponse;
         write sandbox::sandbox_set_outbound_policy(SandboxSetOutboundPolicyRequest) -> SandboxSetOutboundPolicyResponse;
         write sandbox::sandbox_set_outbound_policy_v2(SandboxSetOutboundPolicyRequest) -> SandboxSetOutboundPolicyResponse;
-        write sandbox::sandbox_snapshot_fs(SandboxSnapshotFsRequest) -> SandboxSnapshotFsResponse;
-        write sandbox::sandbox_snapshot_fs_async(SandboxSnapshotFsAsyncRequest) -> SandboxSnapshotFsAsyncResponse;
+        write_for_caller sandbox::sandbox_snapshot_fs(SandboxSnapshotFsRequest) -> SandboxSnapshotFsResponse;
+        write_for_caller sandbox::sandbox_snapshot_fs_async(SandboxSnapshotFsAsyncRequest) -> SandboxSnapshotFsAsyncResponse;
         read sandbox::sandbox_snapshot_fs_async_get(SandboxSnapshotFsAsyncGetRequest) -> SandboxSnapshotFsResponse;
         write sandbox::sandbox_stdin_write(SandboxStdinWriteRequest) -> SandboxStdinWriteResponse;
         read sandbox::sandbox_tags_get(SandboxTagsGetRequest) -> SandboxTagsGetResponse;

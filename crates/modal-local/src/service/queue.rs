@@ -28,11 +28,12 @@ pub(super) async fn queue_get_or_create(
     let environment = ctx.environments.resolve(&request.environment_name).await?;
     let creation =
         Creation::from_request(request.object_creation_type, &request.deployment_name, "")?;
-    let (queue, _) = ctx.queue_objects.get_or_create(&environment, &creation).await?;
-    Ok(QueueGetOrCreateResponse {
+    let answer = |queue: &Collection| QueueGetOrCreateResponse {
         queue_id: queue.collection_id.clone(),
-        metadata: Some(metadata(queue)),
-    })
+        metadata: Some(metadata(queue.clone())),
+    };
+    let queue = ctx.queue_objects.get_or_create(&environment, &creation, &[], answer).await?;
+    Ok(answer(&queue))
 }
 
 pub(super) async fn queue_get_by_id(

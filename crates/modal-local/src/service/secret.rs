@@ -28,14 +28,14 @@ pub(crate) async fn secret_get_or_create(
     )?;
     let variables =
         request.env_dict.into_iter().map(|(key, value)| (key, SecretString::from(value))).collect();
-    let record = ctx
-        .secrets
-        .get_or_create(&environment, &creation, variables, &request.required_keys)
-        .await?;
-    Ok(SecretGetOrCreateResponse {
+    let answer = |record: &SecretRecord| SecretGetOrCreateResponse {
         secret_id: record.secret_id.clone(),
-        metadata: Some(metadata(record, environment.name)),
-    })
+        metadata: Some(metadata(record.clone(), environment.name.clone())),
+    };
+    let required = &request.required_keys;
+    let record =
+        ctx.secrets.get_or_create(&environment, &creation, variables, required, answer).await?;
+    Ok(answer(&record))
 }
 
 pub(crate) async fn secret_get_info(

@@ -6,6 +6,7 @@ use sqlx::SqlitePool;
 use super::creation::Creation;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::change;
 use crate::ids::EnvironmentId;
 
 /// The environment of requests that name none.
@@ -125,12 +126,9 @@ impl Environments {
 
     /// Removes the record, and by that the records of everything in it.
     pub(crate) async fn delete(&self, id: &str) -> Result<()> {
-        sqlx::query("DELETE FROM environments WHERE environment_id = ?")
-            .bind(id)
-            .execute(&self.db)
-            .await
-            .map(drop)
-            .map_err(Error::database("delete an environment"))
+        let delete = sqlx::query("DELETE FROM environments WHERE environment_id = ?").bind(id);
+        let deleted = change(&self.db, "environment_delete", &(), delete).await;
+        deleted.map(drop).map_err(Error::database("delete an environment"))
     }
 
     async fn find(&self, name: &str) -> Result<Option<Environment>> {
@@ -147,18 +145,16 @@ impl Environments {
         if settings.image_builder_version.is_empty() {
             settings.image_builder_version.clone_from(&self.builder_version);
         }
-        let done = sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO environments (environment_id, name, settings, created_at)
              VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
         )
         .bind(EnvironmentId::random().as_str())
         .bind(name)
         .bind(encode(&settings)?)
-        .bind(clock::unique_now())
-        .execute(&self.db)
-        .await
-        .map_err(Error::database("create an environment"))?;
-        Ok(done.rows_affected() == 1)
+        .bind(clock::unique_now());
+        let made = change(&self.db, "environment_create", &(), insert).await;
+        Ok(made.map_err(Error::database("create an environment"))? == 1)
     }
 
     fn check_name(&self, name: &str) -> Result<()> {

@@ -1,10 +1,12 @@
 //! Names of images: `name:tag` in an environment, and what each has meant over time.
 
+use modal_proto::client::ImagePublishResponse;
 use sqlx::SqlitePool;
 
 use super::environments::Environment;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::{change, remember};
 use crate::ids::ImageId;
 
 /// Longest name, and longest tag.
@@ -62,24 +64,32 @@ impl ImageNames {
         Self { db }
     }
 
-    /// Lets the name mean this image from now on; answers the number of the publication.
+    /// Lets the name mean this image from now on; answers the client with the number of the publication.
     pub(crate) async fn publish(
         &self,
         environment: &Environment,
         tag: &str,
         image: &ImageId,
-    ) -> Result<i64> {
-        sqlx::query_scalar(
-            "INSERT INTO image_names (environment_id, tag, image_id, created_at)
-             VALUES (?, ?, ?, ?) RETURNING revision",
-        )
-        .bind(&environment.id)
-        .bind(tag)
-        .bind(image.as_str())
-        .bind(clock::unique_now())
-        .fetch_one(&self.db)
-        .await
-        .map_err(Error::database("publish an image"))
+    ) -> Result<ImagePublishResponse> {
+        let publish = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            let revision: i64 = sqlx::query_scalar(
+                "INSERT INTO image_names (environment_id, tag, image_id, created_at)
+                 VALUES (?, ?, ?, ?) RETURNING revision",
+            )
+            .bind(&environment.id)
+            .bind(tag)
+            .bind(image.as_str())
+            .bind(clock::unique_now())
+            .fetch_one(&mut *transaction)
+            .await?;
+            let (image_id, revision_id) = (image.to_string(), revision.to_string());
+            let answer = ImagePublishResponse { image_id, revision_id };
+            remember(&mut transaction, "image_publish", &answer).await?;
+            transaction.commit().await?;
+            Ok(answer)
+        };
+        publish.await.map_err(Error::database("publish an image"))
     }
 
     /// What the name means now.
@@ -149,23 +159,11 @@ impl ImageNames {
     /// Forgets a name and its history.
     pub(crate) async fn delete(&self, environment: &Environment, tag: &str) -> Result<()> {
         self.find(environment, tag).await?;
-        sqlx::query("DELETE FROM image_names WHERE environment_id = ? AND tag = ?")
+        let delete = sqlx::query("DELETE FROM image_names WHERE environment_id = ? AND tag = ?")
             .bind(&environment.id)
-            .bind(tag)
-            .execute(&self.db)
-            .await
-            .map(drop)
-            .map_err(Error::database("delete an image's name"))
-    }
-
-    /// Forgets every name that means this image now or did.
-    pub(crate) async fn forget(&self, image: &ImageId) -> Result<()> {
-        sqlx::query("DELETE FROM image_names WHERE image_id = ?")
-            .bind(image.as_str())
-            .execute(&self.db)
-            .await
-            .map(drop)
-            .map_err(Error::database("delete an image's names"))
+            .bind(tag);
+        let deleted = change(&self.db, "image_name_delete", &(), delete).await;
+        deleted.map(drop).map_err(Error::database("delete an image's name"))
     }
 }
 

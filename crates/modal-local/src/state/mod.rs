@@ -69,7 +69,7 @@ impl State {
         let dir = config.state_dir.clone();
         dir.create()?;
         let db = database::open(&dir.database()).await?;
-        let room = Room::new(&dir, config.disk_reserve);
+        let room = Room::new(&dir, config.disk_reserve, config.disk_quota);
         let cas = Cas::new(dir.cas(), dir.tmp()).within(room.clone());
         let volumes = Volumes::new(db.clone(), dir.clone(), cas.clone());
         volumes.discard_leftovers().await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use modal_proto::client::{SecretSource, secret_source};
+use modal_proto::client::{SecretGetOrCreateResponse, SecretSource, secret_source};
 use sqlx::SqlitePool;
 
 use super::creation::{Creation, Page};
@@ -12,6 +12,7 @@ use crate::blocking;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{Point, reach};
+use crate::idempotency::change;
 use crate::ids::SecretId;
 
 /// Longest name of a variable.
@@ -47,13 +48,15 @@ impl Secrets {
         Self { db, store }
     }
 
-    /// Looks up or makes a secret; on look-up it must have the `required` keys.
+    /// Looks up or makes a secret; on look-up it must have the `required` keys. `answer` is what the client
+    /// of a new one is told, also if it asks again after the server was killed.
     pub(crate) async fn get_or_create(
         &self,
         environment: &Environment,
         creation: &Creation,
         variables: Variables,
         required: &[String],
+        answer: impl Fn(&SecretRecord) -> SecretGetOrCreateResponse,
     ) -> Result<SecretRecord> {
         check_variables(&variables)?;
         match creation {
@@ -64,13 +67,13 @@ impl Secrets {
             }
             Creation::IfMissing(name) => match self.find(environment, name).await? {
                 Some(record) => Ok(record),
-                None => self.insert(environment, creation, variables).await,
+                None => self.insert(environment, creation, variables, answer).await,
             },
             Creation::Overwrite(name) => match self.find(environment, name).await? {
                 Some(record) => self.replace(&record, &variables).await,
-                None => self.insert(environment, creation, variables).await,
+                None => self.insert(environment, creation, variables, answer).await,
             },
-            _ => self.insert(environment, creation, variables).await,
+            _ => self.insert(environment, creation, variables, answer).await,
         }
     }
 
@@ -124,11 +127,9 @@ impl Secrets {
     /// Removes a secret and its values.
     pub(crate) async fn delete(&self, id: &SecretId) -> Result<()> {
         self.get(id).await?;
-        sqlx::query("DELETE FROM secrets WHERE secret_id = ?")
-            .bind(id.as_str())
-            .execute(&self.db)
-            .await
-            .map_err(Error::database("delete a secret"))?;
+        let delete = sqlx::query("DELETE FROM secrets WHERE secret_id = ?").bind(id.as_str());
+        let deleted = change(&self.db, "secret_delete", &(), delete).await;
+        deleted.map_err(Error::database("delete a secret"))?;
         let (store, id) = (self.store.clone(), id.clone());
         blocking::run(move || store.remove(&id)).await
     }
@@ -178,12 +179,20 @@ impl Secrets {
         environment: &Environment,
         creation: &Creation,
         variables: Variables,
+        answer: impl Fn(&SecretRecord) -> SecretGetOrCreateResponse,
     ) -> Result<SecretRecord> {
         let id = SecretId::random();
-        let keys = encode_keys(&variables)?;
+        let record = SecretRecord {
+            secret_id: id.to_string(),
+            environment_id: environment.id.clone(),
+            name: creation.name().map(str::to_owned),
+            key_names: encode_keys(&variables)?,
+            created_at: clock::unique_now(),
+            last_used_at: None,
+        };
         self.write(&id, variables).await?;
         reach(Point::SecretStored);
-        let done = sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO secrets
              (secret_id, environment_id, name, key_names, app_id, created_at, expires_at)
              VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (environment_id, name) DO NOTHING",
@@ -191,15 +200,13 @@ impl Secrets {
         .bind(id.as_str())
         .bind(&environment.id)
         .bind(creation.name())
-        .bind(keys)
+        .bind(&record.key_names)
         .bind(creation.owner().map(|app| app.as_str()))
-        .bind(clock::unique_now())
-        .bind(creation.unkept_expiry())
-        .execute(&self.db)
-        .await
-        .map_err(Error::database("create a secret"))?;
-        if done.rows_affected() == 1 {
-            return self.get(&id).await;
+        .bind(record.created_at)
+        .bind(creation.unkept_expiry());
+        let made = change(&self.db, "secret_get_or_create", &answer(&record), insert).await;
+        if made.map_err(Error::database("create a secret"))? == 1 {
+            return Ok(record);
         }
         let store = self.store.clone();
         blocking::run(move || store.remove(&id)).await?;

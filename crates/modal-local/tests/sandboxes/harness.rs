@@ -92,6 +92,14 @@ impl Local {
         Self { server, client, app, image, config, directory }
     }
 
+    /// Ends the server; what it leaves is for one in a process of its own.
+    pub(crate) async fn leave(self) -> (tempfile::TempDir, String, String) {
+        let Self { server, app, image, directory, client, .. } = self;
+        drop(client);
+        server.stop().await;
+        (directory, app, image)
+    }
+
     /// A definition that runs `argv` in the test image.
     pub(crate) fn definition(&self, argv: &[&str]) -> Sandbox {
         Sandbox {
@@ -419,13 +427,20 @@ async fn connect(url: &str) -> Channel {
 }
 
 async fn client(server: &Server) -> Client {
-    let metadata = Metadata(vec![
+    let token = server.token();
+    client_at(server.url(), (&token.id, token.secret.expose()), None).await
+}
+
+/// A client of a server with this token; all its calls carry the key.
+pub(crate) async fn client_at(url: &str, token: (&str, &str), key: Option<&str>) -> Client {
+    let mut metadata = vec![
         ("x-modal-client-version", "1.6.4".to_owned()),
         ("x-modal-client-type", "1".to_owned()),
-        ("x-modal-token-id", server.token().id.clone()),
-        ("x-modal-token-secret", server.token().secret.expose().to_owned()),
-    ]);
-    ModalClientClient::with_interceptor(connect(server.url()).await, metadata)
+        ("x-modal-token-id", token.0.to_owned()),
+        ("x-modal-token-secret", token.1.to_owned()),
+    ];
+    metadata.extend(key.map(|key| ("x-idempotency-key", key.to_owned())));
+    ModalClientClient::with_interceptor(connect(url).await, Metadata(metadata))
 }
 
 async fn app(client: &mut Client, name: &str) -> String {

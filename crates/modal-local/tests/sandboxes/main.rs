@@ -14,3 +14,4 @@ mod life;
 mod names;
 mod network;
 mod output;
+mod repeats;

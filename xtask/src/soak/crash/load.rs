@@ -14,13 +14,14 @@ use modal_client::{
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
+use super::repeats::{self, Repeat, Repeats, Scene};
 use crate::{context::Context, soak::random::SplitMix};
 
 /// What sandboxes run; no other program on the machine does.
 pub(super) const SLEEP: &str = "73910573";
-const APP: &str = "soak-crash";
-const FUNCTIONS: &str = "soak-crash-functions";
-const VOLUME: &str = "soak-crash";
+pub(super) const APP: &str = "soak-crash";
+pub(super) const FUNCTIONS: &str = "soak-crash-functions";
+pub(super) const VOLUME: &str = "soak-crash";
 /// The function that is called.
 const SOURCE: &str = "def double(x):\n    return 2 * x\n";
 /// How long an answer may take that a killed server owes.
@@ -36,6 +37,8 @@ pub(super) struct Acknowledged {
     secrets: Vec<String>,
     /// Calls, and what they are to answer.
     calls: Vec<(FunctionCallId, i64)>,
+    /// Calls that are sent again, acknowledged or not.
+    repeats: Vec<Repeat>,
 }
 
 impl Acknowledged {
@@ -45,6 +48,21 @@ impl Acknowledged {
         self.images.extend(other.images);
         self.secrets.extend(other.secrets);
         self.calls.extend(other.calls);
+        self.repeats.extend(other.repeats);
+    }
+
+    /// Sends the calls of the killed server again to a new one.
+    pub(super) async fn repeat(&mut self, client: &Client, scene: &Scene) -> anyhow::Result<()> {
+        repeats::repeat_all(&mut self.repeats, client, scene).await
+    }
+
+    /// Nothing that was sent again was done twice.
+    pub(super) async fn verify_repeats(
+        &self,
+        client: &Client,
+        scene: &Scene,
+    ) -> anyhow::Result<()> {
+        repeats::verify(&self.repeats, client, scene).await
     }
 
     /// Looks for the newest `count` of each kind in a new server.
@@ -83,12 +101,13 @@ impl Acknowledged {
 
 impl fmt::Display for Acknowledged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sandboxes, files, images, secrets, calls } = self;
+        let Self { sandboxes, files, images, secrets, calls, repeats } = self;
         let (sandboxes, files, calls) = (sandboxes.len(), files.len(), calls.len());
-        let (images, secrets) = (images.len(), secrets.len());
+        let (images, secrets, repeats) = (images.len(), secrets.len(), repeats.len());
         write!(
             f,
-            "{sandboxes} sandboxes, {files} files, {images} images, {secrets} secrets, {calls} calls"
+            "{sandboxes} sandboxes, {files} files, {images} images, {secrets} secrets, {calls} calls, \
+             {repeats} repeated"
         )
     }
 }
@@ -96,6 +115,7 @@ impl fmt::Display for Acknowledged {
 /// Workers that call until the server is gone.
 pub(super) struct Load {
     known: Arc<Mutex<Acknowledged>>,
+    repeats: Repeats,
     workers: JoinSet<()>,
 }
 
@@ -109,7 +129,7 @@ struct Worker {
 }
 
 impl Load {
-    pub(super) fn start(client: Client, round: u64) -> Self {
+    pub(super) fn start(client: Client, scene: Scene, round: u64) -> Self {
         let known = Arc::<Mutex<Acknowledged>>::default();
         let worker = Worker { client, known: Arc::clone(&known), round };
         let mut workers = JoinSet::new();
@@ -124,14 +144,20 @@ impl Load {
         workers.spawn(async move { drop(other.images().await) });
         let other = worker.clone();
         workers.spawn(async move { drop(other.secrets().await) });
+        let (other, repeats) = (worker.clone(), Repeats::default());
+        let repeating = repeats.clone().work(other.client, scene, round);
+        workers.spawn(async move { drop(repeating.await) });
         workers.spawn(async move { drop(worker.calls().await) });
-        Self { known, workers }
+        Self { known, repeats, workers }
     }
 
     /// Ends the workers; what was acknowledged.
     pub(super) async fn stop(mut self) -> Acknowledged {
         self.workers.shutdown().await;
-        std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut known =
+            std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        known.repeats = self.repeats.take();
+        known
     }
 }
 

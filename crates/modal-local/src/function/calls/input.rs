@@ -139,33 +139,14 @@ impl Calls {
             .map_err(Error::database("record a retry"))
     }
 
-    /// Begins an input that has ended anew, as its client asks; its output is forgotten.
-    pub(crate) async fn restart(
+    /// An input that has ended, as it is begun anew with [`restart`](Self::restart).
+    pub(crate) async fn again(
         &self,
         record: &InputRecord,
         input: FunctionInput,
         attempt: u32,
     ) -> Result<Input> {
         let call = self.get(&CallId::parse(&record.call_id)?).await?;
-        let restart = async {
-            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("DELETE FROM function_outputs WHERE call_id = ? AND idx = ?")
-                .bind(&record.call_id)
-                .bind(record.idx)
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query(
-                "UPDATE function_inputs SET status = NULL, finished_at = NULL, attempt = ?, input = ?
-                 WHERE input_id = ?",
-            )
-            .bind(attempt)
-            .bind(input.encode_to_vec())
-            .bind(&record.input_id)
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await
-        };
-        restart.await.map_err(Error::database("record a retry"))?;
         Ok(Input {
             id: InputId::parse(&record.input_id)?,
             call: CallId::parse(&record.call_id)?,
@@ -178,6 +159,32 @@ impl Calls {
             lost: 0,
             is_web: false,
         })
+    }
+
+    /// Begins inputs that have ended anew, as their client asks; their outputs are forgotten.
+    pub(crate) async fn restart(&self, inputs: &[Input], answer: &impl Message) -> Result<()> {
+        let restart = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            for input in inputs {
+                sqlx::query("DELETE FROM function_outputs WHERE call_id = ? AND idx = ?")
+                    .bind(input.call.as_str())
+                    .bind(input.idx)
+                    .execute(&mut *transaction)
+                    .await?;
+                sqlx::query(
+                    "UPDATE function_inputs SET status = NULL, finished_at = NULL, attempt = ?,
+                     input = ? WHERE input_id = ?",
+                )
+                .bind(input.attempt)
+                .bind(input.input.encode_to_vec())
+                .bind(input.id.as_str())
+                .execute(&mut *transaction)
+                .await?;
+            }
+            remember(&mut transaction, "function_retry_inputs", answer).await?;
+            transaction.commit().await
+        };
+        restart.await.map_err(Error::database("record a retry"))
     }
 }
 

@@ -119,7 +119,8 @@ mod tests {
         let (id, inputs) = calls.begin(&call(), vec![(0, FunctionInput::default())]).await.unwrap();
         calls.finish(&inputs[0], &output(&inputs[0], GenericStatus::Failure)).await.unwrap();
         let record = calls.input(inputs[0].id.as_str()).await.unwrap();
-        let again = calls.restart(&record, FunctionInput::default(), 1).await.unwrap();
+        let again = calls.again(&record, FunctionInput::default(), 1).await.unwrap();
+        calls.restart(std::slice::from_ref(&again), &()).await.unwrap();
         assert_eq!((again.attempt, &again.call), (1, &id));
         assert!(calls.outputs(&id, OutputRange::default()).await.unwrap().is_empty());
         assert_eq!(calls.pending().await.unwrap()[0].attempt, 1);

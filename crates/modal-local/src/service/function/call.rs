@@ -130,12 +130,14 @@ pub(in crate::service) async fn function_retry_inputs(
     request: FunctionRetryInputsRequest,
 ) -> Result<FunctionRetryInputsResponse, Status> {
     let mut input_jwts = Vec::with_capacity(request.inputs.len());
+    let mut again = Vec::with_capacity(request.inputs.len());
     for item in request.inputs {
         let id = ctx.auth.verify_input_token(&item.input_jwt)?;
         let record = ctx.functions.calls.input(id.as_str()).await?;
         open_call(ctx, &call_id(&record.call_id)?).await?;
         let is_pending = record.status.is_none();
-        if is_pending && record.attempt >= i64::from(item.retry_count.max(1)) {
+        let was_asked_for = is_pending && record.attempt >= i64::from(item.retry_count.max(1));
+        if was_asked_for || again.iter().any(|input: &Input| input.id == id) {
             // Asked for before, by a client that did not hear of it.
             input_jwts.push(item.input_jwt);
             continue;
@@ -143,11 +145,14 @@ pub(in crate::service) async fn function_retry_inputs(
         let attempt = u32::try_from(record.attempt).unwrap_or(0).saturating_add(1);
         let attempt = attempt.max(item.retry_count);
         let contents = item.input.unwrap_or_default();
-        let input = ctx.functions.calls.restart(&record, contents, attempt).await?;
+        let input = ctx.functions.calls.again(&record, contents, attempt).await?;
         input_jwts.push(ctx.auth.issue_input_token(&input.id, input.idx));
-        ctx.functions.submit(ctx, Arc::new(input)).await?;
+        again.push(input);
     }
-    Ok(FunctionRetryInputsResponse { input_jwts })
+    let answer = FunctionRetryInputsResponse { input_jwts };
+    ctx.functions.calls.restart(&again, &answer).await?;
+    submit(ctx, again).await?;
+    Ok(answer)
 }
 
 /// Ends the inputs of a call, and the calls that they made.

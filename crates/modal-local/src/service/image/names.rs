@@ -29,8 +29,7 @@ pub(crate) async fn image_publish(
     let (environment, tag) = resolve(ctx, &request.tag, &request.environment_name).await?;
     let image = ImageId::parse(&request.image_id).map_err(Error::from)?;
     ctx.images.resolve(&image).await?;
-    let revision = ctx.image_names.publish(&environment, &tag, &image).await?;
-    Ok(ImagePublishResponse { image_id: image.to_string(), revision_id: revision.to_string() })
+    Ok(ctx.image_names.publish(&environment, &tag, &image).await?)
 }
 
 pub(crate) async fn image_get_by_tag(
@@ -105,8 +104,7 @@ pub(crate) async fn image_name_delete(
 /// Sandboxes that run the image keep its files; nothing can be started from it any more.
 pub(crate) async fn image_delete(ctx: &Ctx, request: ImageDeleteRequest) -> Result<(), Status> {
     let image = ImageId::parse(&request.image_id).map_err(Error::from)?;
-    ctx.images.delete(&image).await?;
-    Ok(ctx.image_names.forget(&image).await?)
+    Ok(ctx.images.delete(&image).await?)
 }
 
 /// The environment and the name that a client means: one in the name counts more.

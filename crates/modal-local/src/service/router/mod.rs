@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use modal_proto::task_command_router::task_command_router_server::TaskCommandRouter;
 use modal_proto::task_command_router::*;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use self::host::Host;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::ids::TaskId;
-use crate::sandbox::snapshot::expiry;
+use crate::ids::{SandboxId, TaskId};
+use crate::image::SnapshotKind;
+use crate::sandbox::snapshot::{self, expiry};
 use crate::sandbox::{LiveSandbox, NetworkAccess, RunningProcess};
 use crate::service::BoxStream;
 
@@ -59,6 +60,28 @@ impl CommandRouter {
         Ok(Host::find(&self.ctx, &named(token, task_id)?)?)
     }
 
+    /// A client whose server was killed asks again for a snapshot of a sandbox that is gone with it.
+    async fn or_taken(
+        &self,
+        found: Result<Arc<LiveSandbox>, Status>,
+        task_id: &str,
+        kind: SnapshotKind,
+        key: &str,
+    ) -> Result<Found, Status> {
+        let gone = match found {
+            Ok(sandbox) => return Ok(Found::Sandbox(sandbox)),
+            Err(status) if status.code() == Code::NotFound => status,
+            Err(status) => return Err(status),
+        };
+        let task = TaskId::parse(task_id).map_err(Error::from)?;
+        let Ok(record) = self.ctx.sandboxes.records.get_by_task(&task).await else {
+            return Err(gone);
+        };
+        let sandbox = SandboxId::parse(&record.sandbox_id).map_err(Error::from)?;
+        let taken = snapshot::taken(&self.ctx, &sandbox, kind, key).await?;
+        taken.map(|image| Found::Snapshot(image.to_string())).ok_or(gone)
+    }
+
     async fn exec<T>(
         &self,
         request: &Request<T>,
@@ -67,6 +90,13 @@ impl CommandRouter {
     ) -> Result<Arc<RunningProcess>, Status> {
         self.host(request, task_id)?.execs()?.get(exec_id).await
     }
+}
+
+/// What a call for a snapshot finds.
+enum Found {
+    Sandbox(Arc<LiveSandbox>),
+    /// The sandbox is gone, and this snapshot of it was taken before.
+    Snapshot(String),
 }
 
 /// The task that a request names, if it is the token's.
@@ -189,7 +219,15 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskSnapshotFilesystemRequest>,
     ) -> Result<Response<TaskSnapshotFilesystemResponse>, Status> {
-        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let TaskSnapshotFilesystemRequest { task_id, snapshot_id, .. } = request.get_ref();
+        let found = self.sandbox(&request, task_id);
+        let kind = SnapshotKind::Filesystem;
+        let sandbox = match self.or_taken(found, task_id, kind, snapshot_id).await? {
+            Found::Sandbox(sandbox) => sandbox,
+            Found::Snapshot(image_id) => {
+                return Ok(Response::new(TaskSnapshotFilesystemResponse { image_id }));
+            }
+        };
         let TaskSnapshotFilesystemRequest { snapshot_id, ttl_seconds, .. } = request.into_inner();
         let ctx = self.ctx.clone();
         // In a task of its own: a client that lost its connection asks again for the same snapshot.
@@ -246,7 +284,15 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskSnapshotDirectoryRequest>,
     ) -> Result<Response<TaskSnapshotDirectoryResponse>, Status> {
-        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let TaskSnapshotDirectoryRequest { task_id, snapshot_id, .. } = request.get_ref();
+        let found = self.sandbox(&request, task_id);
+        let kind = SnapshotKind::Directory;
+        let sandbox = match self.or_taken(found, task_id, kind, snapshot_id).await? {
+            Found::Sandbox(sandbox) => sandbox,
+            Found::Snapshot(image_id) => {
+                return Ok(Response::new(TaskSnapshotDirectoryResponse { image_id }));
+            }
+        };
         let ctx = self.ctx.clone();
         directories::snapshot(ctx, sandbox, request.into_inner()).await.map(Response::new)
     }

@@ -14,11 +14,13 @@ use modal_proto::client::{
 use tonic::Status;
 
 use super::record;
+use crate::caller::Caller;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::ids::{ImageId, SandboxId, random_suffix};
+use crate::image::SnapshotKind;
 use crate::sandbox::ExitSnapshot;
-use crate::sandbox::snapshot::expiry;
+use crate::sandbox::snapshot::{expiry, taken};
 
 /// No poll is held longer; the SDKs ask for 10 seconds and then again.
 const LONGEST_POLL: Duration = Duration::from_secs(60);
@@ -26,8 +28,9 @@ const LONGEST_POLL: Duration = Duration::from_secs(60);
 pub(crate) async fn sandbox_snapshot_fs(
     ctx: &Ctx,
     request: SandboxSnapshotFsRequest,
+    caller: &Caller,
 ) -> Result<SandboxSnapshotFsResponse, Status> {
-    let image = take(ctx, &request.sandbox_id).await?;
+    let image = take(ctx, &request.sandbox_id, caller).await?;
     answer(ctx, &image).await
 }
 
@@ -35,8 +38,9 @@ pub(crate) async fn sandbox_snapshot_fs(
 pub(crate) async fn sandbox_snapshot_fs_async(
     ctx: &Ctx,
     request: SandboxSnapshotFsAsyncRequest,
+    caller: &Caller,
 ) -> Result<SandboxSnapshotFsAsyncResponse, Status> {
-    let image_id = take(ctx, &request.sandbox_id).await?.to_string();
+    let image_id = take(ctx, &request.sandbox_id, caller).await?.to_string();
     Ok(SandboxSnapshotFsAsyncResponse { image_id })
 }
 
@@ -48,13 +52,17 @@ pub(crate) async fn sandbox_snapshot_fs_async_get(
     answer(ctx, &image).await
 }
 
-async fn take(ctx: &Ctx, sandbox_id: &str) -> Result<ImageId, Status> {
+/// All attempts of one call get the same snapshot.
+async fn take(ctx: &Ctx, sandbox_id: &str, caller: &Caller) -> Result<ImageId, Status> {
     record(ctx, sandbox_id).await?;
     let id = SandboxId::parse(sandbox_id).map_err(Error::from)?;
-    let sandbox = ctx.sandboxes.find(&id);
-    let sandbox =
-        sandbox.ok_or_else(|| Status::failed_precondition(format!("sandbox `{id}` has ended")))?;
-    Ok(sandbox.snapshot(ctx, &random_suffix(), expiry(None)).await?)
+    let key = caller.idempotency_key.clone().unwrap_or_else(random_suffix);
+    match ctx.sandboxes.find(&id) {
+        Some(sandbox) => Ok(sandbox.snapshot(ctx, &key, expiry(None)).await?),
+        None => taken(ctx, &id, SnapshotKind::Filesystem, &key)
+            .await?
+            .ok_or_else(|| Status::failed_precondition(format!("sandbox `{id}` has ended"))),
+    }
 }
 
 async fn answer(ctx: &Ctx, image: &ImageId) -> Result<SandboxSnapshotFsResponse, Status> {

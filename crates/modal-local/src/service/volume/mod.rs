@@ -34,12 +34,14 @@ pub(super) async fn volume_get_or_create(
         &request.deployment_name,
         &request.app_id,
     )?;
-    let record = ctx.volumes.get_or_create(&environment, &creation, request.version()).await?;
-    Ok(VolumeGetOrCreateResponse {
+    let answer = |record: &VolumeRecord| VolumeGetOrCreateResponse {
         volume_id: record.volume_id.clone(),
         version: record.version,
-        metadata: Some(metadata(record)),
-    })
+        metadata: Some(metadata(record.clone())),
+    };
+    let volumes = &ctx.volumes;
+    let record = volumes.get_or_create(&environment, &creation, request.version(), answer).await?;
+    Ok(answer(&record))
 }
 
 pub(super) async fn volume_get_by_id(

@@ -16,10 +16,9 @@ use crate::auth::Grant;
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::ids::VolumeId;
 use crate::state::cas::{Cas, Sha256Hash};
 use crate::state::volumes::path::VolumePath;
-use crate::state::volumes::upload::{self, BLOCK, FileSpec};
+use crate::state::volumes::upload::{BLOCK, FileSpec};
 
 /// Most bytes of a file in one answer.
 const MAX_INLINE: u64 = 128 << 20;
@@ -32,11 +31,9 @@ pub(in crate::service) async fn volume_put_files2(
     request: VolumePutFiles2Request,
 ) -> Result<VolumePutFiles2Response, Status> {
     let volume = id(&request.volume_id)?;
-    let overwrite = !request.disallow_overwrite_existing_files;
     let files: Vec<FileSpec> = request.files.iter().map(file_spec).collect::<Result<_>>()?;
-    if !overwrite {
-        check_new(ctx, &volume, files.clone()).await?;
-    }
+    let overwrite = !request.disallow_overwrite_existing_files;
+    let overwrite = ctx.volumes.may_replace(&volume, &files, overwrite).await?;
     let (cas, specs) = (ctx.cas.clone(), files.clone());
     let missing = blocking::run(move || Ok(missing_blocks(&cas, &specs))).await?;
     if missing.is_empty() {
@@ -95,16 +92,9 @@ pub(in crate::service) async fn volume_put_files(
         request.files.into_iter().map(spec).collect::<Result<Vec<FileSpec>>>()
     })
     .await?;
-    if !overwrite {
-        check_new(ctx, &volume, files.clone()).await?;
-    }
+    let overwrite = ctx.volumes.may_replace(&volume, &files, overwrite).await?;
     ctx.volumes.put_files(&volume, files, overwrite).await?;
     Ok(())
-}
-
-async fn check_new(ctx: &Ctx, volume: &VolumeId, files: Vec<FileSpec>) -> Result<()> {
-    let tree = ctx.volumes.tree(volume).await?;
-    blocking::run(move || upload::check_new(&tree, &files)).await
 }
 
 /// Where to download a file, or a range of one: a URL for each block that the range touches.

@@ -1,7 +1,7 @@
 //! What is in a dict.
 
 use modal_proto::client::{DictPopResponse, DictUpdateResponse};
-use sqlx::SqlitePool;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use super::too_large;
 use crate::clock;
@@ -48,19 +48,7 @@ impl Dicts {
         check(entries)?;
         let update = async {
             let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
-            let mut written = 0;
-            for Entry { key, value } in entries {
-                let query = if if_not_exists {
-                    "INSERT INTO dict_entries (dict_id, key, value, used_at) VALUES (?, ?, ?, ?)
-                     ON CONFLICT DO NOTHING"
-                } else {
-                    "INSERT INTO dict_entries (dict_id, key, value, used_at) VALUES (?, ?, ?, ?)
-                     ON CONFLICT DO UPDATE SET value = excluded.value, used_at = excluded.used_at"
-                };
-                let insert = sqlx::query(query).bind(dict.as_str()).bind(key).bind(value);
-                written +=
-                    insert.bind(clock::now()).execute(&mut *transaction).await?.rows_affected();
-            }
+            let written = write(&mut transaction, dict.as_str(), entries, if_not_exists).await?;
             let answer = DictUpdateResponse { created: written > 0 };
             remember(&mut transaction, "dict_update", &answer).await?;
             transaction.commit().await?;
@@ -172,7 +160,30 @@ impl Dicts {
     }
 }
 
-fn check(entries: &[Entry]) -> Result<()> {
+/// How many entries it writes.
+pub(super) async fn write(
+    transaction: &mut SqliteConnection,
+    dict: &str,
+    entries: &[Entry],
+    if_not_exists: bool,
+) -> Result<u64, sqlx::Error> {
+    let mut written = 0;
+    for Entry { key, value } in entries {
+        let query = if if_not_exists {
+            "INSERT INTO dict_entries (dict_id, key, value, used_at) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO NOTHING"
+        } else {
+            "INSERT INTO dict_entries (dict_id, key, value, used_at) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET value = excluded.value, used_at = excluded.used_at"
+        };
+        let insert = sqlx::query(query).bind(dict).bind(key).bind(value);
+        written += insert.bind(clock::now()).execute(&mut *transaction).await?.rows_affected();
+    }
+    Ok(written)
+}
+
+/// Whether one call may write these.
+pub(super) fn check(entries: &[Entry]) -> Result<()> {
     if entries.len() > MAX_UPDATE {
         return Err(too_large(&format!("an update has at most {MAX_UPDATE} entries")));
     }

@@ -6,12 +6,15 @@
 pub(crate) mod dicts;
 pub(crate) mod queues;
 
+use prost::Message;
 use sqlx::SqlitePool;
 
+use self::dicts::Entry;
 use super::creation::{Creation, Page, heartbeat_expiry};
 use super::environments::Environment;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::idempotency::{change, remember};
 use crate::ids::{DictId, QueueId};
 
 /// Which of the two.
@@ -27,6 +30,22 @@ impl Kind {
         match self {
             Self::Dict => "dict",
             Self::Queue => "queue",
+        }
+    }
+
+    /// The RPC that makes one.
+    fn creating(self) -> &'static str {
+        match self {
+            Self::Dict => "dict_get_or_create",
+            Self::Queue => "queue_get_or_create",
+        }
+    }
+
+    /// The RPC that deletes one.
+    fn deleting(self) -> &'static str {
+        match self {
+            Self::Dict => "dict_delete",
+            Self::Queue => "queue_delete",
         }
     }
 
@@ -58,24 +77,27 @@ impl Collections {
         Self { db, kind }
     }
 
-    /// Looks one up or makes it. The answer's second half says whether it is new.
-    pub(crate) async fn get_or_create(
+    /// Looks one up or makes it; a new dict holds `entries`. `answer` is what the client of a new one is
+    /// told, also if it asks again after the server was killed.
+    pub(crate) async fn get_or_create<M: Message>(
         &self,
         environment: &Environment,
         creation: &Creation,
-    ) -> Result<(Collection, bool)> {
+        entries: &[Entry],
+        answer: impl Fn(&Collection) -> M,
+    ) -> Result<Collection> {
         let kind = self.kind.name();
         match creation {
             Creation::LookUp(name) => match self.find(environment, name).await? {
-                Some(found) => Ok((found, false)),
+                Some(found) => Ok(found),
                 None => Err(Error::not_found(
                     kind,
                     format!("{name}` in environment `{}", environment.name),
                 )),
             },
             Creation::IfMissing(name) => match self.find(environment, name).await? {
-                Some(found) => Ok((found, false)),
-                None => self.insert(environment, creation).await,
+                Some(found) => Ok(found),
+                None => self.insert(environment, creation, entries, answer).await,
             },
             Creation::Overwrite(_) => Err(Error::invalid(format!(
                 "a {kind} cannot be overwritten; delete it and create it anew"
@@ -84,7 +106,7 @@ impl Collections {
                 Err(Error::invalid(format!("a {kind} has a name or is ephemeral")))
             }
             Creation::FailIfExists(_) | Creation::Ephemeral => {
-                self.insert(environment, creation).await
+                self.insert(environment, creation, entries, answer).await
             }
         }
     }
@@ -137,12 +159,9 @@ impl Collections {
     /// Removes it with everything in it.
     pub(crate) async fn delete(&self, id: &str) -> Result<()> {
         self.get(id).await?;
-        sqlx::query("DELETE FROM collections WHERE collection_id = ?")
-            .bind(id)
-            .execute(&self.db)
-            .await
-            .map(drop)
-            .map_err(Error::database("delete a dict or queue"))
+        let delete = sqlx::query("DELETE FROM collections WHERE collection_id = ?").bind(id);
+        let deleted = change(&self.db, self.kind.deleting(), &(), delete).await;
+        deleted.map(drop).map_err(Error::database("delete a dict or queue"))
     }
 
     async fn find(&self, environment: &Environment, name: &str) -> Result<Option<Collection>> {
@@ -157,32 +176,46 @@ impl Collections {
         .map_err(Error::database("look up a dict or queue"))
     }
 
-    async fn insert(
+    async fn insert<M: Message>(
         &self,
         environment: &Environment,
         creation: &Creation,
-    ) -> Result<(Collection, bool)> {
-        let id = self.kind.new_id();
-        let done = sqlx::query(
+        entries: &[Entry],
+        answer: impl Fn(&Collection) -> M,
+    ) -> Result<Collection> {
+        dicts::check(entries)?;
+        let new = Collection {
+            collection_id: self.kind.new_id(),
+            name: creation.name().map(str::to_owned),
+            created_at: clock::unique_now(),
+        };
+        let insert = sqlx::query(
             "INSERT INTO collections
              (collection_id, kind, environment_id, name, created_at, expires_at)
              VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, environment_id, name) DO NOTHING",
         )
-        .bind(&id)
+        .bind(&new.collection_id)
         .bind(self.kind.name())
         .bind(&environment.id)
         .bind(creation.name())
-        .bind(clock::unique_now())
-        .bind(creation.expiry())
-        .execute(&self.db)
-        .await
-        .map_err(Error::database("create a dict or queue"))?;
-        if done.rows_affected() == 1 {
-            return Ok((self.get(&id).await?, true));
+        .bind(new.created_at)
+        .bind(creation.expiry());
+        let make = async {
+            let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
+            let made = insert.execute(&mut *transaction).await?.rows_affected() == 1;
+            if made {
+                dicts::write(&mut transaction, &new.collection_id, entries, false).await?;
+                remember(&mut transaction, self.kind.creating(), &answer(&new)).await?;
+            }
+            transaction.commit().await?;
+            Ok(made)
+        };
+        if make.await.map_err(Error::database("create a dict or queue"))? {
+            return Ok(new);
         }
         let name = creation.name().unwrap_or_default();
         match (creation, self.find(environment, name).await?) {
-            (Creation::IfMissing(_), Some(found)) => Ok((found, false)),
+            (Creation::IfMissing(_), Some(found)) => Ok(found),
             _ => Err(Error::already_exists(self.kind.name(), name)),
         }
     }

@@ -132,20 +132,25 @@ fn discard(
         .map_err(|errno| tree.error(path, errno))
 }
 
-/// Copies files, and with `recursive` directories, like `cp`: into `target` if that is a directory,
-/// which it must be for more than one source. Blocks.
+/// Whether what is copied goes into `target`, as it does into a directory, or becomes it. Blocks.
+pub(crate) fn goes_into(tree: &Tree, target: &VolumePath, must_be_directory: bool) -> Result<bool> {
+    let into = is_directory(tree, target)?;
+    if !into && must_be_directory {
+        return Err(Error::Precondition(format!("`{target}` is not a directory")));
+    }
+    Ok(into)
+}
+
+/// Copies files, and with `recursive` directories, like `cp`: `into` a directory or onto the target.
+/// Blocks.
 pub(crate) fn copy(
     tree: &Tree,
     staging: &Path,
     sources: &[VolumePath],
     target: &VolumePath,
-    target_is_directory: bool,
+    into: bool,
     recursive: bool,
 ) -> Result<()> {
-    let into = is_directory(tree, target)?;
-    if !into && (sources.len() > 1 || target_is_directory) {
-        return Err(Error::Precondition(format!("`{target}` is not a directory")));
-    }
     let copying = Copying { tree, staging, recursive };
     for source in sources {
         let to = match source.split_last() {
@@ -314,7 +319,8 @@ mod tests {
         let staging = dir.path().join("staging");
         let copy = |from: &[&str], to: &str, recursive| {
             let from: Vec<VolumePath> = from.iter().map(|it| path(it)).collect();
-            super::copy(&tree, &staging, &from, &path(to), to.ends_with('/'), recursive)
+            let into = goes_into(&tree, &path(to), from.len() > 1 || to.ends_with('/'))?;
+            super::copy(&tree, &staging, &from, &path(to), into, recursive)
         };
         copy(&["a"], "a2", false).unwrap();
         copy(&["a", "a2"], "d", false).unwrap();

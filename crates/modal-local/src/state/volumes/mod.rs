@@ -13,7 +13,7 @@ pub(crate) mod upload;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use modal_proto::client::VolumeFsVersion;
+use modal_proto::client::{VolumeFsVersion, VolumeGetOrCreateResponse};
 use sqlx::SqlitePool;
 
 use self::known::KnownBlocks;
@@ -27,11 +27,21 @@ use crate::blocking;
 use crate::clock;
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::idempotency::{begin, begun, change};
 use crate::ids::VolumeId;
 use crate::state_dir::StateDir;
 
 /// Where files of a volume are put together.
 const STAGING: &str = "staging";
+
+/// What calls write down when they begin: none of the files that are to be new is there;
+const NOTHING_THERE: &str = "nothing there";
+/// what is to be removed may still be in its place;
+const IN_ITS_PLACE: &str = "in its place";
+/// what is copied goes into a directory;
+const INTO_DIRECTORY: &str = "into directory";
+/// or it gets the name of the target.
+const ONTO: &str = "onto";
 
 /// A volume's record.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -80,12 +90,14 @@ impl Volumes {
         .await
     }
 
-    /// Looks up or makes a volume. Without a version asked for, new ones are version 2.
+    /// Looks up or makes a volume. Without a version asked for, new ones are version 2. `answer` is what
+    /// the client of a new one is told, also if it asks again after the server was killed.
     pub(crate) async fn get_or_create(
         &self,
         environment: &Environment,
         creation: &Creation,
         version: VolumeFsVersion,
+        answer: impl Fn(&VolumeRecord) -> VolumeGetOrCreateResponse,
     ) -> Result<VolumeRecord> {
         match creation {
             Creation::LookUp(name) => self
@@ -94,12 +106,12 @@ impl Volumes {
                 .ok_or_else(|| Error::not_found("volume", in_environment(name, environment))),
             Creation::IfMissing(name) => match self.find(environment, name).await? {
                 Some(record) => Ok(record),
-                None => self.insert(environment, creation, version).await,
+                None => self.insert(environment, creation, version, answer).await,
             },
             Creation::Overwrite(_) => {
                 Err(Error::invalid("a volume cannot be overwritten; delete it and create it anew"))
             }
-            _ => self.insert(environment, creation, version).await,
+            _ => self.insert(environment, creation, version, answer).await,
         }
     }
 
@@ -166,11 +178,9 @@ impl Volumes {
     /// keep them until the garbage collector comes, which waits for those.
     pub(crate) async fn delete(&self, id: &VolumeId) -> Result<()> {
         self.get(id).await?;
-        sqlx::query("DELETE FROM volumes WHERE volume_id = ?")
-            .bind(id.as_str())
-            .execute(&self.db)
-            .await
-            .map_err(Error::database("delete a volume"))?;
+        let delete = sqlx::query("DELETE FROM volumes WHERE volume_id = ?").bind(id.as_str());
+        let deleted = change(&self.db, "volume_delete", &(), delete).await;
+        deleted.map_err(Error::database("delete a volume"))?;
         let (from, to) = (self.root(id), self.dir.trash().join(id.as_str()));
         blocking::run(move || std::fs::rename(&from, to).map_err(Error::file("remove", &from)))
             .await
@@ -200,6 +210,22 @@ impl Volumes {
         blocking::run(move || Tree::open(&path)).await
     }
 
+    /// Whether files may replace others. Where the client forbids it none may exist, unless an earlier
+    /// attempt of the same call has put them there.
+    pub(crate) async fn may_replace(
+        &self,
+        id: &VolumeId,
+        files: &[FileSpec],
+        overwrite: bool,
+    ) -> Result<bool> {
+        if overwrite || begun(&self.db).await?.is_some() {
+            return Ok(true);
+        }
+        let (tree, files) = (self.tree(id).await?, files.to_vec());
+        blocking::run(move || upload::check_new(&tree, &files)).await?;
+        Ok(false)
+    }
+
     /// Writes files whose blocks are all in the store. Either none may exist, or they are replaced.
     pub(crate) async fn put_files(
         &self,
@@ -207,6 +233,9 @@ impl Volumes {
         files: Vec<FileSpec>,
         overwrite: bool,
     ) -> Result<()> {
+        if !overwrite {
+            begin(&self.db, NOTHING_THERE).await?;
+        }
         let (tree, staging) = (self.tree(id).await?, self.staging(id));
         let (cas, known) = (self.cas.clone(), self.known.clone());
         blocking::run(move || {
@@ -227,7 +256,15 @@ impl Volumes {
     ) -> Result<()> {
         let (tree, path, trash) =
             (self.tree(id).await?, VolumePath::parse(path)?, self.dir.trash());
-        blocking::run(move || entries::remove(&tree, &path, recursive, &trash)).await
+        let was_begun = begun(&self.db).await?.is_some();
+        if let Err(error) = begin(&self.db, IN_ITS_PLACE).await {
+            // A disk without a free byte takes no record, and needs the removal all the more.
+            tracing::warn!(%error, "a repeated removal would not be known");
+        }
+        match blocking::run(move || entries::remove(&tree, &path, recursive, &trash)).await {
+            Err(Error::NotFound { .. }) if was_begun => Ok(()),
+            done => done,
+        }
     }
 
     /// Copies files within a volume, like `cp`.
@@ -240,11 +277,17 @@ impl Volumes {
     ) -> Result<()> {
         let (tree, staging) = (self.tree(id).await?, self.staging(id));
         let sources = sources.iter().map(|it| VolumePath::parse(it)).collect::<Result<Vec<_>>>()?;
-        let (to, is_directory) = (VolumePath::parse(target)?, target.ends_with('/'));
-        blocking::run(move || {
-            entries::copy(&tree, &staging, &sources, &to, is_directory, recursive)
-        })
-        .await
+        let (to, must_be_directory) = (VolumePath::parse(target)?, target.ends_with('/'));
+        let into = match begun(&self.db).await? {
+            Some(plan) => plan == INTO_DIRECTORY,
+            None => {
+                let (tree, to, several) = (tree.clone(), to.clone(), sources.len() > 1);
+                let find = move || entries::goes_into(&tree, &to, several || must_be_directory);
+                blocking::run(find).await?
+            }
+        };
+        begin(&self.db, if into { INTO_DIRECTORY } else { ONTO }).await?;
+        blocking::run(move || entries::copy(&tree, &staging, &sources, &to, into, recursive)).await
     }
 
     async fn find(&self, environment: &Environment, name: &str) -> Result<Option<VolumeRecord>> {
@@ -261,14 +304,21 @@ impl Volumes {
         environment: &Environment,
         creation: &Creation,
         version: VolumeFsVersion,
+        answer: impl Fn(&VolumeRecord) -> VolumeGetOrCreateResponse,
     ) -> Result<VolumeRecord> {
         let id = VolumeId::random();
         let version = match version {
             VolumeFsVersion::V1 => VolumeFsVersion::V1,
             VolumeFsVersion::Unspecified | VolumeFsVersion::V2 => VolumeFsVersion::V2,
         };
+        let record = VolumeRecord {
+            volume_id: id.to_string(),
+            name: creation.name().map(str::to_owned),
+            version: version as i32,
+            created_at: clock::unique_now(),
+        };
         self.make_directories(&id).await?;
-        let done = sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO volumes
              (volume_id, environment_id, name, version, app_id, created_at, expires_at)
              VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (environment_id, name) DO NOTHING",
@@ -276,15 +326,13 @@ impl Volumes {
         .bind(id.as_str())
         .bind(&environment.id)
         .bind(creation.name())
-        .bind(version as i32)
+        .bind(record.version)
         .bind(creation.owner().map(|app| app.as_str()))
-        .bind(clock::unique_now())
-        .bind(creation.expiry())
-        .execute(&self.db)
-        .await
-        .map_err(Error::database("create a volume"))?;
-        if done.rows_affected() == 1 {
-            return self.get(&id).await;
+        .bind(record.created_at)
+        .bind(creation.expiry());
+        let made = change(&self.db, "volume_get_or_create", &answer(&record), insert).await;
+        if made.map_err(Error::database("create a volume"))? == 1 {
+            return Ok(record);
         }
         let root = self.root(&id);
         blocking::run(move || std::fs::remove_dir_all(&root).map_err(Error::file("remove", &root)))

@@ -9,6 +9,7 @@ use tonic::Status;
 use super::messages::{Open, PathAnd, Seek, SystemError};
 use crate::ctx::Ctx;
 use crate::fs_tools;
+use crate::ids::TaskId;
 use crate::sandbox::{Command, OutputTo, RunningProcess};
 use crate::service::router::host::{Host, Surroundings};
 
@@ -18,9 +19,9 @@ const LARGEST_READ: u64 = 100 << 20;
 /// The bytes that an operation answers, or why it failed.
 pub(super) type Outcome = Result<Vec<u8>, SystemError>;
 
-/// A file that somebody has opened.
+/// A file that somebody has opened. Clients that never close it keep nothing of its container.
 pub(super) struct OpenFile {
-    host: Host,
+    task: TaskId,
     path: String,
     position: u64,
     reads: bool,
@@ -32,14 +33,15 @@ impl OpenFile {
     /// Opens or makes it, as Python's modes have it.
     pub(super) async fn open(
         ctx: &Ctx,
-        host: Host,
+        task: TaskId,
         open: &Open,
     ) -> Result<Result<Self, SystemError>, Status> {
+        let host = Host::find(ctx, &task)?;
         let has = |letter| open.mode.contains(letter);
         let command = json!({"Open": {"path": open.path, "mode": open.mode}});
         let opened = tool(ctx, &host, &command, Vec::new()).await?;
         Ok(opened.map(|_| Self {
-            host,
+            task,
             path: open.path.clone(),
             position: 0,
             reads: has('r') || has('+'),
@@ -60,7 +62,8 @@ impl OpenFile {
         }
         let most = n.map_or(LARGEST_READ, u64::from).min(LARGEST_READ);
         let range = json!({"path": self.path, "offset": self.position, "most": most, "line": line});
-        let outcome = tool(ctx, &self.host, &json!({ "ReadAt": range }), Vec::new()).await?;
+        let host = Host::find(ctx, &self.task)?;
+        let outcome = tool(ctx, &host, &json!({ "ReadAt": range }), Vec::new()).await?;
         if let Ok(data) = &outcome {
             self.position += data.len() as u64;
         }
@@ -73,7 +76,7 @@ impl OpenFile {
         }
         let offset = if self.appends { Value::Null } else { self.position.into() };
         let command = json!({"WriteAt": {"path": self.path, "offset": offset}});
-        let outcome = tool(ctx, &self.host, &command, data).await?;
+        let outcome = tool(ctx, &Host::find(ctx, &self.task)?, &command, data).await?;
         Ok(outcome.and_then(|end| {
             self.position = number(&end)?;
             Ok(Vec::new())
@@ -87,8 +90,8 @@ impl OpenFile {
             _ => {
                 let command =
                     json!({"ReadAt": {"path": self.path, "offset": 0, "most": 0, "size": true}});
-                match tool(ctx, &self.host, &command, Vec::new()).await?.and_then(|it| number(&it))
-                {
+                let host = Host::find(ctx, &self.task)?;
+                match tool(ctx, &host, &command, Vec::new()).await?.and_then(|it| number(&it)) {
                     Ok(size) => size,
                     Err(error) => return Ok(Err(error)),
                 }

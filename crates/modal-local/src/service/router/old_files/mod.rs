@@ -155,7 +155,7 @@ async fn run(ctx: &Ctx, request: ExecRequest) -> Result<ExecResponse, tonic::Sta
     let action = request.action.ok_or_else(|| Error::invalid("a file operation is missing"))?;
     let mut file_descriptor = None;
     let outcome = match action {
-        Action::Open(open) => match OpenFile::open(ctx, host, &open).await? {
+        Action::Open(open) => match OpenFile::open(ctx, task, &open).await? {
             Ok(file) => {
                 file_descriptor = Some(ctx.old_files.open(file));
                 Ok(Vec::new())
