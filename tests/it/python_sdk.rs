@@ -19,6 +19,7 @@ fn environments_and_secrets() {
     insta::assert_snapshot!(flow("objects.py", &[]), @r"
     environments ok
     secrets ok
+    workspace ok
     wrong token refused
     ");
 }
@@ -38,6 +39,7 @@ fn volumes_of_both_versions() {
     volume command line v2 ok
     volume command line v1 ok
     volume library ok
+    network file systems ok
     ");
 }
 
@@ -48,6 +50,7 @@ fn images() {
         "layers ok",
         "failed as it should:",
         "functions of images ok",
+        "volumes of steps ok",
         "names ok",
         "packages ok",
         "added Python ok",
@@ -67,6 +70,7 @@ fn sandboxes() {
     ends ok
     surroundings ok
     tunnel ok
+    sidecars ok
     run ok
     ");
 }
@@ -83,6 +87,7 @@ fn sandboxes_of_version_1() {
     ends ok
     surroundings ok
     tunnel ok
+    sidecars ok
     run ok
     ");
 }

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use async_trait::async_trait;
 use tokio::net::{TcpStream, UdpSocket};
 
+use crate::policy::Transport;
+
 /// Opens the outside ends of flows that the policy permitted.
 ///
 /// [`HostDialer`] is the one to use. Tests put another in its place, which leads documentation addresses to
@@ -16,6 +18,10 @@ pub trait Dialer: Send + Sync + 'static {
     async fn tcp(&self, to: SocketAddr) -> io::Result<TcpStream>;
     /// A socket that sends to and receives from `to` alone.
     async fn udp(&self, to: SocketAddr) -> io::Result<UdpSocket>;
+    /// Whether `to` is no place outside but one that this dialer itself leads to, whatever the policy says.
+    fn is_own(&self, _transport: Transport, _to: SocketAddr) -> bool {
+        false
+    }
 }
 
 /// Dials with ordinary sockets of this machine.

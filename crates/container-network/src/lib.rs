@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Invariants:
-//! - Whatever the policy says, nothing reaches loopback, an address of this machine, link-local and metadata
+//! - Whatever the policy says, and but for what the dialer calls its own, nothing reaches loopback, an address of this machine, link-local and metadata
 //!   addresses, multicast, or the sandboxes' own range: see [`policy`].
 //! - With an allow-list of names, the gateway resolves only those, and only what *it* resolved may be dialled.
 //! - A flow has bounded buffers; a slow reader on either side slows the other, never this process.
@@ -39,5 +39,5 @@ pub use dialer::{Dialer, HostDialer};
 pub use error::{Error, Result};
 pub use gateway::{Gateway, PolicyControl};
 pub use ipnet::IpNet;
-pub use policy::{DomainPattern, Policy};
+pub use policy::{DomainPattern, Policy, Transport};
 pub use relay::relay;

@@ -65,9 +65,12 @@ pub(crate) enum Denial {
     NotListed,
 }
 
+/// How a flow is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub enum Transport {
+    /// A connection.
     Tcp,
+    /// An exchange of datagrams.
     Udp,
 }
 

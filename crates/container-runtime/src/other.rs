@@ -78,6 +78,10 @@ impl Container {
     pub async fn tcp_socket(&self, _v6: bool) -> Result<OwnedFd> {
         match self.0 {}
     }
+    /// A UDP socket of its network.
+    pub async fn udp_socket(&self) -> Result<OwnedFd> {
+        match self.0 {}
+    }
     /// Mounts an overlay in it.
     pub async fn attach(&self, _spec: &AttachSpec) -> Result<()> {
         match self.0 {}

@@ -9,6 +9,8 @@ pub(crate) struct Caller {
     pub(crate) kind: ClientKind,
     /// It takes a command router over TLS alone.
     pub(crate) needs_tls: bool,
+    /// Its SDK's version; empty if it does not say.
+    pub(crate) version: String,
     /// One for all attempts of a call.
     pub(crate) idempotency_key: Option<String>,
 }
@@ -37,12 +39,12 @@ impl Caller {
             Some(kind) if LIBMODAL_TYPES.contains(&kind) => ClientKind::LibModal,
             _ => ClientKind::Python,
         };
-        let version = text("x-modal-client-version").and_then(major_and_minor);
-        let needs_tls =
-            kind == ClientKind::Python && version.is_some_and(|it| it < PLAINTEXT_SINCE);
+        let version = text("x-modal-client-version").unwrap_or_default();
+        let is_old = major_and_minor(version).is_some_and(|it| it < PLAINTEXT_SINCE);
+        let needs_tls = kind == ClientKind::Python && is_old;
         let key = text("x-idempotency-key").filter(|key| !key.is_empty());
         let idempotency_key = key.map(|key| key.chars().take(MAX_KEY_LENGTH).collect());
-        Self { kind, needs_tls, idempotency_key }
+        Self { kind, needs_tls, version: version.chars().take(MAX_KEY_LENGTH).collect(), idempotency_key }
     }
 
     /// The scheme of a router URL that this client connects to in plaintext.

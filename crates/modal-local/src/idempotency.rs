@@ -274,7 +274,12 @@ mod tests {
     use crate::caller::ClientKind;
 
     fn caller(key: &str) -> Caller {
-        Caller { kind: ClientKind::Python, needs_tls: false, idempotency_key: Some(key.to_owned()) }
+        Caller {
+            kind: ClientKind::Python,
+            needs_tls: false,
+            version: String::new(),
+            idempotency_key: Some(key.to_owned()),
+        }
     }
 
     async fn open(db: SqlitePool) -> Idempotency {

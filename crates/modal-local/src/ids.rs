@@ -115,6 +115,23 @@ typed_id!(/// A task: one container of a sandbox or a build.
 typed_id!(/// A volume.
     VolumeId, "vo-", "a volume");
 
+typed_id!(/// A token for proxy authentication.
+    ProxyTokenId, "wk-", "a proxy token");
+typed_id!(/// A network file system: a volume by another name.
+    NetworkFileSystemId, "sv-", "a network file system");
+
+impl NetworkFileSystemId {
+    /// The volume that holds its files.
+    pub fn volume(&self) -> VolumeId {
+        VolumeId(self.0.replacen(Self::PREFIX, VolumeId::PREFIX, 1))
+    }
+
+    /// The network file system whose files this volume holds.
+    pub fn of_volume(volume: &str) -> String {
+        volume.replacen(VolumeId::PREFIX, Self::PREFIX, 1)
+    }
+}
+
 impl SandboxId {
     /// A new id in the form of version 2 sandboxes: a ULID, which no client takes for version 1.
     pub fn random_v2() -> Self {

@@ -189,8 +189,17 @@ impl Container {
     /// A non-blocking TCP socket made in the container's network namespace; connecting or listening with it
     /// acts there.
     pub async fn tcp_socket(&self, v6: bool) -> Result<OwnedFd> {
+        self.socket(v6, false).await
+    }
+
+    /// The same for UDP over IPv4.
+    pub async fn udp_socket(&self) -> Result<OwnedFd> {
+        self.socket(false, true).await
+    }
+
+    async fn socket(&self, v6: bool, datagram: bool) -> Result<OwnedFd> {
         let inner = self.inner();
-        let (errno, fds) = inner.call(|request| ToInit::Socket { request, v6 }).await?;
+        let (errno, fds) = inner.call(|request| ToInit::Socket { request, v6, datagram }).await?;
         match fds.into_iter().next() {
             Some(socket) => Ok(socket),
             None => {

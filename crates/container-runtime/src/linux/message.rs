@@ -81,8 +81,8 @@ pub(crate) enum ToInit {
     Exec { exec: u64, pipes: [bool; 3], pty: Option<PtySize>, echo: bool },
     /// Signal a program, all that descends from it too.
     Signal { request: u64, exec: u64, signal: i32 },
-    /// A TCP socket of the container's network, please.
-    Socket { request: u64, v6: bool },
+    /// A socket of the container's network, please: TCP, or UDP where it is `datagram`.
+    Socket { request: u64, v6: bool, datagram: bool },
     /// End every program, write everything back, say so.
     Finish { request: u64 },
     /// Mount an overlay; beside it the changes and the layers as detached mounts.
@@ -229,7 +229,9 @@ impl ToInit {
             Self::Signal { request, exec, signal } => {
                 put_i32(Writer::new(2).u64(*request).u64(*exec), *signal).finish()
             }
-            Self::Socket { request, v6 } => Writer::new(3).u64(*request).bool(*v6).finish(),
+            Self::Socket { request, v6, datagram } => {
+                Writer::new(3).u64(*request).bool(*v6).bool(*datagram).finish()
+            }
             Self::Finish { request } => Writer::new(4).u64(*request).finish(),
             Self::Attach { request, target } => Writer::new(5).u64(*request).path(target).finish(),
             Self::Detach { request, target } => Writer::new(6).u64(*request).path(target).finish(),
@@ -250,7 +252,10 @@ impl ToInit {
                 Ok(Self::Exec { exec, pipes, pty, echo })
             }
             2 => Ok(Self::Signal { request: r.u64()?, exec: r.u64()?, signal: r.i32()? }),
-            3 => Ok(Self::Socket { request: r.u64()?, v6: r.bool()? }),
+            3 => {
+                let (request, v6, datagram) = (r.u64()?, r.bool()?, r.bool()?);
+                Ok(Self::Socket { request, v6, datagram })
+            }
             4 => Ok(Self::Finish { request: r.u64()? }),
             5 => Ok(Self::Attach { request: r.u64()?, target: r.path()? }),
             6 => Ok(Self::Detach { request: r.u64()?, target: r.path()? }),

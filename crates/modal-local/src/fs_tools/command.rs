@@ -1,6 +1,7 @@
 //! The commands, as the SDKs write them: `{"ReadFile": {"path": "/x"}}`.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -36,6 +37,8 @@ pub(super) enum Command {
     ReadAt(ReadAtOptions),
     /// Stdin into a file; then to stdout where it ended.
     WriteAt(WriteAtOptions),
+    /// The sandbox's containers, by name, in a file like `/etc/hosts`.
+    SetNames { path: PathBuf, names: Vec<(Ipv4Addr, String)> },
     /// Changes below a path, one JSON object a line, until stdin ends.
     Watch(WatchOptions),
 }

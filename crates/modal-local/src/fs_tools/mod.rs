@@ -11,12 +11,13 @@
 //!
 //! Source of the formats: Modal's Python SDK 1.6.4, `_utils/sandbox_fs_utils.py`, `sandbox/_filesystem.py` and
 //! `types.py`; a recorded conversation of that SDK. `Open`, `ReadAt` and `WriteAt` are this server's own, for the API
-//! that SDKs had before (`service/router/old_files`).
+//! that SDKs had before (`service/router/old_files`), and `SetNames` for sidecars.
 
 mod command;
 mod directory;
 mod failure;
 mod info;
+mod names;
 mod open_file;
 mod read;
 mod users;
@@ -79,6 +80,7 @@ fn execute(command: Command, stdin: File, stdout: &mut dyn Write) -> Result<(), 
         Command::Open { path, mode } => open_file::open(&path, &mode),
         Command::ReadAt(options) => open_file::read(&options, stdout),
         Command::WriteAt(options) => open_file::write(&options, stdin, stdout),
+        Command::SetNames { path, names } => names::set(&path, &names),
         Command::Watch(options) => watch::watch(&options, stdin, stdout),
     }
 }

@@ -203,7 +203,6 @@ fn of_one(function: Function) -> FunctionData {
 /// What Modal offers and this server does not, named instead of left out in silence.
 fn check(function: &Function) -> Result<()> {
     let refused = [
-        (!function.shared_volume_mounts.is_empty(), "network file systems"),
         (!function.cloud_bucket_mounts.is_empty(), "cloud bucket mounts"),
         (!function.s3_mounts.is_empty(), "S3 mounts"),
         (function.proxy_id.as_ref().is_some_and(|id| !id.is_empty()), "proxies"),

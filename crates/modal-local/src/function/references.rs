@@ -7,6 +7,7 @@ use sqlx::SqlitePool;
 
 use super::records::decode;
 use crate::error::{Error, Result};
+use crate::ids::NetworkFileSystemId;
 
 /// The ids of what functions name.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,9 @@ impl References {
             self.mounts.extend(function.mount_ids.iter().cloned());
             self.secrets.extend(function.secret_ids.iter().cloned());
             self.add_volumes(&function.volume_mounts);
+            let network = function.shared_volume_mounts.iter();
+            let ids = network.filter_map(|it| NetworkFileSystemId::parse(&it.shared_volume_id).ok());
+            self.volumes.extend(ids.map(|id| id.volume().to_string()));
         }
     }
 

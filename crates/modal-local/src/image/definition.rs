@@ -24,6 +24,15 @@ pub(crate) struct BuildFunction {
     pub(crate) input: String,
 }
 
+/// A volume that the steps see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BuildVolume {
+    pub(crate) volume: String,
+    pub(crate) path: String,
+    pub(crate) sub_path: String,
+    pub(crate) read_only: bool,
+}
+
 /// An image's definition, as stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Definition {
@@ -46,6 +55,9 @@ pub(crate) struct Definition {
     /// What is called instead of commands that are run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) build_function: Option<BuildFunction>,
+    /// Shown to `RUN`, and no part of what it leaves behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) volumes: Vec<BuildVolume>,
 }
 
 impl Definition {
@@ -61,15 +73,16 @@ impl Definition {
             globals: Hasher::new("globals").part(it.globals).finish_hex(),
             input: hex::encode(it.input.unwrap_or_default().encode_to_vec()),
         });
-        if !image.volume_mounts.is_empty() {
-            return Err(Error::invalid(
-                "volumes in build steps are not supported by the local server",
-            ));
-        }
         if build_function.is_none() {
             recipe::parse(&image.dockerfile_commands)
                 .map_err(|error| Error::invalid(error.to_string()))?;
         }
+        let volumes = image.volume_mounts.into_iter().map(|mount| BuildVolume {
+            volume: mount.volume_id,
+            path: mount.mount_path,
+            sub_path: mount.sub_path.unwrap_or_default(),
+            read_only: mount.read_only,
+        });
         let files = image.context_files.into_iter().map(|file| file.filename);
         Ok(Self {
             commands: image.dockerfile_commands,
@@ -86,6 +99,7 @@ impl Definition {
             builder_version: request.builder_version.clone(),
             attempt: None,
             build_function,
+            volumes: volumes.collect(),
         })
     }
 
@@ -116,6 +130,10 @@ impl Definition {
         if let Some(function) = &self.build_function {
             hasher.part("function").part(&function.definition);
             hasher.part(&function.globals).part(&function.input);
+        }
+        for volume in &self.volumes {
+            hasher.part("volume").part(&volume.volume).part(&volume.path).part(&volume.sub_path);
+            hasher.part(if volume.read_only { "read-only" } else { "" });
         }
         hasher.part(if self.is_global { "global" } else { "" }).part(&self.builder_version);
         hasher.finish_hex()

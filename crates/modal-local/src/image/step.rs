@@ -36,6 +36,7 @@ pub(super) struct StepSpec {
     pub(super) gid: u32,
     /// Directories shown below [`INSIDE`], read-only: name and source.
     pub(super) shown: Vec<(String, PathBuf)>,
+    pub(super) volumes: Vec<Mount>,
     pub(super) network: bool,
 }
 
@@ -89,7 +90,7 @@ pub(super) async fn run(place: &StepPlace<'_>, spec: StepSpec) -> Result<PathBuf
     let limit = DiskLimit::new(place.room, None);
     let watch = DiskWatch {
         changes: vec![upper.clone()],
-        volumes: Vec::new(),
+        volumes: crate::sandbox::writable(&spec.volumes),
         limit,
         room: place.room.clone(),
     };
@@ -133,6 +134,7 @@ fn container_spec(
     for (name, source) in &spec.shown {
         container.mounts.push(mount(source, &format!("{INSIDE}/{name}"), true));
     }
+    container.mounts.extend(spec.volumes.iter().cloned());
     let file = |path: &str, text: &str| GeneratedFile {
         path: path.into(),
         contents: text.as_bytes().to_vec(),

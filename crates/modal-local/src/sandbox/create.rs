@@ -15,6 +15,7 @@ use super::environment::Environment;
 use super::hosts;
 use super::live::{LiveSandbox, Readiness, Running};
 use super::mount_tree;
+use super::neighbours::NeighbourDialer;
 use super::network::{Network, NetworkPlan};
 use super::process::{Command, OutputTo, RunningProcess};
 use super::records::SandboxRecord;
@@ -98,7 +99,8 @@ async fn check_gpu(ctx: &Ctx, spec: &SandboxSpec) -> Result<()> {
     )))
 }
 
-async fn start(
+/// Makes the container and starts its program.
+pub(super) async fn start(
     ctx: &Ctx,
     sandbox: &Arc<LiveSandbox>,
     spec: SandboxSpec,
@@ -154,7 +156,16 @@ async fn start(
     reach(Point::CreateContainer);
     let limits = format!("limits: {}, {}", container.limits_line(), usage::describe_disk(disk));
     ctx.logs.say(sandbox.log_source(), limits).await;
-    let network = Network::start(&container, plan).await?;
+    let name = sandbox.container_name();
+    sandbox.neighbours.join(name, &container, &scratch.spill_dir())?;
+    let dialer = Arc::new(NeighbourDialer::new(&sandbox.neighbours, name));
+    let network = Network::start_with(&container, plan, dialer).await?;
+    if sandbox.is_sidecar() {
+        sandbox.neighbours.write_names().await;
+    }
+    if let Some(sidecar) = &spec.https_via {
+        sandbox.neighbours.lead_https_via(sidecar);
+    }
     let tunnels = Tunnels::open(ctx, &container, &spec.ports, &sandbox.activity).await?;
     let (entrypoint, workdir) = entrypoint(&container, &spec, &image, &env, &scratch).await?;
     reach(Point::CreateStarted);
@@ -178,13 +189,16 @@ async fn start(
         spec,
         Parts { network, tunnels, scratch, disk: watch, image: image.lease },
     );
+    if sandbox.is_sidecar() {
+        return Ok(());
+    }
     ctx.sandboxes.records.set_started(&sandbox.id).await
 }
 
 /// What a program can read about where it runs.
 fn describe(env: &mut Environment, sandbox: &LiveSandbox, spec: &SandboxSpec, environment: &str) {
     env.put("MODAL_IS_REMOTE", "1");
-    env.put("MODAL_SANDBOX_ID", sandbox.id.as_str());
+    env.put("MODAL_SANDBOX_ID", sandbox.sandbox_id().as_str());
     env.put("MODAL_TASK_ID", sandbox.task.as_str());
     env.put("MODAL_APP_ID", sandbox.app.as_str());
     env.put("MODAL_IMAGE_ID", spec.image.as_str());

@@ -1,7 +1,7 @@
 //! One sandbox while it lives, and for its readers afterwards.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use container_runtime::Container;
@@ -14,14 +14,16 @@ use super::attached::Attachments;
 use super::ending::Ending;
 use super::environment::Environment;
 use super::execs::ExecTable;
+use super::neighbours::{MAIN, Neighbours};
 use super::network::NetworkControl;
 use super::process::RunningProcess;
+use super::sidecars::Sidecars;
 use super::snapshot::RootRecord;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, SandboxId, TaskId};
 use crate::logs::Source;
 
-/// A sandbox that is being made, runs, or ended not long ago.
+/// A sandbox that is being made, runs, or ended not long ago; or a sidecar of one.
 pub(crate) struct LiveSandbox {
     pub(crate) id: SandboxId,
     pub(crate) task: TaskId,
@@ -29,12 +31,22 @@ pub(crate) struct LiveSandbox {
     pub(crate) activity: Activity,
     pub(crate) execs: ExecTable,
     pub(super) attachments: Attachments,
+    role: Role,
+    /// Its containers, as they reach each other.
+    pub(super) neighbours: Arc<Neighbours>,
+    pub(super) sidecars: Sidecars,
     running: OnceLock<Running>,
     /// Held while a snapshot is taken: a repeated call waits for the first one's.
     pub(crate) snapshotting: tokio::sync::Mutex<()>,
     stop: watch::Sender<Option<Ending>>,
     end: watch::Sender<Option<Ending>>,
     ready: watch::Sender<Readiness>,
+}
+
+/// Which container of a sandbox it is.
+enum Role {
+    Main,
+    Sidecar { name: String, of: SandboxId },
 }
 
 /// What a sandbox has from its start on.
@@ -75,6 +87,9 @@ impl LiveSandbox {
             activity: Activity::new(),
             execs: ExecTable::default(),
             attachments: Attachments::default(),
+            role: Role::Main,
+            neighbours: Arc::default(),
+            sidecars: Sidecars::default(),
             running: OnceLock::new(),
             snapshotting: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(None),
@@ -83,9 +98,39 @@ impl LiveSandbox {
         }
     }
 
+    /// A container beside the main one of `sandbox`.
+    pub(super) fn sidecar(sandbox: &LiveSandbox, name: String) -> Self {
+        Self {
+            role: Role::Sidecar { name, of: sandbox.id.clone() },
+            neighbours: Arc::clone(&sandbox.neighbours),
+            ..Self::new(SandboxId::random_v2(), sandbox.task.clone(), sandbox.app.clone())
+        }
+    }
+
+    /// Whether it is a container beside a sandbox's main one.
+    pub(super) fn is_sidecar(&self) -> bool {
+        matches!(self.role, Role::Sidecar { .. })
+    }
+
+    /// What the other containers of its sandbox call it.
+    pub(crate) fn container_name(&self) -> &str {
+        match &self.role {
+            Role::Main => MAIN,
+            Role::Sidecar { name, .. } => name,
+        }
+    }
+
+    /// The sandbox that it is, or is beside.
+    pub(super) fn sandbox_id(&self) -> &SandboxId {
+        match &self.role {
+            Role::Main => &self.id,
+            Role::Sidecar { of, .. } => of,
+        }
+    }
+
     /// Whom lines of the log about it are of.
     pub(crate) fn log_source(&self) -> Source {
-        Source::sandbox(&self.app, &self.task, &self.id)
+        Source::sandbox(&self.app, &self.task, self.sandbox_id())
     }
 
     /// What it has from its start on.

@@ -6,8 +6,9 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use container_network::{DomainPattern, Gateway, Policy, PolicyControl};
+use container_network::{Dialer, DomainPattern, Gateway, HostDialer, Policy, PolicyControl};
 use container_runtime::{Container, NetworkSpec};
 use tokio::task::JoinSet;
 
@@ -128,9 +129,18 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) async fn start(container: &Container, plan: NetworkPlan) -> Result<Self> {
+        Self::start_with(container, plan, Arc::new(HostDialer)).await
+    }
+
+    /// The same with another way out.
+    pub(super) async fn start_with(
+        container: &Container,
+        plan: NetworkPlan,
+        dialer: Arc<dyn Dialer>,
+    ) -> Result<Self> {
         let gateway = match (plan.policy, container.take_tun()) {
             (Some(policy), Some(tun)) => {
-                let gateway = Gateway::start(tun, policy, resolvers());
+                let gateway = Gateway::start_with(tun, policy, resolvers(), dialer);
                 Some(gateway.map_err(|error| failed("the gateway", error))?)
             }
             _ => None,

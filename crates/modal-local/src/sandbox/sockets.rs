@@ -1,4 +1,4 @@
-//! TCP sockets of a sandbox's own network, used from outside it.
+//! Sockets of a sandbox's own network, used from outside it.
 //!
 //! A socket belongs for ever to the network namespace it was made in: the container makes it inside,
 //! and the server connects or listens with it.
@@ -6,8 +6,9 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use container_network::plan;
 use container_runtime::Container;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 /// Connections that may wait until they are accepted.
 const BACKLOG: u32 = 128;
@@ -23,6 +24,20 @@ pub(crate) async fn connect(container: &Container, port: u16) -> io::Result<TcpS
             socket(container, true).await?.connect(v6).await.map_err(|_| refused)
         }
     }
+}
+
+/// Connects to a port of the address by which the sandbox knows itself: what listens on its loopback alone is not reached.
+pub(crate) async fn connect_own(container: &Container, port: u16) -> io::Result<TcpStream> {
+    socket(container, false).await?.connect((plan::SANDBOX, port).into()).await
+}
+
+/// A socket that sends to and receives from a UDP port of that address.
+pub(crate) async fn udp_own(container: &Container, port: u16) -> io::Result<UdpSocket> {
+    let socket: std::net::UdpSocket = container.udp_socket().await.map_err(io::Error::other)?.into();
+    socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from_std(socket)?;
+    socket.connect((plan::SANDBOX, port)).await?;
+    Ok(socket)
 }
 
 /// Listens on a port of the sandbox's loopback.

@@ -7,13 +7,14 @@ mod network;
 mod paths;
 mod unsupported;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use container_runtime::{Limits, PtySize};
 use modal_proto::client::{
     Probe, PtyInfo, Resources, Sandbox, SandboxCreateRequest, SandboxCreateV2Request, SecretSource,
-    StringMap, TunnelType, VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof,
+    SharedVolumeMount, StringMap, TunnelType, VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof,
     secret_source::Source,
 };
 
@@ -22,7 +23,7 @@ pub(crate) use self::paths::{directory, mount_target};
 use super::process::Terminal;
 use super::tags::Tags;
 use crate::error::{Error, Result};
-use crate::ids::{AppId, ImageId, MountId, VolumeId};
+use crate::ids::{AppId, ImageId, MountId, NetworkFileSystemId, VolumeId};
 
 /// What the SDKs send where the user said nothing; a definition without a time-out gets it too.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -68,6 +69,8 @@ pub(crate) struct SandboxSpec {
     /// What GPU was asked for. There is none here: only an image that a substitution stands in for
     /// may run without.
     pub(crate) gpu: Option<String>,
+    /// The sidecar that gets its connections to port 443, wherever they lead.
+    pub(crate) https_via: Option<String>,
     /// Leave an image of its file system when it ends.
     pub(crate) exit_snapshot: bool,
 }
@@ -115,6 +118,22 @@ pub(crate) enum ProbeCheck {
 }
 
 impl SandboxSpec {
+    /// A container beside the main one of a sandbox of `app`, which ends it: it has no time-out of its own.
+    pub(crate) fn parse_sidecar(
+        app: &AppId,
+        definition: Sandbox,
+        secret_sources: Vec<SecretSource>,
+    ) -> Result<Self> {
+        let request = SandboxCreateV2Request {
+            app_id: app.to_string(),
+            definition: Some(definition),
+            secret_sources,
+            ..SandboxCreateV2Request::default()
+        };
+        let spec = Self::parse(request)?;
+        Ok(Self { timeout: Duration::MAX, idle_timeout: None, exit_snapshot: false, ..spec })
+    }
+
     /// The same definition through version 1 of the interface.
     pub(crate) fn parse_v1(request: SandboxCreateRequest) -> Result<Self> {
         let SandboxCreateRequest { app_id, definition, tags, .. } = request;
@@ -135,6 +154,7 @@ impl SandboxSpec {
         let resources = definition.resources.clone().unwrap_or_default();
         let exit_snapshot = is_on(&definition, "enable_exit_snapshot");
         let network = NetworkAccess::parse(definition.block_network, definition.network_access)?;
+        let https_via = https_via(&definition.experimental_options_v2, &network)?;
         let ports = ports(definition.open_ports_oneof)?;
         if network == NetworkAccess::Blocked && !ports.is_empty() {
             return Err(Error::invalid("a sandbox with a blocked network cannot have open ports"));
@@ -144,6 +164,7 @@ impl SandboxSpec {
             version: Version::Two,
             gpu: gpu(definition.resources.as_ref()),
             exit_snapshot,
+            https_via,
             app: AppId::parse(&request.app_id)?,
             image: ImageId::parse(&definition.image_id)?,
             mounts: definition
@@ -158,7 +179,7 @@ impl SandboxSpec {
                 definition.secret_ids,
                 request.ephemeral_secrets,
             ),
-            volumes: definition.volume_mounts.iter().map(volume).collect::<Result<_>>()?,
+            volumes: volumes(&definition.volume_mounts, &definition.nfs_mounts)?,
             workdir: definition
                 .workdir
                 .filter(|dir| !dir.is_empty())
@@ -186,7 +207,6 @@ fn refuse_unsupported(definition: &Sandbox) -> Result<()> {
     let refused = [
         (!definition.cloud_bucket_mounts.is_empty(), "cloud bucket mounts"),
         (!definition.s3_mounts.is_empty(), "S3 mounts"),
-        (!definition.nfs_mounts.is_empty(), "network file systems"),
         (!definition.custom_domain.is_empty(), "custom domains"),
         (definition.proxy_id.as_ref().is_some_and(|id| !id.is_empty()), "proxies"),
         (definition.outbound_policy.is_some(), "outbound policies (use an allow-list)"),
@@ -214,6 +234,25 @@ fn gpu(resources: Option<&Resources>) -> Option<String> {
     let is_asked = gpu.count > 0 || !gpu.gpu_type.is_empty() || gpu.r#type != 0;
     let name = if gpu.gpu_type.is_empty() { "any" } else { &gpu.gpu_type };
     is_asked.then(|| format!("{name}:{}", gpu.count.max(1)))
+}
+
+/// The sidecar that HTTPS is to go through. As on Modal it excludes a blocked network and a list of names.
+fn https_via(
+    options: &HashMap<String, String>,
+    network: &NetworkAccess,
+) -> Result<Option<String>> {
+    const OPTION: &str = "proxy_traffic_via_sidecar";
+    let Some(name) = options.get(OPTION) else { return Ok(None) };
+    if name.is_empty() || name.eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
+    let has_names = matches!(network, NetworkAccess::AllowList { domains, .. } if !domains.is_empty());
+    if *network == NetworkAccess::Blocked || has_names {
+        return Err(Error::invalid(format!(
+            "`{OPTION}` cannot be combined with a blocked network or an allow-list of domains"
+        )));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 /// Whether an experimental option is on: Python writes `True`, JavaScript `true`.
@@ -253,6 +292,19 @@ pub(crate) fn secret_sources(
 
 fn variables(map: Option<StringMap>) -> Vec<(String, String)> {
     map.map(|map| map.contents.into_iter().collect()).unwrap_or_default()
+}
+
+fn volumes(mounts: &[VolumeMount], nfs: &[SharedVolumeMount]) -> Result<Vec<VolumeSpec>> {
+    mounts.iter().map(volume).chain(nfs.iter().map(network_file_system)).collect()
+}
+
+fn network_file_system(mount: &SharedVolumeMount) -> Result<VolumeSpec> {
+    Ok(VolumeSpec {
+        volume: NetworkFileSystemId::parse(&mount.shared_volume_id)?.volume(),
+        target: paths::mount_target(&mount.mount_path)?,
+        sub_path: String::new(),
+        read_only: false,
+    })
 }
 
 fn volume(mount: &VolumeMount) -> Result<VolumeSpec> {

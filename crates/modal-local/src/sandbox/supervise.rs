@@ -55,6 +55,13 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
         ctx.logs.say(sandbox.log_source(), format!("ended: {}", ending.reason)).await;
     }
     drop((probing, parts.tunnels));
+    if sandbox.is_sidecar() {
+        sandbox.neighbours.leave(sandbox.container_name());
+        sandbox.neighbours.write_names().await;
+    } else {
+        sandbox.end_sidecars().await;
+        sandbox.neighbours.leave(sandbox.container_name());
+    }
     if let Some(container) = sandbox.close() {
         terminate(&sandbox, container).await;
     }
@@ -66,23 +73,32 @@ async fn supervise(ctx: Ctx, sandbox: Arc<LiveSandbox>, spec: SandboxSpec, parts
     if timeout(OUTPUT_LIMIT, flushed).await.is_err() {
         tracing::warn!(sandbox = %sandbox.id, "the last output is late for the log");
     }
-    reach(Point::EndUnrecorded);
-    // The log ends before anybody is told that the sandbox has: its last line is there by then.
-    let (recorded, ()) = tokio::join!(
-        ctx.sandboxes.records.set_ended(&sandbox.id, &ending),
-        ctx.logs.finish_task(&sandbox.task)
-    );
-    if let Err(error) = recorded {
-        tracing::warn!(%error, sandbox = %sandbox.id, "end not recorded yet");
-        tokio::spawn(record_later(ctx.clone(), Arc::clone(&sandbox), ending.clone()));
+    if sandbox.is_sidecar() {
+        tracing::info!(sandbox = %sandbox.sandbox_id(), name = sandbox.container_name(), "sidecar ended");
+    } else {
+        record_end(&ctx, &sandbox, &ending).await;
     }
-    let status = ending.status.as_str_name();
-    tracing::info!(sandbox = %sandbox.id, status, exit_code = ending.exit_code, "sandbox ended");
-    ctx.sandboxes.registry.retire(&sandbox);
     sandbox.set_ended(ending);
     sandbox.attachments.clear().await;
     drop((parts.scratch, parts.image));
     logs.detach_all();
+}
+
+/// Writes down the end of a sandbox, and closes its log.
+async fn record_end(ctx: &Ctx, sandbox: &Arc<LiveSandbox>, ending: &Ending) {
+    reach(Point::EndUnrecorded);
+    // The log ends before anybody is told that the sandbox has: its last line is there by then.
+    let (recorded, ()) = tokio::join!(
+        ctx.sandboxes.records.set_ended(&sandbox.id, ending),
+        ctx.logs.finish_task(&sandbox.task)
+    );
+    if let Err(error) = recorded {
+        tracing::warn!(%error, sandbox = %sandbox.id, "end not recorded yet");
+        tokio::spawn(record_later(ctx.clone(), Arc::clone(sandbox), ending.clone()));
+    }
+    let status = ending.status.as_str_name();
+    tracing::info!(sandbox = %sandbox.id, status, exit_code = ending.exit_code, "sandbox ended");
+    ctx.sandboxes.registry.retire(sandbox);
 }
 
 /// Records an end once that is possible again: the disk may be full for a while.

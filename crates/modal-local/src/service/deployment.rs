@@ -14,6 +14,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::app::{describe, id};
+use crate::caller::Caller;
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -28,6 +29,7 @@ use crate::ids::{AppId, DefinitionId, FunctionId};
 pub(super) async fn app_publish(
     ctx: &Ctx,
     request: AppPublishRequest,
+    caller: &Caller,
 ) -> Result<AppPublishResponse, Status> {
     let app = id(&request.app_id)?;
     if request.staged {
@@ -39,8 +41,10 @@ pub(super) async fn app_publish(
     let was_deployed = ctx.apps.get(&app).await?.state() == AppState::Deployed;
     let is_deployment = request.app_state() == AppState::Deployed;
     let unchanged = current.as_ref().is_some_and(|current| current.layout == layout);
+    // Old clients say it here, new ones with every call.
+    let said = request.client_version;
     let deployment = Deployment {
-        client_version: request.client_version,
+        client_version: if said.is_empty() { caller.version.clone() } else { said },
         tag: request.deployment_tag,
         commit: request.commit_info,
         ..new_deployment(layout)
@@ -135,7 +139,11 @@ pub(super) async fn app_rollback(
         rollback_version: earlier.version,
         ..earlier
     };
-    let answer = AppRollbackResponse { deployed_at: deployment.deployed_at, ..Default::default() };
+    let answer = AppRollbackResponse {
+        url: ctx.url.clone(),
+        deployed_at: deployment.deployed_at,
+        ..AppRollbackResponse::default()
+    };
     Ok(put_into_use(ctx, &app, &deployment, ("app_rollback", answer), false).await?)
 }
 

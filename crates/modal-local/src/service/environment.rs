@@ -1,13 +1,14 @@
 //! RPCs of environments.
 
+use modal_proto::client::environment_get_roles_response::Principal;
 use modal_proto::client::{
     EnvironmentCreateRequest, EnvironmentDeleteRequest, EnvironmentGetOrCreateRequest,
-    EnvironmentGetOrCreateResponse, EnvironmentListItem, EnvironmentListResponse,
+    EnvironmentGetOrCreateResponse, EnvironmentGetRolesRequest, EnvironmentGetRolesResponse, EnvironmentRole, MemberRole, UserIdentity, EnvironmentListItem, EnvironmentListResponse,
     EnvironmentMetadata, EnvironmentSettings, EnvironmentUpdateRequest,
 };
 use tonic::Status;
 
-use super::app;
+use super::{app, workspace};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, SecretId, VolumeId};
@@ -68,6 +69,32 @@ pub(crate) async fn environment_update(
     Ok(item(environment))
 }
 
+/// The one user may do everything in each: nobody was ever given less, so there is no role but the workspace's.
+pub(crate) async fn environment_get_roles(
+    ctx: &Ctx,
+    request: EnvironmentGetRolesRequest,
+) -> Result<EnvironmentGetRolesResponse, Status> {
+    let environments = ctx.environments.list().await?;
+    let found = environments.into_iter().find(|it| it.id == request.environment_id);
+    let environment =
+        found.ok_or_else(|| Error::not_found("environment", &request.environment_id))?;
+    let UserIdentity { user_id, username } = workspace::user();
+    let owner = Principal {
+        user_id,
+        user_name: username,
+        role: EnvironmentRole::Contributor.into(),
+        role_str: "contributor".to_owned(),
+        member_role: MemberRole::Owner.into(),
+        ..Principal::default()
+    };
+    Ok(EnvironmentGetRolesResponse {
+        name: environment.name,
+        created_at: environment.created_at,
+        principal_roles: vec![owner],
+        ..EnvironmentGetRolesResponse::default()
+    })
+}
+
 /// Everything in the environment goes with it: sandboxes, secrets, volumes.
 pub(crate) async fn environment_delete(
     ctx: &Ctx,
@@ -90,7 +117,8 @@ async fn delete_contents(ctx: &Ctx, environment: &Environment) -> Result<()> {
     let page = Page::from_request(None);
     loop {
         let secrets = ctx.secrets.list(environment, page).await?;
-        let volumes = ctx.volumes.list(environment, page).await?;
+        let mut volumes = ctx.volumes.list(environment, page).await?;
+        volumes.extend(ctx.volumes.network_file_systems(environment).await?);
         if secrets.is_empty() && volumes.is_empty() {
             return Ok(());
         }

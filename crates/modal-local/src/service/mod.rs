@@ -15,6 +15,8 @@ mod function;
 mod image;
 mod log;
 mod mount;
+mod network_file_system;
+mod proxy_token;
 mod queue;
 pub(crate) mod router;
 mod sandbox;
@@ -152,7 +154,7 @@ control_plane! {
         read function::app_get_time_range_stats(AppGetTimeRangeStatsRequest) -> AppGetTimeRangeStatsResponse;
         read app::app_heartbeat(AppHeartbeatRequest) -> ();
         read app::app_list(AppListRequest) -> AppListResponse;
-        write deployment::app_publish(AppPublishRequest) -> AppPublishResponse;
+        write_for_caller deployment::app_publish(AppPublishRequest) -> AppPublishResponse;
         write deployment::app_rollback(AppRollbackRequest) -> AppRollbackResponse;
         write deployment::app_rollover(AppRolloverRequest) -> AppRolloverResponse;
         write deployment::app_set_tags(AppSetTagsRequest) -> ();
@@ -182,6 +184,7 @@ control_plane! {
         write function::container_stop(ContainerStopRequest) -> ContainerStopResponse;
         write environment::environment_create(EnvironmentCreateRequest) -> ();
         write environment::environment_delete(EnvironmentDeleteRequest) -> ();
+        read environment::environment_get_roles(EnvironmentGetRolesRequest) -> EnvironmentGetRolesResponse;
         write environment::environment_get_or_create(EnvironmentGetOrCreateRequest) -> EnvironmentGetOrCreateResponse;
         read environment::environment_list(()) -> EnvironmentListResponse;
         write environment::environment_update(EnvironmentUpdateRequest) -> EnvironmentListItem;
@@ -238,6 +241,7 @@ control_plane! {
         read queue::queue_next_items(QueueNextItemsRequest) -> QueueNextItemsResponse;
         write queue::queue_put(QueuePutRequest) -> ();
         write sandbox::sandbox_create(SandboxCreateRequest) -> SandboxCreateResponse;
+        write sandbox::sandbox_container_create_v2(SandboxContainerCreateV2Request) -> SandboxContainerCreateV2Response;
         write sandbox::sandbox_create_connect_token(SandboxCreateConnectTokenRequest) -> SandboxCreateConnectTokenResponse;
         write sandbox::sandbox_create_connect_token_v2(SandboxCreateConnectTokenRequest) -> SandboxCreateConnectTokenResponse;
         write_for_caller sandbox::sandbox_create_v2(SandboxCreateV2Request) -> SandboxCreateV2Response;
@@ -281,6 +285,14 @@ control_plane! {
         read function::task_list(TaskListRequest) -> TaskListResponse;
         read_for_caller sandbox::task_get_command_router_access(TaskGetCommandRouterAccessRequest) -> TaskGetCommandRouterAccessResponse;
         read sandbox::task_get_info(TaskGetInfoRequest) -> TaskGetInfoResponse;
+        write network_file_system::shared_volume_delete(SharedVolumeDeleteRequest) -> ();
+        read network_file_system::shared_volume_get_file(SharedVolumeGetFileRequest) -> SharedVolumeGetFileResponse;
+        write network_file_system::shared_volume_get_or_create(SharedVolumeGetOrCreateRequest) -> SharedVolumeGetOrCreateResponse;
+        read network_file_system::shared_volume_heartbeat(SharedVolumeHeartbeatRequest) -> ();
+        read network_file_system::shared_volume_list(SharedVolumeListRequest) -> SharedVolumeListResponse;
+        read network_file_system::shared_volume_list_files(SharedVolumeListFilesRequest) -> SharedVolumeListFilesResponse;
+        write network_file_system::shared_volume_put_file(SharedVolumePutFileRequest) -> SharedVolumePutFileResponse;
+        write network_file_system::shared_volume_remove_file(SharedVolumeRemoveFileRequest) -> ();
         read token_flow::token_flow_create(TokenFlowCreateRequest) -> TokenFlowCreateResponse;
         read token_flow::token_flow_wait(TokenFlowWaitRequest) -> TokenFlowWaitResponse;
         read workspace::token_info_get(TokenInfoGetRequest) -> TokenInfoGetResponse;
@@ -302,6 +314,17 @@ control_plane! {
         write volume::volume_remove_file(VolumeRemoveFileRequest) -> ();
         write volume::volume_remove_file2(VolumeRemoveFile2Request) -> ();
         write volume::volume_rename(VolumeRenameRequest) -> ();
+        write proxy_token::webhook_token_create(WebhookTokenCreateRequest) -> TokenCreateResponse;
+        write proxy_token::webhook_token_delete(TokenDeleteRequest) -> ();
+        write proxy_token::webhook_token_environment_add(WebhookTokenEnvironmentAddRequest) -> ();
+        read proxy_token::webhook_token_environment_list(WebhookTokenEnvironmentListRequest) -> WebhookTokenEnvironmentListResponse;
+        write proxy_token::webhook_token_environment_remove(WebhookTokenEnvironmentRemoveRequest) -> ();
+        read proxy_token::webhook_token_list(()) -> WebhookTokenListResponse;
+        read proxy_token::webhook_token_list_for_environment(WebhookTokenListForEnvironmentRequest) -> WebhookTokenListResponse;
+        write proxy_token::webhook_token_update(WebhookTokenUpdateRequest) -> WebhookToken;
+        read workspace::workspace_dashboard_url_get(WorkspaceDashboardUrlRequest) -> WorkspaceDashboardUrlResponse;
+        read workspace::workspace_members_list(()) -> WorkspaceMembersListResponse;
+        read workspace::workspace_settings(()) -> WorkspaceSettingsResponse;
         read workspace::workspace_name_lookup(()) -> WorkspaceNameLookupResponse;
     }
     streams {
@@ -310,6 +333,7 @@ control_plane! {
         function::function_call_get_data_out(FunctionCallGetDataRequest) -> DataChunk;
         image::image_join_streaming(ImageJoinStreamingRequest) -> ImageJoinStreamingResponse;
         sandbox::sandbox_get_logs(SandboxGetLogsRequest) -> TaskLogsBatch;
+        network_file_system::shared_volume_list_files_stream(SharedVolumeListFilesRequest) -> SharedVolumeListFilesResponse;
         volume::volume_list_files(VolumeListFilesRequest) -> VolumeListFilesResponse;
         volume::volume_list_files2(VolumeListFiles2Request) -> VolumeListFiles2Response;
     }

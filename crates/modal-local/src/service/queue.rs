@@ -213,7 +213,12 @@ mod tests {
     use crate::state_dir::StateDir;
 
     fn caller(key: &str) -> Caller {
-        Caller { kind: ClientKind::Python, needs_tls: false, idempotency_key: Some(key.to_owned()) }
+        Caller {
+            kind: ClientKind::Python,
+            needs_tls: false,
+            version: String::new(),
+            idempotency_key: Some(key.to_owned()),
+        }
     }
 
     fn get(queue_id: &str, timeout: f32) -> QueueGetRequest {

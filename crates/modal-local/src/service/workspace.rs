@@ -2,17 +2,27 @@
 
 use modal_proto::client::token_info_get_response::Identity;
 use modal_proto::client::{
-    ClientHelloResponse, TokenInfoGetRequest, TokenInfoGetResponse, UserIdentity,
-    WorkspaceNameLookupResponse,
+    ClientHelloResponse, MemberRole, TokenInfoGetRequest, TokenInfoGetResponse, UserIdentity,
+    WorkspaceDashboardUrlRequest, WorkspaceDashboardUrlResponse, WorkspaceMembersListItem,
+    WorkspaceMembersListResponse, WorkspaceNameLookupResponse, WorkspaceSettingsResponse,
 };
 use tonic::Status;
 
+use crate::clock;
 use crate::ctx::Ctx;
+use crate::state::environments::DEFAULT;
 
 /// The workspace's name, and its user's.
 pub(super) const NAME: &str = "local";
 /// The workspace's id.
 const WORKSPACE_ID: &str = "ac-local";
+/// Its only user's id.
+const USER_ID: &str = "us-local";
+
+/// Whoever has the token.
+pub(super) fn user() -> UserIdentity {
+    UserIdentity { user_id: USER_ID.to_owned(), username: NAME.to_owned() }
+}
 
 pub(crate) async fn client_hello(ctx: &Ctx, (): ()) -> Result<ClientHelloResponse, Status> {
     Ok(ClientHelloResponse {
@@ -25,12 +35,11 @@ pub(crate) async fn token_info_get(
     ctx: &Ctx,
     _request: TokenInfoGetRequest,
 ) -> Result<TokenInfoGetResponse, Status> {
-    let user = UserIdentity { user_id: "us-local".to_owned(), username: NAME.to_owned() };
     Ok(TokenInfoGetResponse {
         token_id: ctx.auth.token().id.clone(),
         workspace_id: WORKSPACE_ID.to_owned(),
         workspace_name: NAME.to_owned(),
-        identity: Some(Identity::UserIdentity(user)),
+        identity: Some(Identity::UserIdentity(user())),
         ..TokenInfoGetResponse::default()
     })
 }
@@ -41,4 +50,42 @@ pub(crate) async fn workspace_name_lookup(
     (): (),
 ) -> Result<WorkspaceNameLookupResponse, Status> {
     Ok(WorkspaceNameLookupResponse { workspace_name: NAME.to_owned(), username: NAME.to_owned() })
+}
+
+/// The one user, who joined with the first environment.
+pub(crate) async fn workspace_members_list(
+    ctx: &Ctx,
+    (): (),
+) -> Result<WorkspaceMembersListResponse, Status> {
+    let environments = ctx.environments.list().await?;
+    let joined_at = environments.iter().map(|it| it.created_at).fold(f64::INFINITY, f64::min);
+    let member = WorkspaceMembersListItem {
+        member_id: USER_ID.to_owned(),
+        user_id: USER_ID.to_owned(),
+        member_displayname: NAME.to_owned(),
+        member_role: MemberRole::Owner.into(),
+        joined_at,
+        last_active_at: clock::now(),
+        ..WorkspaceMembersListItem::default()
+    };
+    Ok(WorkspaceMembersListResponse { members: vec![member] })
+}
+
+pub(crate) async fn workspace_settings(
+    ctx: &Ctx,
+    (): (),
+) -> Result<WorkspaceSettingsResponse, Status> {
+    Ok(WorkspaceSettingsResponse {
+        default_environment_name: DEFAULT.to_owned(),
+        image_builder_version: ctx.config.image_builder_version.clone(),
+    })
+}
+
+/// This server's own address, as for apps: there are no pages about objects.
+pub(crate) async fn workspace_dashboard_url_get(
+    ctx: &Ctx,
+    request: WorkspaceDashboardUrlRequest,
+) -> Result<WorkspaceDashboardUrlResponse, Status> {
+    ctx.environments.resolve(&request.environment_name).await?;
+    Ok(WorkspaceDashboardUrlResponse { url: ctx.url.clone() })
 }

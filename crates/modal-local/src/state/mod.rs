@@ -13,6 +13,7 @@ pub(crate) mod incoming;
 pub(crate) mod mounts;
 mod packs;
 pub(crate) mod secret_store;
+pub(crate) mod proxy_tokens;
 pub(crate) mod secrets;
 pub(crate) mod volumes;
 
@@ -26,6 +27,7 @@ use self::collections::queues::Queues;
 use self::collections::{Collections, Kind};
 use self::environments::Environments;
 use self::image_names::ImageNames;
+use self::proxy_tokens::ProxyTokens;
 use self::mounts::Mounts;
 use self::secret_store::SecretStore;
 use self::secrets::Secrets;
@@ -54,6 +56,7 @@ pub(crate) struct State {
     pub(crate) dicts: Dicts,
     pub(crate) environments: Environments,
     pub(crate) image_names: ImageNames,
+    pub(crate) proxy_tokens: ProxyTokens,
     pub(crate) mounts: Mounts,
     /// Queues as named objects.
     pub(crate) queue_objects: Collections,
@@ -81,6 +84,7 @@ impl State {
             dicts: Dicts::new(db.clone()),
             environments: Environments::open(db.clone(), version).await?,
             image_names: ImageNames::new(db.clone()),
+            proxy_tokens: ProxyTokens::new(db.clone()),
             mounts: Mounts::new(db.clone(), dir.clone(), cas.clone()),
             queue_objects: Collections::new(db.clone(), Kind::Queue),
             queues: Queues::new(db.clone()),

@@ -24,7 +24,7 @@ use crate::ctx::Ctx;
 use crate::function::calls::Input;
 use crate::function::definition::FunctionSpec;
 use crate::function::exchange::Exchange;
-use crate::ids::{CallId, InputId};
+use crate::ids::{AppId, CallId, InputId};
 
 /// The query by which a client comes back for the answer to an earlier request.
 const RESUME: &str = "__modal_function_call_id";
@@ -59,7 +59,7 @@ pub(super) async fn answer(target: Arc<Target>, client: SocketAddr, request: Req
     if spec.is_server() {
         return server::answer(&target, pool, &spec, request).await;
     }
-    if let Some(refused) = check_proxy_auth(&target, &spec, request.headers()) {
+    if let Some(refused) = check_proxy_auth(&target, &spec, request.headers()).await {
         return refused;
     }
     let target = match parameters::bind(&target, &spec, request.uri().query()).await {
@@ -270,8 +270,12 @@ fn refuse_strangers(request: &Request) -> Option<Response> {
     (!is_own).then(|| plain(StatusCode::FORBIDDEN, "requests of other sites are not answered"))
 }
 
-/// Functions that ask for proxy authentication take this server's token.
-fn check_proxy_auth(target: &Target, spec: &FunctionSpec, headers: &HeaderMap) -> Option<Response> {
+/// Functions that ask for proxy authentication take this server's token, and proxy tokens of their environment.
+async fn check_proxy_auth(
+    target: &Target,
+    spec: &FunctionSpec,
+    headers: &HeaderMap,
+) -> Option<Response> {
     let config = match target.method.as_str() {
         "" => spec.function.webhook_config.as_ref(),
         method => spec.function.method_definitions.get(method)?.webhook_config.as_ref(),
@@ -279,18 +283,33 @@ fn check_proxy_auth(target: &Target, spec: &FunctionSpec, headers: &HeaderMap) -
     if !config?.requires_proxy_auth {
         return None;
     }
-    check_keys(&target.ctx, headers)
+    check_keys(&target.ctx, &spec.app, headers).await
 }
 
-/// Refuses a request without the server's token in its headers.
-pub(super) fn check_keys(ctx: &Ctx, headers: &HeaderMap) -> Option<Response> {
+/// Refuses a request that has neither the server's token nor a proxy token of the app's environment in its headers.
+pub(super) async fn check_keys(ctx: &Ctx, app: &AppId, headers: &HeaderMap) -> Option<Response> {
     let text = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-    if ctx.auth.is_token(text(&KEY), text(&SECRET)) {
+    let (id, secret) = (text(&KEY), text(&SECRET));
+    if ctx.auth.is_token(id, secret) {
         return None;
+    }
+    match opens(ctx, app, id, secret).await {
+        Ok(true) => return None,
+        Ok(false) => {}
+        Err(error) => return Some(plain(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
     }
     let missing = headers.get(&KEY).is_none() || headers.get(&SECRET).is_none();
     let what = if missing { "missing credentials" } else { "invalid credentials" };
     Some(plain(StatusCode::UNAUTHORIZED, &format!("{what} for proxy authorization")))
+}
+
+/// Whether a proxy token is good where an app is.
+async fn opens(ctx: &Ctx, app: &AppId, id: &[u8], secret: &[u8]) -> crate::Result<bool> {
+    if id.is_empty() || secret.is_empty() {
+        return Ok(false);
+    }
+    let environment = ctx.apps.get(app).await?.environment_id;
+    ctx.proxy_tokens.opens(id, secret, &environment).await
 }
 
 fn resumed(request: &Request) -> Option<CallId> {

@@ -197,7 +197,7 @@ impl Init {
                 let done = self.signal(exec, signal);
                 self.send(&answer(request, done), &[])
             }
-            ToInit::Socket { request, v6 } => match tcp_socket(v6) {
+            ToInit::Socket { request, v6, datagram } => match socket(v6, datagram) {
                 Ok(socket) => self.send(&answer(request, Ok(())), &[socket.as_fd()]),
                 Err(error) => self.send(&answer(request, Err(error)), &[]),
             },
@@ -368,10 +368,11 @@ fn exec_failed(exec: u64, (failure, errno, stage): exec::Report) -> FromInit {
     FromInit::ExecFailed { exec, failure, errno, stage }
 }
 
-fn tcp_socket(v6: bool) -> io::Result<OwnedFd> {
+fn socket(v6: bool, datagram: bool) -> io::Result<OwnedFd> {
     let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
+    let kind = if datagram { SocketType::DGRAM } else { SocketType::STREAM };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+    Ok(rustix::net::socket_with(family, kind, flags, None)?)
 }
 
 /// Kills a program's session and its descendants, where there are no control groups to do it by.

@@ -21,7 +21,7 @@ use crate::function::package;
 use crate::function::place::Place;
 use crate::function::pool::Pool;
 use crate::function::task::Task;
-use crate::ids::{ImageId, MountId, VolumeId};
+use crate::ids::{ImageId, MountId, NetworkFileSystemId, VolumeId};
 use crate::image::{ImageRoot, Lease};
 use crate::sandbox::snapshot::RootRecord;
 use crate::sandbox::usage::{self, DiskLimit};
@@ -218,7 +218,13 @@ async fn volumes(ctx: &Ctx, function: &Function) -> Result<Vec<Mount>> {
         let read_only = volume.read_only;
         Ok::<_, Error>(Mount { sub_path, read_only, ..Mount::new(source, target) })
     });
-    try_join_all(mounts).await
+    let network = function.shared_volume_mounts.iter().map(|mount| async move {
+        let id = NetworkFileSystemId::parse(&mount.shared_volume_id)?.volume();
+        let (source, _) = ctx.volumes.directory(&id, "").await?;
+        Ok::<_, Error>(Mount::new(source, mount_target(&mount.mount_path)?))
+    });
+    let (volumes, network) = tokio::try_join!(try_join_all(mounts), try_join_all(network))?;
+    Ok(volumes.into_iter().chain(network).collect())
 }
 
 /// The files of the client, and what Modal's own package needs to be imported.

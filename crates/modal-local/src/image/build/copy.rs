@@ -232,6 +232,7 @@ impl Build<'_> {
             uid: 0,
             gid: 0,
             shown,
+            volumes: Vec::new(),
             network: false,
         };
         self.layer(id, stage, spec, step).await

@@ -2,13 +2,19 @@
 
 use std::path::PathBuf;
 
+use container_runtime::Mount;
+use futures::future::try_join_all;
+
 use super::stage::Stage;
 use super::{Build, BuildError};
+use crate::error::Error;
 use crate::failpoint::{Point, reach};
+use crate::ids::VolumeId;
 use crate::image::layer::LayerId;
 use crate::image::recipe::{self, Command, Step};
 use crate::image::step::{self, StepPlace, StepSpec};
 use crate::image::users;
+use crate::sandbox::mount_target;
 
 impl Build<'_> {
     /// Runs what the base cannot stand in for: tools of `debian_slim` that only PyPI has. Without PyPI
@@ -57,6 +63,9 @@ impl Build<'_> {
             hasher.part(config.workdir.as_deref().unwrap_or_default());
             hasher.part(config.user.as_deref().unwrap_or_default());
             hasher.parts(self.secrets.keys().collect::<Vec<_>>());
+            for volume in &self.definition.volumes {
+                hasher.part("volume").part(&volume.volume).part(&volume.path).part(&volume.sub_path);
+            }
             if !script.is_empty() {
                 hasher.part(script);
             }
@@ -73,9 +82,21 @@ impl Build<'_> {
             uid: user.uid,
             gid: user.gid,
             shown,
+            volumes: self.volumes().await?,
             network: true,
         };
         self.layer(id, stage, spec, step).await
+    }
+
+    async fn volumes(&self) -> Result<Vec<Mount>, Error> {
+        let mounts = self.definition.volumes.iter().map(|it| async move {
+            let id = VolumeId::parse(&it.volume)?;
+            let (source, sub_path) = self.ctx.volumes.directory(&id, &it.sub_path).await?;
+            let target = mount_target(&it.path)?;
+            let read_only = it.read_only;
+            Ok::<_, Error>(Mount { sub_path, read_only, ..Mount::new(source, target) })
+        });
+        try_join_all(mounts).await
     }
 
     /// The image's own variables win over the machine's settings, secrets over both.

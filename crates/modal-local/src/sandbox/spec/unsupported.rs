@@ -5,7 +5,7 @@ use modal_proto::client::Sandbox;
 use crate::error::{Error, Result};
 
 /// Experimental options that mean something here.
-const KNOWN_OPTIONS: [&str; 1] = ["enable_exit_snapshot"];
+const KNOWN_OPTIONS: [&str; 2] = ["enable_exit_snapshot", "proxy_traffic_via_sidecar"];
 
 /// Refuses what the sandbox asks for and would not get.
 pub(super) fn refuse(definition: &Sandbox) -> Result<()> {

@@ -20,7 +20,7 @@ pub(super) async fn mount(
     sandbox: Arc<LiveSandbox>,
     request: TaskMountDirectoryRequest,
 ) -> Result<(), Status> {
-    refuse(&request.container_id, request.customer_supplied_encryption_key.as_deref())?;
+    refuse_key(request.customer_supplied_encryption_key.as_deref())?;
     let target = mount_target(text(&request.path)?)?;
     // The SDKs send no id for an image from scratch.
     let image = match request.image_id.as_str() {
@@ -35,7 +35,6 @@ pub(super) async fn unmount(
     sandbox: Arc<LiveSandbox>,
     request: TaskUnmountDirectoryRequest,
 ) -> Result<(), Status> {
-    refuse(&request.container_id, None)?;
     let target = mount_target(text(&request.path)?)?;
     let _in_use = sandbox.activity.begin();
     Ok(sandbox.unmount_image(&target).await?)
@@ -47,7 +46,7 @@ pub(super) async fn snapshot(
     sandbox: Arc<LiveSandbox>,
     request: TaskSnapshotDirectoryRequest,
 ) -> Result<TaskSnapshotDirectoryResponse, Status> {
-    refuse(&request.container_id, request.customer_supplied_encryption_key.as_deref())?;
+    refuse_key(request.customer_supplied_encryption_key.as_deref())?;
     let path: PathBuf = directory(text(&request.path)?)?;
     let expires_at = expiry(request.ttl_seconds);
     let taking = tokio::spawn(async move {
@@ -62,10 +61,7 @@ fn text(path: &[u8]) -> Result<&str, Status> {
 }
 
 /// What Modal offers beyond: named instead of left out.
-fn refuse(container: &str, key: Option<&[u8]>) -> Result<(), Status> {
-    if !container.is_empty() {
-        return Err(Status::invalid_argument("sandboxes of the local server have no sidecars"));
-    }
+fn refuse_key(key: Option<&[u8]>) -> Result<(), Status> {
     if key.is_some_and(|key| !key.is_empty()) {
         return Err(Status::invalid_argument(
             "the local server encrypts no snapshots with a client's key",

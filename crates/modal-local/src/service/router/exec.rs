@@ -26,9 +26,6 @@ pub(super) async fn start(
     host: Host,
     request: TaskExecStartRequest,
 ) -> Result<TaskExecStartResponse, Status> {
-    if !request.container_id.is_empty() {
-        return Err(Status::invalid_argument("sandboxes of the local server have no sidecars"));
-    }
     let id = request.exec_id.clone();
     let work = run(ctx.clone(), host.clone(), request);
     host.execs()?.start(&id, work).await?;
@@ -41,7 +38,8 @@ async fn run(
     request: TaskExecStartRequest,
 ) -> Result<Arc<RunningProcess>, Status> {
     let in_use = host.begin();
-    let Surroundings { container, env, workdir, spill_dir } = host.surroundings()?;
+    let place = host.container(&request.container_id)?;
+    let Surroundings { container, env, workdir, spill_dir } = place.surroundings()?;
     let command = command(&ctx, env, workdir, request).await?;
     reach(Point::ExecStarting);
     let started = RunningProcess::start(&container, command, &spill_dir, in_use).await;

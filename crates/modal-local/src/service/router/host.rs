@@ -6,7 +6,7 @@ use std::sync::Arc;
 use container_runtime::Container;
 
 use crate::ctx::Ctx;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::function::task::Task;
 use crate::ids::TaskId;
 use crate::sandbox::{Environment, ExecTable, LiveSandbox, Use};
@@ -39,6 +39,16 @@ impl Host {
         }
     }
 
+    /// The one of its containers that a command is for: without an id, the main one.
+    pub(super) fn container(&self, id: &str) -> Result<Self> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.container_of_id(id).map(Self::Sandbox),
+            Self::Function(_) if id.is_empty() => Ok(self.clone()),
+            Self::Function(_) => Err(Error::not_found("container", id)),
+        }
+    }
+
+    /// Commands of all its containers.
     pub(super) fn execs(&self) -> Result<&ExecTable> {
         match self {
             Self::Sandbox(sandbox) => Ok(&sandbox.execs),

@@ -2,6 +2,7 @@
 //!
 //! Each call carries a JWT that names one task; no other task can be touched with it.
 
+mod containers;
 mod directories;
 mod exec;
 mod host;
@@ -48,6 +49,16 @@ impl CommandRouter {
 
     fn sandbox_of(&self, token: &TaskId, task_id: &str) -> Result<Arc<LiveSandbox>, Status> {
         Ok(self.ctx.sandboxes.of_task(&named(token, task_id)?)?)
+    }
+
+    /// The container of a task that a request names; without an id, the sandbox's main one.
+    fn container<T>(
+        &self,
+        request: &Request<T>,
+        task_id: &str,
+        container_id: &str,
+    ) -> Result<Arc<LiveSandbox>, Status> {
+        Ok(self.sandbox(request, task_id)?.container_of_id(container_id)?)
     }
 
     /// The container that a request names, of a sandbox or of a function.
@@ -219,8 +230,8 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskSnapshotFilesystemRequest>,
     ) -> Result<Response<TaskSnapshotFilesystemResponse>, Status> {
-        let TaskSnapshotFilesystemRequest { task_id, snapshot_id, .. } = request.get_ref();
-        let found = self.sandbox(&request, task_id);
+        let TaskSnapshotFilesystemRequest { task_id, snapshot_id, container_id, .. } = request.get_ref();
+        let found = self.container(&request, task_id, container_id);
         let kind = SnapshotKind::Filesystem;
         let sandbox = match self.or_taken(found, task_id, kind, snapshot_id).await? {
             Found::Sandbox(sandbox) => sandbox,
@@ -268,7 +279,8 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskMountDirectoryRequest>,
     ) -> Result<Response<()>, Status> {
-        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let (task, container) = (&request.get_ref().task_id, &request.get_ref().container_id);
+        let sandbox = self.container(&request, task, container)?;
         directories::mount(&self.ctx, sandbox, request.into_inner()).await.map(Response::new)
     }
 
@@ -276,7 +288,8 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskUnmountDirectoryRequest>,
     ) -> Result<Response<()>, Status> {
-        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let (task, container) = (&request.get_ref().task_id, &request.get_ref().container_id);
+        let sandbox = self.container(&request, task, container)?;
         directories::unmount(sandbox, request.into_inner()).await.map(Response::new)
     }
 
@@ -284,8 +297,8 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskSnapshotDirectoryRequest>,
     ) -> Result<Response<TaskSnapshotDirectoryResponse>, Status> {
-        let TaskSnapshotDirectoryRequest { task_id, snapshot_id, .. } = request.get_ref();
-        let found = self.sandbox(&request, task_id);
+        let TaskSnapshotDirectoryRequest { task_id, snapshot_id, container_id, .. } = request.get_ref();
+        let found = self.container(&request, task_id, container_id);
         let kind = SnapshotKind::Directory;
         let sandbox = match self.or_taken(found, task_id, kind, snapshot_id).await? {
             Found::Sandbox(sandbox) => sandbox,
@@ -302,8 +315,60 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskReloadVolumesRequest>,
     ) -> Result<Response<TaskReloadVolumesResponse>, Status> {
-        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        let (task, container) = (&request.get_ref().task_id, &request.get_ref().container_id);
+        let sandbox = self.container(&request, task, container)?;
         sandbox.container()?;
         Ok(Response::new(TaskReloadVolumesResponse {}))
+    }
+
+    async fn task_container_create(
+        &self,
+        request: Request<TaskContainerCreateRequest>,
+    ) -> Result<Response<TaskContainerCreateResponse>, Status> {
+        let sandbox = self.sandbox(&request, &request.get_ref().task_id)?;
+        containers::create(&self.ctx, sandbox, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn task_container_get(
+        &self,
+        request: Request<TaskContainerGetRequest>,
+    ) -> Result<Response<TaskContainerGetResponse>, Status> {
+        let TaskContainerGetRequest { task_id, container_name, include_terminated } =
+            request.get_ref();
+        let sandbox = self.sandbox(&request, task_id)?;
+        let found = sandbox.container_of_name(container_name, *include_terminated)?;
+        let container = Some(containers::info(&found));
+        Ok(Response::new(TaskContainerGetResponse { container }))
+    }
+
+    async fn task_container_list(
+        &self,
+        request: Request<TaskContainerListRequest>,
+    ) -> Result<Response<TaskContainerListResponse>, Status> {
+        let TaskContainerListRequest { task_id, include_terminated } = request.get_ref();
+        let sandbox = self.sandbox(&request, task_id)?;
+        let all = sandbox.containers().into_iter();
+        let shown = all.filter(|it| *include_terminated || it.ending().is_none());
+        let containers = shown.map(|it| containers::info(&it)).collect();
+        Ok(Response::new(TaskContainerListResponse { containers }))
+    }
+
+    async fn task_container_terminate(
+        &self,
+        request: Request<TaskContainerTerminateRequest>,
+    ) -> Result<Response<TaskContainerTerminateResponse>, Status> {
+        let TaskContainerTerminateRequest { task_id, container_id } = request.get_ref();
+        let container = self.container(&request, task_id, container_id)?;
+        containers::terminate(&container).await;
+        Ok(Response::new(TaskContainerTerminateResponse {}))
+    }
+
+    async fn task_container_wait(
+        &self,
+        request: Request<TaskContainerWaitRequest>,
+    ) -> Result<Response<TaskContainerWaitResponse>, Status> {
+        let TaskContainerWaitRequest { task_id, container_id, timeout } = request.get_ref();
+        let container = self.container(&request, task_id, container_id)?;
+        Ok(Response::new(containers::wait(&container, *timeout).await))
     }
 }

@@ -6,6 +6,7 @@ mod list;
 mod lookup;
 mod names;
 mod policy;
+mod sidecar;
 mod snapshot;
 mod v1;
 mod wait;
@@ -22,6 +23,7 @@ pub(crate) use self::lookup::{
 };
 pub(crate) use self::names::{sandbox_set_name, sandbox_tags_get_v2, sandbox_tags_set_v2};
 pub(crate) use self::policy::{sandbox_set_outbound_policy, sandbox_set_outbound_policy_v2};
+pub(crate) use self::sidecar::sandbox_container_create_v2;
 pub(crate) use self::snapshot::{
     sandbox_get_exit_snapshot, sandbox_get_exit_snapshot_v2, sandbox_snapshot_fs,
     sandbox_snapshot_fs_async, sandbox_snapshot_fs_async_get,

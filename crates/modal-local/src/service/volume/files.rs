@@ -69,7 +69,8 @@ async fn list(
     Ok(ReceiverStream::new(receiver).boxed())
 }
 
-fn file_entry(entry: Entry) -> FileEntry {
+/// An entry as clients read it.
+pub(in crate::service) fn file_entry(entry: Entry) -> FileEntry {
     use rustix::fs::FileType as Kind;
     let kind = match entry.kind {
         Kind::RegularFile => FileType::File,

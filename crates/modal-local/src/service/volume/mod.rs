@@ -12,6 +12,7 @@ use modal_proto::client::{
 use tonic::Status;
 
 pub(super) use self::files::{
+    file_entry,
     volume_copy_files, volume_copy_files2, volume_list_files, volume_list_files2,
     volume_remove_file, volume_remove_file2,
 };
@@ -22,7 +23,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::VolumeId;
 use crate::state::creation::{Creation, Page};
-use crate::state::volumes::VolumeRecord;
+use crate::state::volumes::{Kind, VolumeRecord};
 
 pub(super) async fn volume_get_or_create(
     ctx: &Ctx,
@@ -39,8 +40,11 @@ pub(super) async fn volume_get_or_create(
         version: record.version,
         metadata: Some(metadata(record.clone())),
     };
-    let volumes = &ctx.volumes;
-    let record = volumes.get_or_create(&environment, &creation, request.version(), answer).await?;
+    let (volumes, kind) = (&ctx.volumes, Kind::Volume(request.version()));
+    let record = volumes.get_or_create(&environment, &creation, kind, answer).await?;
+    if record.is_network_file_system() {
+        return Err(wrong_kind("sv"));
+    }
     Ok(answer(&record))
 }
 
@@ -102,6 +106,11 @@ pub(super) async fn volume_commit(
 pub(super) async fn volume_reload(ctx: &Ctx, request: VolumeReloadRequest) -> Result<(), Status> {
     ctx.volumes.get(&id(&request.volume_id)?).await?;
     Ok(())
+}
+
+/// There is something else of that name; the Python SDK knows these words.
+pub(in crate::service) fn wrong_kind(prefix: &str) -> Status {
+    Status::not_found(format!("App has wrong entity {prefix}"))
 }
 
 fn id(text: &str) -> Result<VolumeId> {

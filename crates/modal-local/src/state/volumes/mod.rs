@@ -43,6 +43,37 @@ const INTO_DIRECTORY: &str = "into directory";
 /// or it gets the name of the target.
 const ONTO: &str = "onto";
 
+/// What the table has in place of a version for a network file system, which is of no version.
+const NETWORK_FILE_SYSTEM: i32 = -1;
+
+/// What is made: network file systems are kept like volumes, and share their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Of this version; 2 if the client does not say.
+    Volume(VolumeFsVersion),
+    NetworkFileSystem,
+}
+
+impl Kind {
+    /// The RPC that makes it.
+    fn rpc(self) -> &'static str {
+        match self {
+            Self::Volume(_) => "volume_get_or_create",
+            Self::NetworkFileSystem => "shared_volume_get_or_create",
+        }
+    }
+
+    fn to_column(self) -> i32 {
+        match self {
+            Self::Volume(VolumeFsVersion::V1) => VolumeFsVersion::V1 as i32,
+            Self::Volume(VolumeFsVersion::Unspecified | VolumeFsVersion::V2) => {
+                VolumeFsVersion::V2 as i32
+            }
+            Self::NetworkFileSystem => NETWORK_FILE_SYSTEM,
+        }
+    }
+}
+
 /// A volume's record.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct VolumeRecord {
@@ -50,6 +81,13 @@ pub(crate) struct VolumeRecord {
     pub(crate) name: Option<String>,
     pub(crate) version: i32,
     pub(crate) created_at: f64,
+}
+
+impl VolumeRecord {
+    /// Whether it is a network file system.
+    pub(crate) fn is_network_file_system(&self) -> bool {
+        self.version == NETWORK_FILE_SYSTEM
+    }
 }
 
 /// The volumes of this server. Clones share them.
@@ -90,14 +128,14 @@ impl Volumes {
         .await
     }
 
-    /// Looks up or makes a volume. Without a version asked for, new ones are version 2. `answer` is what
-    /// the client of a new one is told, also if it asks again after the server was killed.
-    pub(crate) async fn get_or_create(
+    /// Looks up or makes a volume. One that is there is answered whatever its kind. `answer` is what the client of a
+    /// new one is told, also if it asks again after the server was killed.
+    pub(crate) async fn get_or_create<M: Message>(
         &self,
         environment: &Environment,
         creation: &Creation,
-        version: VolumeFsVersion,
-        answer: impl Fn(&VolumeRecord) -> VolumeGetOrCreateResponse,
+        kind: Kind,
+        answer: impl Fn(&VolumeRecord) -> M,
     ) -> Result<VolumeRecord> {
         match creation {
             Creation::LookUp(name) => self
@@ -106,12 +144,12 @@ impl Volumes {
                 .ok_or_else(|| Error::not_found("volume", in_environment(name, environment))),
             Creation::IfMissing(name) => match self.find(environment, name).await? {
                 Some(record) => Ok(record),
-                None => self.insert(environment, creation, version, answer).await,
+                None => self.insert(environment, creation, kind, answer).await,
             },
             Creation::Overwrite(_) => {
                 Err(Error::invalid("a volume cannot be overwritten; delete it and create it anew"))
             }
-            _ => self.insert(environment, creation, version, answer).await,
+            _ => self.insert(environment, creation, kind, answer).await,
         }
     }
 
@@ -134,15 +172,33 @@ impl Volumes {
         page: Page,
     ) -> Result<Vec<VolumeRecord>> {
         sqlx::query_as(
-            "SELECT volume_id, name, version, created_at FROM volumes WHERE environment_id = ? AND name IS NOT NULL AND created_at < ?
+            "SELECT volume_id, name, version, created_at FROM volumes
+             WHERE environment_id = ? AND name IS NOT NULL AND version <> ? AND created_at < ?
              ORDER BY created_at DESC LIMIT ?",
         )
         .bind(&environment.id)
+        .bind(NETWORK_FILE_SYSTEM)
         .bind(page.created_before)
         .bind(page.limit)
         .fetch_all(&self.db)
         .await
         .map_err(Error::database("list volumes"))
+    }
+
+    /// The named network file systems of an environment, newest first.
+    pub(crate) async fn network_file_systems(
+        &self,
+        environment: &Environment,
+    ) -> Result<Vec<VolumeRecord>> {
+        sqlx::query_as(
+            "SELECT volume_id, name, version, created_at FROM volumes
+             WHERE environment_id = ? AND name IS NOT NULL AND version = ? ORDER BY created_at DESC",
+        )
+        .bind(&environment.id)
+        .bind(NETWORK_FILE_SYSTEM)
+        .fetch_all(&self.db)
+        .await
+        .map_err(Error::database("list network file systems"))
     }
 
     /// Gives a volume another name.
@@ -299,22 +355,18 @@ impl Volumes {
             .map_err(Error::database("look up a volume"))
     }
 
-    async fn insert(
+    async fn insert<M: Message>(
         &self,
         environment: &Environment,
         creation: &Creation,
-        version: VolumeFsVersion,
-        answer: impl Fn(&VolumeRecord) -> VolumeGetOrCreateResponse,
+        kind: Kind,
+        answer: impl Fn(&VolumeRecord) -> M,
     ) -> Result<VolumeRecord> {
         let id = VolumeId::random();
-        let version = match version {
-            VolumeFsVersion::V1 => VolumeFsVersion::V1,
-            VolumeFsVersion::Unspecified | VolumeFsVersion::V2 => VolumeFsVersion::V2,
-        };
         let record = VolumeRecord {
             volume_id: id.to_string(),
             name: creation.name().map(str::to_owned),
-            version: version as i32,
+            version: kind.to_column(),
             created_at: clock::unique_now(),
         };
         self.make_directories(&id).await?;
@@ -330,7 +382,7 @@ impl Volumes {
         .bind(creation.owner().map(|app| app.as_str()))
         .bind(record.created_at)
         .bind(creation.expiry());
-        let made = change(&self.db, "volume_get_or_create", &answer(&record), insert).await;
+        let made = change(&self.db, kind.rpc(), &answer(&record), insert).await;
         if made.map_err(Error::database("create a volume"))? == 1 {
             return Ok(record);
         }

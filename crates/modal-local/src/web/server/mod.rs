@@ -43,7 +43,7 @@ pub(super) async fn answer(
     }
     let http = spec.http();
     if !http.unauthenticated
-        && let Some(refused) = check_auth(&target.ctx, &spec.base, request.headers())
+        && let Some(refused) = check_auth(&target.ctx, spec, request.headers()).await
     {
         return refused;
     }
@@ -61,14 +61,14 @@ pub(super) async fn answer(
     }
 }
 
-/// A token for this server, or the one of this machine's clients.
-fn check_auth(ctx: &Ctx, server: &FunctionId, headers: &HeaderMap) -> Option<Response> {
+/// A token for this server, a proxy token, or the one of this machine's clients.
+async fn check_auth(ctx: &Ctx, spec: &FunctionSpec, headers: &HeaderMap) -> Option<Response> {
     match bearer(headers) {
-        Some(token) if ctx.auth.is_server_token(server, token) => None,
+        Some(token) if ctx.auth.is_server_token(&spec.base, token) => None,
         Some(_) => {
             Some(plain(StatusCode::UNAUTHORIZED, "invalid credentials for proxy authorization"))
         }
-        None => check_keys(ctx, headers),
+        None => check_keys(ctx, &spec.app, headers).await,
     }
 }
 

@@ -78,7 +78,7 @@ async fn control(
     headers: HeaderMap,
 ) -> Response {
     if !spec.http().unauthenticated
-        && let Some(refused) = check_auth(&target.ctx, &spec.base, &headers)
+        && let Some(refused) = check_auth(&target.ctx, spec, &headers).await
     {
         return refused;
     }

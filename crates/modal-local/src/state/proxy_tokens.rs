@@ -1,0 +1,154 @@
+//! Proxy tokens: pairs that open web functions and servers with proxy authentication, and nothing else.
+//!
+//! A token is good for every environment until it is allowed for one; from then on for those alone that it is allowed for.
+
+use sqlx::SqlitePool;
+use subtle::ConstantTimeEq as _;
+
+use super::cas::Sha256Hash;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::ids::{ProxyTokenId, random_suffix};
+use crate::secret_string::SecretString;
+
+/// What secrets begin with.
+const SECRET_PREFIX: &str = "ws-";
+
+/// A token's record.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub(crate) struct ProxyToken {
+    pub(crate) token_id: String,
+    pub(crate) name: String,
+    pub(crate) scoped: bool,
+    pub(crate) created_at: f64,
+}
+
+/// The proxy tokens of this server. Clones share them.
+#[derive(Clone)]
+pub(crate) struct ProxyTokens {
+    db: SqlitePool,
+}
+
+impl ProxyTokens {
+    pub(crate) fn new(db: SqlitePool) -> Self {
+        Self { db }
+    }
+
+    /// Makes a token. Its secret is told this once.
+    pub(crate) async fn create(
+        &self,
+        name: &str,
+        scoped: bool,
+    ) -> Result<(ProxyTokenId, SecretString)> {
+        let id = ProxyTokenId::random();
+        let secret = format!("{SECRET_PREFIX}{}{}", random_suffix(), random_suffix());
+        sqlx::query(
+            "INSERT INTO proxy_tokens (token_id, secret_hash, name, scoped, created_at)
+             VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(id.as_str())
+        .bind(&Sha256Hash::of(secret.as_bytes()).as_bytes()[..])
+        .bind(name)
+        .bind(scoped)
+        .bind(clock::unique_now())
+        .execute(&self.db)
+        .await
+        .map_err(Error::database("create a proxy token"))?;
+        Ok((id, secret.into()))
+    }
+
+    pub(crate) async fn get(&self, id: &ProxyTokenId) -> Result<ProxyToken> {
+        let query = "SELECT token_id, name, scoped, created_at FROM proxy_tokens WHERE token_id = ?";
+        let found = sqlx::query_as(query).bind(id.as_str()).fetch_optional(&self.db).await;
+        let found = found.map_err(Error::database("look up a proxy token"))?;
+        found.ok_or_else(|| Error::not_found("proxy token", id))
+    }
+
+    /// All of them, oldest first; or those that are allowed for one environment by its id.
+    pub(crate) async fn list(&self, environment: Option<&str>) -> Result<Vec<ProxyToken>> {
+        sqlx::query_as(
+            "SELECT token_id, name, scoped, created_at FROM proxy_tokens AS token
+             WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM proxy_token_environments AS allowed
+                 WHERE allowed.token_id = token.token_id AND allowed.environment_id = ?1)
+             ORDER BY created_at",
+        )
+        .bind(environment)
+        .fetch_all(&self.db)
+        .await
+        .map_err(Error::database("list proxy tokens"))
+    }
+
+    pub(crate) async fn rename(&self, id: &ProxyTokenId, name: &str) -> Result<()> {
+        let query = sqlx::query("UPDATE proxy_tokens SET name = ? WHERE token_id = ?").bind(name);
+        self.change(id, query.bind(id.as_str())).await
+    }
+
+    pub(crate) async fn delete(&self, id: &ProxyTokenId) -> Result<()> {
+        let query = sqlx::query("DELETE FROM proxy_tokens WHERE token_id = ?");
+        self.change(id, query.bind(id.as_str())).await
+    }
+
+    /// Allows a token for an environment; from now on it is good for none that it is not allowed for.
+    pub(crate) async fn allow(&self, id: &ProxyTokenId, environment: &str) -> Result<()> {
+        let query = sqlx::query("UPDATE proxy_tokens SET scoped = TRUE WHERE token_id = ?");
+        self.change(id, query.bind(id.as_str())).await?;
+        sqlx::query(
+            "INSERT INTO proxy_token_environments (token_id, environment_id) VALUES (?, ?)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(id.as_str())
+        .bind(environment)
+        .execute(&self.db)
+        .await
+        .map(drop)
+        .map_err(Error::database("allow a proxy token"))
+    }
+
+    /// Takes an environment away from a token that is allowed for it.
+    pub(crate) async fn revoke(&self, id: &ProxyTokenId, environment: &str) -> Result<()> {
+        self.get(id).await?;
+        let query = "DELETE FROM proxy_token_environments WHERE token_id = ? AND environment_id = ?";
+        let done = sqlx::query(query).bind(id.as_str()).bind(environment).execute(&self.db).await;
+        match done.map_err(Error::database("revoke a proxy token"))?.rows_affected() {
+            0 => Err(Error::not_found("environment of the proxy token", environment)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The ids of the environments that a token is allowed for.
+    pub(crate) async fn environments(&self, id: &ProxyTokenId) -> Result<Vec<String>> {
+        self.get(id).await?;
+        let query = "SELECT environment_id FROM proxy_token_environments WHERE token_id = ? ORDER BY 1";
+        let found = sqlx::query_scalar(query).bind(id.as_str()).fetch_all(&self.db).await;
+        found.map_err(Error::database("list environments of a proxy token"))
+    }
+
+    /// Whether the pair opens what is in an environment.
+    pub(crate) async fn opens(&self, id: &[u8], secret: &[u8], environment: &str) -> Result<bool> {
+        let Ok(id) = std::str::from_utf8(id) else { return Ok(false) };
+        let hash: Option<Vec<u8>> = sqlx::query_scalar(
+            "SELECT secret_hash FROM proxy_tokens AS token WHERE token_id = ?1 AND (NOT scoped
+             OR EXISTS (SELECT 1 FROM proxy_token_environments AS allowed
+                 WHERE allowed.token_id = token.token_id AND allowed.environment_id = ?2))",
+        )
+        .bind(id)
+        .bind(environment)
+        .fetch_optional(&self.db)
+        .await
+        .map_err(Error::database("check a proxy token"))?;
+        let presented = Sha256Hash::of(secret);
+        Ok(hash.is_some_and(|hash| bool::from(hash.ct_eq(&presented.as_bytes()[..]))))
+    }
+
+    async fn change(
+        &self,
+        id: &ProxyTokenId,
+        query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+    ) -> Result<()> {
+        let done = query.execute(&self.db).await;
+        match done.map_err(Error::database("change a proxy token"))?.rows_affected() {
+            0 => Err(Error::not_found("proxy token", id)),
+            _ => Ok(()),
+        }
+    }
+}
