@@ -44,7 +44,12 @@ impl Caller {
         let needs_tls = kind == ClientKind::Python && is_old;
         let key = text("x-idempotency-key").filter(|key| !key.is_empty());
         let idempotency_key = key.map(|key| key.chars().take(MAX_KEY_LENGTH).collect());
-        Self { kind, needs_tls, version: version.chars().take(MAX_KEY_LENGTH).collect(), idempotency_key }
+        Self {
+            kind,
+            needs_tls,
+            version: version.chars().take(MAX_KEY_LENGTH).collect(),
+            idempotency_key,
+        }
     }
 
     /// The scheme of a router URL that this client connects to in plaintext.

@@ -54,7 +54,8 @@ impl References {
             self.secrets.extend(function.secret_ids.iter().cloned());
             self.add_volumes(&function.volume_mounts);
             let network = function.shared_volume_mounts.iter();
-            let ids = network.filter_map(|it| NetworkFileSystemId::parse(&it.shared_volume_id).ok());
+            let ids =
+                network.filter_map(|it| NetworkFileSystemId::parse(&it.shared_volume_id).ok());
             self.volumes.extend(ids.map(|id| id.volume().to_string()));
         }
     }

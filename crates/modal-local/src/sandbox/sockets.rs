@@ -33,7 +33,8 @@ pub(crate) async fn connect_own(container: &Container, port: u16) -> io::Result<
 
 /// A socket that sends to and receives from a UDP port of that address.
 pub(crate) async fn udp_own(container: &Container, port: u16) -> io::Result<UdpSocket> {
-    let socket: std::net::UdpSocket = container.udp_socket().await.map_err(io::Error::other)?.into();
+    let socket: std::net::UdpSocket =
+        container.udp_socket().await.map_err(io::Error::other)?.into();
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(socket)?;
     socket.connect((plan::SANDBOX, port)).await?;

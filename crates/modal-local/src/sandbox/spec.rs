@@ -14,8 +14,8 @@ use std::time::Duration;
 use container_runtime::{Limits, PtySize};
 use modal_proto::client::{
     Probe, PtyInfo, Resources, Sandbox, SandboxCreateRequest, SandboxCreateV2Request, SecretSource,
-    SharedVolumeMount, StringMap, TunnelType, VolumeMount, probe::ProbeOneof, sandbox::OpenPortsOneof,
-    secret_source::Source,
+    SharedVolumeMount, StringMap, TunnelType, VolumeMount, probe::ProbeOneof,
+    sandbox::OpenPortsOneof, secret_source::Source,
 };
 
 pub(crate) use self::network::NetworkAccess;
@@ -237,16 +237,14 @@ fn gpu(resources: Option<&Resources>) -> Option<String> {
 }
 
 /// The sidecar that HTTPS is to go through. As on Modal it excludes a blocked network and a list of names.
-fn https_via(
-    options: &HashMap<String, String>,
-    network: &NetworkAccess,
-) -> Result<Option<String>> {
+fn https_via(options: &HashMap<String, String>, network: &NetworkAccess) -> Result<Option<String>> {
     const OPTION: &str = "proxy_traffic_via_sidecar";
     let Some(name) = options.get(OPTION) else { return Ok(None) };
     if name.is_empty() || name.eq_ignore_ascii_case("none") {
         return Ok(None);
     }
-    let has_names = matches!(network, NetworkAccess::AllowList { domains, .. } if !domains.is_empty());
+    let has_names =
+        matches!(network, NetworkAccess::AllowList { domains, .. } if !domains.is_empty());
     if *network == NetworkAccess::Blocked || has_names {
         return Err(Error::invalid(format!(
             "`{OPTION}` cannot be combined with a blocked network or an allow-list of domains"

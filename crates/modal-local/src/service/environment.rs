@@ -3,8 +3,9 @@
 use modal_proto::client::environment_get_roles_response::Principal;
 use modal_proto::client::{
     EnvironmentCreateRequest, EnvironmentDeleteRequest, EnvironmentGetOrCreateRequest,
-    EnvironmentGetOrCreateResponse, EnvironmentGetRolesRequest, EnvironmentGetRolesResponse, EnvironmentRole, MemberRole, UserIdentity, EnvironmentListItem, EnvironmentListResponse,
-    EnvironmentMetadata, EnvironmentSettings, EnvironmentUpdateRequest,
+    EnvironmentGetOrCreateResponse, EnvironmentGetRolesRequest, EnvironmentGetRolesResponse,
+    EnvironmentListItem, EnvironmentListResponse, EnvironmentMetadata, EnvironmentRole,
+    EnvironmentSettings, EnvironmentUpdateRequest, MemberRole, UserIdentity,
 };
 use tonic::Status;
 

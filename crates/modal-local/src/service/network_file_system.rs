@@ -147,7 +147,8 @@ pub(super) async fn shared_volume_list_files_stream(
 ) -> Result<BoxStream<SharedVolumeListFilesResponse>, Status> {
     let SharedVolumeListFilesResponse { entries } = shared_volume_list_files(ctx, request).await?;
     let batches = entries.chunks(BATCH).map(<[FileEntry]>::to_vec);
-    let answers: Vec<_> = batches.map(|entries| SharedVolumeListFilesResponse { entries }).collect();
+    let answers: Vec<_> =
+        batches.map(|entries| SharedVolumeListFilesResponse { entries }).collect();
     Ok(stream::iter(answers.into_iter().map(Ok)).boxed())
 }
 

@@ -58,7 +58,8 @@ impl ProxyTokens {
     }
 
     pub(crate) async fn get(&self, id: &ProxyTokenId) -> Result<ProxyToken> {
-        let query = "SELECT token_id, name, scoped, created_at FROM proxy_tokens WHERE token_id = ?";
+        let query =
+            "SELECT token_id, name, scoped, created_at FROM proxy_tokens WHERE token_id = ?";
         let found = sqlx::query_as(query).bind(id.as_str()).fetch_optional(&self.db).await;
         let found = found.map_err(Error::database("look up a proxy token"))?;
         found.ok_or_else(|| Error::not_found("proxy token", id))
@@ -107,7 +108,8 @@ impl ProxyTokens {
     /// Takes an environment away from a token that is allowed for it.
     pub(crate) async fn revoke(&self, id: &ProxyTokenId, environment: &str) -> Result<()> {
         self.get(id).await?;
-        let query = "DELETE FROM proxy_token_environments WHERE token_id = ? AND environment_id = ?";
+        let query =
+            "DELETE FROM proxy_token_environments WHERE token_id = ? AND environment_id = ?";
         let done = sqlx::query(query).bind(id.as_str()).bind(environment).execute(&self.db).await;
         match done.map_err(Error::database("revoke a proxy token"))?.rows_affected() {
             0 => Err(Error::not_found("environment of the proxy token", environment)),
@@ -118,7 +120,8 @@ impl ProxyTokens {
     /// The ids of the environments that a token is allowed for.
     pub(crate) async fn environments(&self, id: &ProxyTokenId) -> Result<Vec<String>> {
         self.get(id).await?;
-        let query = "SELECT environment_id FROM proxy_token_environments WHERE token_id = ? ORDER BY 1";
+        let query =
+            "SELECT environment_id FROM proxy_token_environments WHERE token_id = ? ORDER BY 1";
         let found = sqlx::query_scalar(query).bind(id.as_str()).fetch_all(&self.db).await;
         found.map_err(Error::database("list environments of a proxy token"))
     }

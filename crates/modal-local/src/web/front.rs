@@ -15,6 +15,7 @@ use modal_proto::client::function_input::ArgsOneof;
 use modal_proto::client::generic_result::GenericStatus;
 use modal_proto::client::{DataFormat, FunctionCallInvocationType, FunctionInput};
 
+use super::credentials;
 use super::endpoint::Target;
 use super::parameters;
 use super::pickle::{self, Value};
@@ -24,7 +25,7 @@ use crate::ctx::Ctx;
 use crate::function::calls::Input;
 use crate::function::definition::FunctionSpec;
 use crate::function::exchange::Exchange;
-use crate::ids::{AppId, CallId, InputId};
+use crate::ids::{CallId, InputId};
 
 /// The query by which a client comes back for the answer to an earlier request.
 const RESUME: &str = "__modal_function_call_id";
@@ -42,9 +43,6 @@ pub(super) const HOP_BY_HOP: [HeaderName; 6] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-/// Headers of proxy authentication; the function does not see them.
-pub(super) const KEY: HeaderName = HeaderName::from_static("modal-key");
-pub(super) const SECRET: HeaderName = HeaderName::from_static("modal-secret");
 
 /// Answers one request.
 pub(super) async fn answer(target: Arc<Target>, client: SocketAddr, request: Request) -> Response {
@@ -283,33 +281,7 @@ async fn check_proxy_auth(
     if !config?.requires_proxy_auth {
         return None;
     }
-    check_keys(&target.ctx, &spec.app, headers).await
-}
-
-/// Refuses a request that has neither the server's token nor a proxy token of the app's environment in its headers.
-pub(super) async fn check_keys(ctx: &Ctx, app: &AppId, headers: &HeaderMap) -> Option<Response> {
-    let text = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-    let (id, secret) = (text(&KEY), text(&SECRET));
-    if ctx.auth.is_token(id, secret) {
-        return None;
-    }
-    match opens(ctx, app, id, secret).await {
-        Ok(true) => return None,
-        Ok(false) => {}
-        Err(error) => return Some(plain(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
-    }
-    let missing = headers.get(&KEY).is_none() || headers.get(&SECRET).is_none();
-    let what = if missing { "missing credentials" } else { "invalid credentials" };
-    Some(plain(StatusCode::UNAUTHORIZED, &format!("{what} for proxy authorization")))
-}
-
-/// Whether a proxy token is good where an app is.
-async fn opens(ctx: &Ctx, app: &AppId, id: &[u8], secret: &[u8]) -> crate::Result<bool> {
-    if id.is_empty() || secret.is_empty() {
-        return Ok(false);
-    }
-    let environment = ctx.apps.get(app).await?.environment_id;
-    ctx.proxy_tokens.opens(id, secret, &environment).await
+    credentials::check(&target.ctx, &spec.app, headers).await
 }
 
 fn resumed(request: &Request) -> Option<CallId> {
@@ -349,7 +321,8 @@ pub(super) fn common_scope(
     let text = |text: &str| Value::Text(text.to_owned());
     let raw = parts.uri.path();
     let path = percent_decoded(raw);
-    let headers = parts.headers.iter().filter(|(name, _)| **name != KEY && **name != SECRET);
+    let headers =
+        parts.headers.iter().filter(|(name, value)| !credentials::is_credential(name, value));
     let headers = headers.map(|(name, value)| {
         let pair = [name.as_str().as_bytes(), value.as_bytes()];
         Value::Tuple(pair.map(|bytes| Value::Bytes(bytes.to_vec())).into())

@@ -5,6 +5,7 @@
 //! origins. The port is kept as long as the app is deployed, over restarts of the server, and
 //! given back to a function of the same name when the app is deployed anew.
 
+mod credentials;
 mod endpoint;
 mod front;
 mod parameters;

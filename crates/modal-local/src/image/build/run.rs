@@ -64,7 +64,11 @@ impl Build<'_> {
             hasher.part(config.user.as_deref().unwrap_or_default());
             hasher.parts(self.secrets.keys().collect::<Vec<_>>());
             for volume in &self.definition.volumes {
-                hasher.part("volume").part(&volume.volume).part(&volume.path).part(&volume.sub_path);
+                hasher
+                    .part("volume")
+                    .part(&volume.volume)
+                    .part(&volume.path)
+                    .part(&volume.sub_path);
             }
             if !script.is_empty() {
                 hasher.part(script);

@@ -13,7 +13,8 @@ pub(crate) async fn sandbox_container_create_v2(
     request: SandboxContainerCreateV2Request,
 ) -> Result<SandboxContainerCreateV2Response, Status> {
     let id = SandboxId::parse(&request.sandbox_id).map_err(Error::from)?;
-    let sandbox = ctx.sandboxes.find(&id).ok_or_else(|| Error::not_found("running sandbox", &id))?;
+    let sandbox =
+        ctx.sandboxes.find(&id).ok_or_else(|| Error::not_found("running sandbox", &id))?;
     let definition = request.definition.unwrap_or_default();
     let ids = definition.secret_ids.clone();
     let sources = secret_sources(request.secret_sources, ids, request.ephemeral_secrets);

@@ -12,8 +12,7 @@ use modal_proto::client::{
 use tonic::Status;
 
 pub(super) use self::files::{
-    file_entry,
-    volume_copy_files, volume_copy_files2, volume_list_files, volume_list_files2,
+    file_entry, volume_copy_files, volume_copy_files2, volume_list_files, volume_list_files2,
     volume_remove_file, volume_remove_file2,
 };
 pub(super) use self::transfer::{

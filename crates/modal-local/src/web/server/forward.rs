@@ -23,7 +23,8 @@ use tokio::io::copy_bidirectional;
 use super::{AUTHORIZATION, Entry};
 use crate::function::pool::InFlight;
 use crate::sandbox;
-use crate::web::front::{HOP_BY_HOP, KEY, SECRET};
+use crate::web::credentials;
+use crate::web::front::HOP_BY_HOP;
 
 /// What is held until the last byte of an answer has passed.
 struct Visit {
@@ -86,9 +87,8 @@ async fn send(
 
 /// Makes the request one to the server itself, without what was meant for whoever passes it on.
 fn readdress(request: &mut Request, h2: bool, upgrades: bool) {
-    for name in [KEY, SECRET, AUTHORIZATION] {
-        request.headers_mut().remove(name);
-    }
+    credentials::strip(request.headers_mut());
+    request.headers_mut().remove(AUTHORIZATION);
     strip_hops(request.headers_mut(), upgrades);
     let host = request.uri().authority().cloned().or_else(|| authority(request.headers()));
     let path = request.uri().path_and_query().cloned();

@@ -14,8 +14,9 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, StatusCode};
 
+use super::credentials;
 use super::endpoint::Target;
-use super::front::{check_keys, plain};
+use super::front::plain;
 use super::requests::RequestRecord;
 use crate::clock;
 use crate::ctx::Ctx;
@@ -68,7 +69,7 @@ async fn check_auth(ctx: &Ctx, spec: &FunctionSpec, headers: &HeaderMap) -> Opti
         Some(_) => {
             Some(plain(StatusCode::UNAUTHORIZED, "invalid credentials for proxy authorization"))
         }
-        None => check_keys(ctx, &spec.app, headers).await,
+        None => credentials::check(ctx, &spec.app, headers).await,
     }
 }
 
