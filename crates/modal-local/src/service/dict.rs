@@ -3,7 +3,7 @@
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use modal_proto::client::dict_list_response::DictInfo;
 use modal_proto::client::{
-    CreationInfo, DictClearRequest, DictContainsRequest, DictContainsResponse, DictContentsRequest,
+    DictClearRequest, DictContainsRequest, DictContainsResponse, DictContentsRequest,
     DictDeleteRequest, DictEntry, DictGetByIdRequest, DictGetByIdResponse, DictGetOrCreateRequest,
     DictGetOrCreateResponse, DictGetRequest, DictGetResponse, DictHeartbeatRequest, DictLenRequest,
     DictLenResponse, DictListRequest, DictListResponse, DictMetadata, DictPopRequest,
@@ -12,6 +12,7 @@ use modal_proto::client::{
 use tonic::Status;
 
 use super::BoxStream;
+use super::workspace::created;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::DictId;
@@ -158,9 +159,6 @@ async fn existing(ctx: &Ctx, text: &str) -> Result<DictId> {
 fn metadata(dict: Collection) -> DictMetadata {
     DictMetadata {
         name: dict.name.unwrap_or_default(),
-        creation_info: Some(CreationInfo {
-            created_at: dict.created_at,
-            ..CreationInfo::default()
-        }),
+        creation_info: Some(created(dict.created_at)),
     }
 }

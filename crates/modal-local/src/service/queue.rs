@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use modal_proto::client::queue_list_response::QueueInfo;
 use modal_proto::client::{
-    CreationInfo, QueueClearRequest, QueueDeleteRequest, QueueGetByIdRequest, QueueGetByIdResponse,
+    QueueClearRequest, QueueDeleteRequest, QueueGetByIdRequest, QueueGetByIdResponse,
     QueueGetOrCreateRequest, QueueGetOrCreateResponse, QueueGetRequest, QueueGetResponse,
     QueueHeartbeatRequest, QueueItem, QueueLenRequest, QueueLenResponse, QueueListRequest,
     QueueListResponse, QueueMetadata, QueueNextItemsRequest, QueueNextItemsResponse,
@@ -13,6 +13,7 @@ use modal_proto::client::{
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
 
+use super::workspace::created;
 use crate::caller::Caller;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -195,10 +196,7 @@ async fn existing(ctx: &Ctx, text: &str) -> Result<QueueId> {
 fn metadata(queue: Collection) -> QueueMetadata {
     QueueMetadata {
         name: queue.name.unwrap_or_default(),
-        creation_info: Some(CreationInfo {
-            created_at: queue.created_at,
-            ..CreationInfo::default()
-        }),
+        creation_info: Some(created(queue.created_at)),
     }
 }
 

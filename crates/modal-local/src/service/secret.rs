@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use modal_proto::client::{
-    CreationInfo, SecretDeleteRequest, SecretGetInfoRequest, SecretGetInfoResponse,
-    SecretGetOrCreateRequest, SecretGetOrCreateResponse, SecretListItem, SecretListRequest,
-    SecretListResponse, SecretMetadata, SecretUpdateRequest,
+    SecretDeleteRequest, SecretGetInfoRequest, SecretGetInfoResponse, SecretGetOrCreateRequest,
+    SecretGetOrCreateResponse, SecretListItem, SecretListRequest, SecretListResponse,
+    SecretMetadata, SecretUpdateRequest,
 };
 use tonic::Status;
 
+use super::workspace::created;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::SecretId;
@@ -89,10 +90,7 @@ fn metadata(record: SecretRecord, environment_name: String) -> SecretMetadata {
     SecretMetadata {
         keys: record.keys(),
         name: record.name.unwrap_or_default(),
-        creation_info: Some(CreationInfo {
-            created_at: record.created_at,
-            ..CreationInfo::default()
-        }),
+        creation_info: Some(created(record.created_at)),
         environment_name,
         last_used_at: record.last_used_at.unwrap_or_default(),
         ..SecretMetadata::default()

@@ -2,9 +2,10 @@
 
 use modal_proto::client::token_info_get_response::Identity;
 use modal_proto::client::{
-    ClientHelloResponse, MemberRole, TokenInfoGetRequest, TokenInfoGetResponse, UserIdentity,
-    WorkspaceDashboardUrlRequest, WorkspaceDashboardUrlResponse, WorkspaceMembersListItem,
-    WorkspaceMembersListResponse, WorkspaceNameLookupResponse, WorkspaceSettingsResponse,
+    ClientHelloResponse, CreationInfo, MemberRole, TokenInfoGetRequest, TokenInfoGetResponse,
+    UserIdentity, WorkspaceDashboardUrlRequest, WorkspaceDashboardUrlResponse,
+    WorkspaceMembersListItem, WorkspaceMembersListResponse, WorkspaceNameLookupResponse,
+    WorkspaceSettingsResponse,
 };
 use tonic::Status;
 
@@ -22,6 +23,11 @@ const USER_ID: &str = "us-local";
 /// Whoever has the token.
 pub(super) fn user() -> UserIdentity {
     UserIdentity { user_id: USER_ID.to_owned(), username: NAME.to_owned() }
+}
+
+/// Who made an object, and when: seconds since 1970.
+pub(super) fn created(created_at: f64) -> CreationInfo {
+    CreationInfo { created_at, created_by: NAME.to_owned() }
 }
 
 pub(crate) async fn client_hello(ctx: &Ctx, (): ()) -> Result<ClientHelloResponse, Status> {

@@ -4,10 +4,10 @@ mod files;
 mod transfer;
 
 use modal_proto::client::{
-    CreationInfo, VolumeCommitRequest, VolumeCommitResponse, VolumeDeleteRequest,
-    VolumeGetByIdRequest, VolumeGetByIdResponse, VolumeGetOrCreateRequest,
-    VolumeGetOrCreateResponse, VolumeHeartbeatRequest, VolumeListItem, VolumeListRequest,
-    VolumeListResponse, VolumeMetadata, VolumeReloadRequest, VolumeRenameRequest,
+    VolumeCommitRequest, VolumeCommitResponse, VolumeDeleteRequest, VolumeGetByIdRequest,
+    VolumeGetByIdResponse, VolumeGetOrCreateRequest, VolumeGetOrCreateResponse,
+    VolumeHeartbeatRequest, VolumeListItem, VolumeListRequest, VolumeListResponse, VolumeMetadata,
+    VolumeReloadRequest, VolumeRenameRequest,
 };
 use tonic::Status;
 
@@ -21,6 +21,7 @@ pub(super) use self::transfer::{
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::VolumeId;
+use crate::service::workspace::created;
 use crate::state::creation::{Creation, Page};
 use crate::state::volumes::{Kind, VolumeRecord};
 
@@ -120,9 +121,6 @@ pub(crate) fn metadata(record: VolumeRecord) -> VolumeMetadata {
     VolumeMetadata {
         version: record.version,
         name: record.name.unwrap_or_default(),
-        creation_info: Some(CreationInfo {
-            created_at: record.created_at,
-            ..CreationInfo::default()
-        }),
+        creation_info: Some(created(record.created_at)),
     }
 }
