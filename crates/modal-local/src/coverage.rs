@@ -39,6 +39,7 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     ("EnvironmentDelete", "ends what runs in it; `main` cannot be deleted"),
     ("EnvironmentUpdate", "limits are stored and not enforced"),
+    ("EnvironmentGetRoles", "the one user may do everything"),
     (
         "ImageGetOrCreate",
         "real builds, layer by layer; bases are those of this machine, see substitutions",
@@ -72,6 +73,8 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     ("SandboxCreateV2", "real isolation; what cannot be had on this machine is refused by name"),
     ("SecretGetOrCreate", "values in files that only their owner can read, never in the database"),
+    ("SharedVolumeGetOrCreate", "kept like a volume, and named among them"),
+    ("SharedVolumeGetFile", "up to 128 MiB in one answer"),
     ("TaskList", "containers of functions and of sandboxes"),
     (
         "TaskMountDirectory",
@@ -85,6 +88,11 @@ const REMARKS: &[(&str, &str)] = &[
         "SandboxCreateConnectToken",
         "HTTP and WebSockets through a loopback port; the token is good for a day",
     ),
+    (
+        "SandboxContainerCreateV2",
+        "a sidecar: a container with a network of its own, which the others know by its name",
+    ),
+    ("TaskContainerCreate", "as `SandboxContainerCreateV2`, for sandboxes of version 1"),
     ("SandboxGetFromName", "answers for sandboxes of both versions"),
     ("SandboxGetExitSnapshot", "for sandboxes made with `enable_exit_snapshot`"),
     ("SandboxSetOutboundPolicy", "routes by address range and name; all else is refused by name"),
@@ -107,7 +115,14 @@ const REMARKS: &[(&str, &str)] = &[
     ("VolumeCommit", "checks that the volume exists: writes are seen by everybody at once"),
     ("VolumeReload", "checks that the volume exists, as for a commit"),
     ("VolumeGetOrCreate", "versions 1 and 2; both are a plain directory"),
+    (
+        "WebhookTokenCreate",
+        "a proxy token, for web functions and servers with proxy authentication",
+    ),
+    ("WorkspaceDashboardUrlGet", "this server's address: there are no pages about objects"),
+    ("WorkspaceMembersList", "the one user, `local`"),
     ("WorkspaceNameLookup", "always `local`"),
+    ("WorkspaceSettings", "what the server was started with"),
 ];
 
 /// Every RPC that this server answers, as `package.Service/Method`.
