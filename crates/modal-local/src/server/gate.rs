@@ -93,7 +93,7 @@ fn check_http(ctx: &Ctx, request: &mut Request) -> Option<(StatusCode, &'static 
 /// Whether the RPC puts much on the disk. Those that name, end or delete something go on when it is
 /// full; a build is refused where it begins, for an image that is there needs no room.
 fn needs_room(path: &str) -> bool {
-    const NEEDY: [&str; 18] = [
+    const NEEDY: [&str; 21] = [
         "BlobCreate",
         "DictUpdate",
         "FunctionCreate",
@@ -101,10 +101,13 @@ fn needs_room(path: &str) -> bool {
         "FunctionPutInputs",
         "MountPutFile",
         "QueuePut",
+        "SandboxContainerCreateV2",
         "SandboxCreate",
         "SandboxCreateV2",
         "SandboxSnapshotFs",
         "SandboxSnapshotFsAsync",
+        "SharedVolumePutFile",
+        "TaskContainerCreate",
         "TaskExecStart",
         "TaskSnapshotDirectory",
         "TaskSnapshotFilesystem",

@@ -44,13 +44,18 @@ const ARGUMENTS_FILE: &str = "arguments.pb";
 /// What a stream may carry before it must be read.
 const WINDOW: u32 = 16 << 20;
 /// Calls that are for people at a terminal, whoever else may make them.
-const NEVER: [&str; 6] = [
+const NEVER: [&str; 11] = [
     "EnvironmentCreate",
     "EnvironmentDelete",
     "EnvironmentUpdate",
     "TokenFlowCreate",
     "TokenFlowWait",
     "TokenInfoGet",
+    "WebhookTokenCreate",
+    "WebhookTokenDelete",
+    "WebhookTokenEnvironmentAdd",
+    "WebhookTokenEnvironmentRemove",
+    "WebhookTokenUpdate",
 ];
 /// All that a container may call whose function restricts its access.
 const RESTRICTED: [&str; 19] = [
