@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Invariants:
-//! - Whatever the policy says, and but for what the dialer calls its own, nothing reaches loopback, an address of this machine, link-local and metadata
-//!   addresses, multicast, or the sandboxes' own range: see [`policy`].
+//! - Whatever the policy says, and but for what the dialer calls its own, nothing reaches loopback, an address of this
+//!   machine, link-local and metadata addresses, multicast, or the sandboxes' own range: see [`policy`].
 //! - With an allow-list of names, the gateway resolves only those, and only what *it* resolved may be dialled.
 //! - A flow has bounded buffers; a slow reader on either side slows the other, never this process.
 //! - No packet makes the gateway panic; a flow that failed takes only itself down.

@@ -118,15 +118,11 @@ impl LiveSandbox {
         let app = ctx.apps.get_running(&self.app).await?;
         let sidecar = Arc::new(LiveSandbox::sidecar(self, name));
         self.sidecars.enter(&sidecar)?;
-        match create::start(ctx, &sidecar, spec, &app.environment_id).await {
-            Ok(()) => Ok(sidecar),
-            Err(error) => {
-                sidecar.neighbours.leave(sidecar.container_name());
-                sidecar.neighbours.write_names().await;
-                sidecar.set_ended(Ending::init_failure(error.to_string()));
-                Err(error)
-            }
-        }
+        let ctx = ctx.clone();
+        // In a task of its own: a client that goes away does not leave half a container, which nobody would end.
+        let making =
+            tokio::spawn(async move { make(&ctx, sidecar, spec, &app.environment_id).await });
+        making.await.unwrap_or_else(|_| Err(Error::invalid("the sidecar was not made")))
     }
 
     /// Ends the sidecars, and waits until they have ended; none can be made any more.
@@ -136,6 +132,23 @@ impl LiveSandbox {
             sidecar.request_stop(Ending::terminated("its sandbox ended"));
         }
         join_all(sidecars.iter().map(|sidecar| sidecar.ended())).await;
+    }
+}
+
+async fn make(
+    ctx: &Ctx,
+    sidecar: Arc<LiveSandbox>,
+    spec: SandboxSpec,
+    environment: &str,
+) -> Result<Arc<LiveSandbox>> {
+    match create::start(ctx, &sidecar, spec, environment).await {
+        Ok(()) => Ok(sidecar),
+        Err(error) => {
+            sidecar.neighbours.leave(sidecar.container_name());
+            sidecar.neighbours.write_names().await;
+            sidecar.set_ended(Ending::init_failure(error.to_string()));
+            Err(error)
+        }
     }
 }
 

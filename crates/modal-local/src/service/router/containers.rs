@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use modal_proto::client::Sandbox;
-use modal_proto::client::StringMap;
+use modal_proto::client::{Sandbox, StringMap};
 use modal_proto::task_command_router::{
     TaskContainerCreateRequest, TaskContainerCreateResponse, TaskContainerInfo,
     TaskContainerWaitResponse,
@@ -19,7 +18,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long a request to end one waits for the end.
 const TERMINATE_WAIT: Duration = Duration::from_secs(5);
 
-/// In a task of its own: a client that goes away does not leave half a container.
 pub(super) async fn create(
     ctx: &Ctx,
     sandbox: Arc<LiveSandbox>,
@@ -38,9 +36,7 @@ pub(super) async fn create(
     };
     let name = checked_name(request.container_name)?;
     let spec = SandboxSpec::parse_sidecar(&sandbox.app, definition, sources)?;
-    let ctx = ctx.clone();
-    let making = tokio::spawn(async move { sandbox.create_sidecar(&ctx, name, spec).await });
-    let made = making.await.map_err(|_| Status::internal("the sidecar was not made"))??;
+    let made = sandbox.create_sidecar(ctx, name, spec).await?;
     Ok(TaskContainerCreateResponse {
         container_id: made.container_id(),
         container_name: made.container_name().to_owned(),
