@@ -30,7 +30,7 @@ use crate::state::creation::Creation;
 use crate::state::volumes::path::VolumePath;
 use crate::state::volumes::tree::Tree;
 use crate::state::volumes::upload::FileSpec;
-use crate::state::volumes::{Kind, entries};
+use crate::state::volumes::{Kind, VolumeRecord, entries};
 
 /// Most bytes of a file in an answer; there is no other way to send one.
 const MAX_INLINE: u64 = 128 << 20;
@@ -44,13 +44,15 @@ pub(super) async fn shared_volume_get_or_create(
     let environment = ctx.environments.resolve(&request.environment_name).await?;
     let name = &request.deployment_name;
     let creation = Creation::from_request(request.object_creation_type, name, &request.app_id)?;
+    let answer = |record: &VolumeRecord| SharedVolumeGetOrCreateResponse {
+        shared_volume_id: NetworkFileSystemId::of_volume(&record.volume_id),
+    };
     let kind = Kind::NetworkFileSystem;
-    let record = ctx.volumes.get_or_create(&environment, &creation, kind).await?;
+    let record = ctx.volumes.get_or_create(&environment, &creation, kind, answer).await?;
     if !record.is_network_file_system() {
         return Err(wrong_kind("vo"));
     }
-    let shared_volume_id = NetworkFileSystemId::of_volume(&record.volume_id);
-    Ok(SharedVolumeGetOrCreateResponse { shared_volume_id })
+    Ok(answer(&record))
 }
 
 pub(super) async fn shared_volume_list(

@@ -230,7 +230,8 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskSnapshotFilesystemRequest>,
     ) -> Result<Response<TaskSnapshotFilesystemResponse>, Status> {
-        let TaskSnapshotFilesystemRequest { task_id, snapshot_id, container_id, .. } = request.get_ref();
+        let TaskSnapshotFilesystemRequest { task_id, snapshot_id, container_id, .. } =
+            request.get_ref();
         let found = self.container(&request, task_id, container_id);
         let kind = SnapshotKind::Filesystem;
         let sandbox = match self.or_taken(found, task_id, kind, snapshot_id).await? {
@@ -297,7 +298,8 @@ impl TaskCommandRouter for CommandRouter {
         &self,
         request: Request<TaskSnapshotDirectoryRequest>,
     ) -> Result<Response<TaskSnapshotDirectoryResponse>, Status> {
-        let TaskSnapshotDirectoryRequest { task_id, snapshot_id, container_id, .. } = request.get_ref();
+        let TaskSnapshotDirectoryRequest { task_id, snapshot_id, container_id, .. } =
+            request.get_ref();
         let found = self.container(&request, task_id, container_id);
         let kind = SnapshotKind::Directory;
         let sandbox = match self.or_taken(found, task_id, kind, snapshot_id).await? {

@@ -13,7 +13,8 @@ pub(crate) mod upload;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use modal_proto::client::{VolumeFsVersion, VolumeGetOrCreateResponse};
+use modal_proto::client::VolumeFsVersion;
+use prost::Message;
 use sqlx::SqlitePool;
 
 use self::known::KnownBlocks;
@@ -233,9 +234,10 @@ impl Volumes {
     /// Removes the record and moves the files to the trash: sandboxes that have the volume mounted
     /// keep them until the garbage collector comes, which waits for those.
     pub(crate) async fn delete(&self, id: &VolumeId) -> Result<()> {
-        self.get(id).await?;
+        let is_network = self.get(id).await?.is_network_file_system();
+        let rpc = if is_network { "shared_volume_delete" } else { "volume_delete" };
         let delete = sqlx::query("DELETE FROM volumes WHERE volume_id = ?").bind(id.as_str());
-        let deleted = change(&self.db, "volume_delete", &(), delete).await;
+        let deleted = change(&self.db, rpc, &(), delete).await;
         deleted.map_err(Error::database("delete a volume"))?;
         let (from, to) = (self.root(id), self.dir.trash().join(id.as_str()));
         blocking::run(move || std::fs::rename(&from, to).map_err(Error::file("remove", &from)))
