@@ -175,7 +175,8 @@ async fn with_volume(local: &Local, volume: &str) -> Live {
         mount_path: "/v".to_owned(),
         ..Default::default()
     };
-    let definition = local.definition(&["sleep", "600"]);
+    // Longer than the long form takes on a slow machine.
+    let definition = Sandbox { timeout_secs: 7_200, ..local.definition(&["sleep", "7200"]) };
     local.create(Sandbox { volume_mounts: vec![mount], ..definition }).await
 }
 
