@@ -19,11 +19,7 @@ pub(super) async fn webhook_token_create(
     request: WebhookTokenCreateRequest,
 ) -> Result<TokenCreateResponse, Status> {
     let (id, secret) = ctx.proxy_tokens.create(&request.name, request.scoped).await?;
-    Ok(TokenCreateResponse {
-        token_id: id.to_string(),
-        token_secret: secret.expose().to_owned(),
-        ..TokenCreateResponse::default()
-    })
+    Ok(TokenCreateResponse { token_id: id.to_string(), token_secret: secret.expose().to_owned() })
 }
 
 pub(super) async fn webhook_token_delete(
