@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// Readable by its owner alone.
 #[cfg(unix)]

@@ -5,7 +5,7 @@ use std::fmt;
 use ring::hmac;
 
 use crate::error::{Error, Result};
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// Enough to tell values apart, too little to guess from: 48 bits of a keyed hash.
 const BYTES: usize = 6;

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// How a value is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,6 @@ mod error;
 mod fingerprint;
 mod generate;
 mod plan;
-mod secret;
 mod values;
 
 pub use self::deployed::{Deployed, DeployedSecret};
@@ -27,5 +26,5 @@ pub use self::generate::Generator;
 pub use self::plan::{
     Action, KeyPlan, KeyState, Problem, SecretPlan, SetupPlan, VolumePlan, Wishes,
 };
-pub use self::secret::SecretString;
 pub use self::values::{Source, Values};
+pub use secret_string::SecretString;

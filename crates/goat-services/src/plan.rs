@@ -8,8 +8,8 @@ use crate::catalog::{self, KeySpec, Otherwise, PROVIDERS, PROVIDERS_SECRET, Secr
 use crate::deployed::{Deployed, DeployedSecret};
 use crate::error::{Error, Result};
 use crate::fingerprint::{Fingerprint, Fingerprints};
-use crate::secret::SecretString;
 use crate::values::{Source, Values};
+use secret_string::SecretString;
 
 /// What was asked for.
 #[derive(Debug, Clone, Default)]

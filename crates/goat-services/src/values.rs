@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::env_file::EnvFile;
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// Where a value was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -15,7 +15,9 @@ use base64::Engine as _;
 use rand::Rng;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{clock, error::Result, secret_string::SecretString};
+use secret_string::SecretString;
+
+use crate::{clock, error::Result};
 
 /// The life of a token that does not say when it ends.
 const DEFAULT_LIFE: Duration = Duration::from_secs(20 * 60);

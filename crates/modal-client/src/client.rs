@@ -8,6 +8,8 @@ use tokio::sync::Mutex;
 use tonic::{body::Body, metadata::MetadataMap};
 use tower::{Layer, Service};
 
+use secret_string::SecretString;
+
 use crate::{
     auth::{self, AuthToken},
     config::Config,
@@ -15,7 +17,6 @@ use crate::{
     http::Http,
     retry::RetryPolicy,
     rpc::{CallOptions, Headers, Method, Wire, metadata, methods, warning::Warnings},
-    secret_string::SecretString,
     transport::{self, GrpcService, Pool, Rules, Stack},
 };
 

@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 use tracing::Instrument as _;
 
+use secret_string::SecretString;
+
 use crate::{
     config::{Config, ConfigError, Proxies},
     error::{BoxError, Problem, Result},
     retry::RetryPolicy,
-    secret_string::SecretString,
     transport::proxy::{self, LOOPBACK},
 };
 

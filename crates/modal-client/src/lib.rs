@@ -60,13 +60,14 @@ mod retry;
 mod router;
 mod rpc;
 mod sandbox;
-mod secret_string;
 mod secrets;
 mod transport;
 mod volume;
 
 /// The messages and services of Modal's API, for [`Client::raw`].
 pub use modal_proto as proto;
+
+pub use secret_string::SecretString;
 
 pub use crate::{
     apps::{App, AppInfo, AppLookup, AppState, AppVersion, Apps},
@@ -99,7 +100,6 @@ pub use crate::{
         Output, Port, Probe, Process, Pty, Redirect, Sandbox, SandboxCreate, SandboxExit,
         SandboxFile, SandboxFiles, SandboxInfo, SandboxVersion, Sandboxes, Tunnel, VolumeMount,
     },
-    secret_string::SecretString,
     secrets::{IfExists, Secret, SecretInfo, Secrets},
     transport::GrpcService,
     volume::{

@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use modal_proto::client as api;
 
+use secret_string::SecretString;
+
 use crate::{
     client::Client,
     config::Config,
     error::{Error, Operation, Result},
     rpc::methods,
-    secret_string::SecretString,
 };
 
 /// How long the server holds one question for the token.

@@ -8,6 +8,8 @@ use std::{
 
 use modal_proto::client as api;
 
+use secret_string::SecretString;
+
 use crate::{
     client::Client,
     clock,
@@ -16,7 +18,6 @@ use crate::{
     ids::{AppId, SecretId},
     page,
     rpc::methods,
-    secret_string::SecretString,
 };
 
 /// Environment variables for a sandbox or a build: either kept by the server under an id, or sent along.

@@ -34,7 +34,6 @@ mod relay;
 mod removal;
 mod room;
 mod sandbox;
-mod secret_string;
 mod server;
 mod service;
 mod sqlite;
@@ -46,11 +45,11 @@ mod web;
 pub use crate::error::{Error, Result};
 pub use crate::image::BasePolicy;
 pub use crate::room::{DiskQuota, DiskReserve, DiskUsage, UsageByKind};
-pub use crate::secret_string::SecretString;
 pub use crate::server::{Server, ServerConfig, TokenPair};
 pub use crate::state::blobs::PartSizes;
 pub use crate::state_dir::StateDir;
 pub use crate::substitution::Substitution;
+pub use secret_string::SecretString;
 
 /// The programs that exist in every sandbox without a file. Whoever hosts a server passes them to
 /// [`container_runtime::run_if_spawner`] in the first line of `main`.

@@ -20,11 +20,11 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::image::BasePolicy;
 use crate::room::{DiskQuota, DiskReserve};
-use crate::secret_string::SecretString;
 use crate::service::ControlPlane;
 use crate::service::router::CommandRouter;
 use crate::state::blobs::PartSizes;
 use crate::state_dir::StateDir;
+use secret_string::SecretString;
 
 /// Clients ping every 30 seconds; we do, too, and notice dead ones.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -28,7 +28,6 @@ pub mod plan;
 mod postgres;
 mod process;
 pub mod program;
-mod secret;
 mod spool;
 mod supervisor;
 mod user;
@@ -43,5 +42,5 @@ pub use self::postgres::{
     fetch as fetch_wal,
 };
 pub use self::process::launch;
-pub use self::secret::SecretString;
 pub use self::supervisor::run;
+pub use secret_string::SecretString;

@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::{Stop, StopSignal};
-use crate::secret::SecretString;
 use crate::user::User;
+use secret_string::SecretString;
 
 /// The command of this program that starts another in its place: `launch PARENT -- PROGRAM ARGUMENT…`.
 pub(crate) const LAUNCH: &str = "launch";

@@ -17,7 +17,7 @@ use super::{
     in_files, in_state, words,
 };
 use crate::catalog::PROVIDERS_SECRET;
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 const DOOR: u16 = 4000;
 const PORT: u16 = 4001;

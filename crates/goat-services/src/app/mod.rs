@@ -32,7 +32,7 @@ pub use self::query::langfuse_query;
 pub use self::record::{Change, DEPLOY_DICT, DeployRecord};
 pub use self::routes::{OWN_ROUTES, langfuse_routes, litellm_routes};
 pub use self::shim::shim;
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// The app's name.
 pub const APP: &str = "goat-services";

@@ -4,7 +4,7 @@
 //! client id, and either a client secret or a key that signs assertions; containers send no credentials.
 
 use super::ConfigError;
-use crate::secret_string::SecretString;
+use secret_string::SecretString;
 
 /// OAuth settings, as far as they are there.
 #[derive(Debug, Clone, Default, PartialEq)]

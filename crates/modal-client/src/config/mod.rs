@@ -16,7 +16,9 @@ pub use environ::Environ;
 pub(crate) use proxies::Proxies;
 pub use store::{config_path, store_token};
 
-use crate::{error::Result, secret_string::SecretString, transport::Address};
+use secret_string::SecretString;
+
+use crate::{error::Result, transport::Address};
 
 /// Where Modal's control plane is: two names for the same service, tried one after the other.
 pub const DEFAULT_SERVER_URL: &str = "https://api.modal.com,https://api.modal2.com";

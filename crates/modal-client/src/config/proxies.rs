@@ -1,7 +1,7 @@
 //! The proxies of an environment, as programs agree on them.
 
 use super::Environ;
-use crate::secret_string::SecretString;
+use secret_string::SecretString;
 
 /// The proxies that are configured. Their URLs may hold passwords and are not printed.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -8,10 +8,9 @@ use super::{
     scaling::{Autoscaling, Retries, Schedule},
     web::Web,
 };
-use crate::{
-    gpu::Gpu, image::Image, sandbox::MiB, sandbox::VolumeMount, secret_string::SecretString,
-    secrets::Secret,
-};
+use secret_string::SecretString;
+
+use crate::{gpu::Gpu, image::Image, sandbox::MiB, sandbox::VolumeMount, secrets::Secret};
 
 /// The time one call has unless it says otherwise: Modal's default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);

@@ -20,6 +20,8 @@ pub(crate) use stdin::{Target, resume, send_all};
 use tokio::sync::{Mutex, OnceCell};
 use tonic::{Status, metadata::MetadataMap};
 
+use secret_string::SecretString;
+
 use crate::{
     auth,
     client::Client,
@@ -29,7 +31,6 @@ use crate::{
     retry::RetryPolicy,
     rpc::{Answers, CallOptions, Failure, Headers, Method, Wire, metadata, methods},
     sandbox::SandboxVersion,
-    secret_string::SecretString,
     transport::Lease,
 };
 

@@ -13,7 +13,9 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::{clock, config::ConfigError, secret_string::SecretString};
+use secret_string::SecretString;
+
+use crate::{clock, config::ConfigError};
 
 const AUDIENCE: &str = "modal-server";
 const LIFETIME_SECONDS: u64 = 5 * 60;

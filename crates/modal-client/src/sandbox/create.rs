@@ -11,6 +11,8 @@ use super::{
     spec::{MiB, NetworkAccess, Port, SandboxSpec, VolumeMount, check},
     tunnel_of,
 };
+use secret_string::SecretString;
+
 use crate::{
     apps::App,
     client::Client,
@@ -21,7 +23,6 @@ use crate::{
     mount::{self, LocalFiles, Mount},
     router::Router,
     rpc::methods,
-    secret_string::SecretString,
     secrets::Secret,
 };
 

@@ -10,9 +10,10 @@ use super::{
     spec::{NetworkAccess, Port, SandboxSpec, VolumeMount},
     tag,
 };
+use secret_string::SecretString;
+
 use crate::{
     ids::AppId,
-    secret_string::SecretString,
     secrets::{Secret, Source, string_map},
 };
 

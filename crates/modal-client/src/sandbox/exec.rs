@@ -10,11 +10,12 @@ use super::{
     definition::{seconds, secret_sources},
     spec::check_arguments,
 };
+use secret_string::SecretString;
+
 use crate::{
     error::{Error, Operation, Result},
     router::{Descriptor, Feed, OutputStream, Router, RouterFailure, StdinWriter, Target},
     rpc::methods,
-    secret_string::SecretString,
     secrets::Secret,
 };
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use modal_proto::{client as api, task_command_router as router_api};
 
 use super::{Sandbox, SandboxVersion};
+use secret_string::SecretString;
+
 use crate::{
     error::{Error, Operation, Result},
     ids::ImageId,
     image::BuiltImage,
     rpc::methods,
-    secret_string::SecretString,
 };
 
 /// How long a snapshot may take.

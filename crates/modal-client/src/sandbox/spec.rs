@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use modal_proto::client as api;
 
 use super::{Probe, Pty};
+use secret_string::SecretString;
+
 use crate::{
     ids::{ImageId, MountId, VolumeId},
-    secret_string::SecretString,
     secrets::Secret,
     volume::Volume,
 };

@@ -15,9 +15,9 @@ use crate::connect::Claim;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::ids::{CallId, FunctionId, InputId, SessionId, TaskId, random_suffix};
-use crate::secret_string::SecretString;
 use crate::server::TokenPair;
 use crate::state_dir::StateDir;
+use secret_string::SecretString;
 
 /// How long a JWT of the control plane is good for; clients renew it half-way.
 const AUTH_TOKEN_LIFE: Duration = Duration::from_secs(3_600);

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::secret_string::SecretString;
 use crate::server::TokenPair;
 use crate::state_dir::StateDir;
+use secret_string::SecretString;
 
 /// The version of `server.json`.
 const FORMAT: u32 = 1;

@@ -13,9 +13,9 @@ use super::workspace::created;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::SecretId;
-use crate::secret_string::SecretString;
 use crate::state::creation::{Creation, Page};
 use crate::state::secrets::SecretRecord;
+use secret_string::SecretString;
 
 pub(crate) async fn secret_get_or_create(
     ctx: &Ctx,

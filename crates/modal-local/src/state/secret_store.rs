@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::ids::SecretId;
-use crate::secret_string::SecretString;
+use secret_string::SecretString;
 
 /// The variables of one secret.
 pub(crate) type Variables = BTreeMap<String, SecretString>;

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use self::table::Table;
 use crate::error::chain;
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// The server's own limit of a query is 30 s.
 const QUERY: Duration = Duration::from_secs(40);

@@ -10,7 +10,7 @@ use super::tasks::TaskTokens;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::plan::{Access, DoorSpec};
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 const NO_KEY: Refusal = Refusal { status: StatusCode::UNAUTHORIZED, why: "no key was sent" };
 const WRONG_KEY: Refusal =

@@ -31,7 +31,7 @@ use super::query::{self, QueryError};
 use super::store::{self, Wish};
 use crate::error::chain;
 use crate::log::Log;
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// Bytes of a dump that are passed on at a time.
 const PIECE: usize = 64 * 1024;

@@ -42,7 +42,7 @@ use crate::error::chain;
 use crate::log::Log;
 use crate::plan::{PostgresSpec, ServiceSpec};
 use crate::process::Launch;
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// Why everything is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 
 use super::cluster::{Cluster, READER, SUPERUSER};
 use super::error::{PostgresError, Result};
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// How long a query of people may take.
 pub(super) const QUERY_SECONDS: u64 = 30;

@@ -31,7 +31,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::SpoolSpec;
-use crate::secret::SecretString;
+use secret_string::SecretString;
 
 /// A spool that is not running yet.
 pub(crate) struct Spool {

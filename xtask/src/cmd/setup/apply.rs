@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 use goat_services::{Action, EnvFile, SecretPlan, SetupPlan, catalog::SETUP_DICT};
-use modal_client::{Client, IfExists, SecretString};
+use modal_client::{Client, IfExists};
 
 use super::deployed::{Found, SALT};
 use crate::{backend, context::Context, exit::Exit, signals::Interruption};
@@ -133,7 +133,7 @@ async fn hand_over(client: &Client, secret: &SecretPlan, found: &Found) -> anyho
 
 async fn give(client: &Client, secret: &SecretPlan) -> anyhow::Result<()> {
     let given = secret.given();
-    let given = given.map(|(name, value)| (name, SecretString::from(value.expose())));
+    let given = given.map(|(name, value)| (name, value.clone()));
     match secret.action {
         Action::Make => {
             // Another setup may have made it a moment ago: then its values stay.

@@ -1,37 +1,39 @@
-//! A string that must not be shown: it prints as `****` and is wiped from memory when dropped.
+//! A text that must not be shown: it prints as `****` and is wiped from memory when dropped.
+//!
+//! ```
+//! # use secret_string::SecretString;
+//! let key = SecretString::from("sk-1");
+//! assert_eq!(format!("{key:?}"), "****");
+//! assert_eq!(key.expose(), "sk-1");
+//! ```
 
 use std::fmt;
 
-use zeroize::Zeroize as _;
+use zeroize::Zeroizing;
 
 /// A secret value: a token, a key, the value of a secret's variable.
 ///
 /// There is no `Display`; whoever sends it must say so with [`expose`](Self::expose).
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretString(String);
+pub struct SecretString(Zeroizing<String>);
 
 impl SecretString {
-    /// The value itself: for the wire, never for a log, an error or a command line.
+    /// The value itself: for the wire, never for a log, an error or a command line. Every use is a place to look at in a
+    /// review.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-impl Drop for SecretString {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
 impl From<String> for SecretString {
     fn from(value: String) -> Self {
-        Self(value)
+        Self(Zeroizing::new(value))
     }
 }
 
 impl From<&str> for SecretString {
     fn from(value: &str) -> Self {
-        Self(value.to_owned())
+        Self::from(value.to_owned())
     }
 }
 
