@@ -39,7 +39,7 @@ impl From<&str> for SecretString {
 
 impl From<&String> for SecretString {
     fn from(value: &String) -> Self {
-        Self(value.clone())
+        Self::from(value.as_str())
     }
 }
 
