@@ -9,7 +9,7 @@ use super::cas::Sha256Hash;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::ids::{ProxyTokenId, random_suffix};
-use crate::secret_string::SecretString;
+use secret_string::SecretString;
 
 /// What secrets begin with.
 const SECRET_PREFIX: &str = "ws-";
