@@ -69,6 +69,11 @@ impl StateDir {
         self.tls().join("roots.pem")
     }
 
+    /// Certificates that this machine trusts, as containers are shown them; laid out by `sandbox`.
+    pub(crate) fn own_roots(&self) -> PathBuf {
+        self.root.join("own-roots")
+    }
+
     pub(crate) fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }

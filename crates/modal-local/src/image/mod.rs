@@ -51,6 +51,7 @@ pub(crate) use self::log::{BuildLog, Entry};
 pub(crate) use self::record::Progress;
 use self::record::{Built, ImageRecord, ImageRecords};
 pub(crate) use self::reference::Suite;
+pub(crate) use self::settings::{CERTIFICATE_VARIABLES, INSIDE, SYSTEM_CERTIFICATES};
 use self::settings::{Machine, PackageSettings};
 pub(crate) use self::snapshot::{DirectorySource, SnapshotBase, SnapshotKind, SnapshotSource};
 use crate::ctx::Ctx;

@@ -120,6 +120,9 @@ pub(super) async fn start(
     let scratch = scratch?;
     let (environment, image, variables, mut mounts, trees) = found?;
     let mut env = Environment::with_defaults();
+    let mount_points = spec.volumes.iter().map(|volume| volume.target.clone()).collect();
+    let watched = writable(&mounts);
+    ctx.own_roots.show(&mut mounts, &mut env);
     env.extend(image.env.iter().cloned())?;
     env.extend(spec.variables.iter().cloned())?;
     env.extend(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())))?;
@@ -130,14 +133,14 @@ pub(super) async fn start(
         image: Arc::clone(&image.base),
         overlaid: layers[image.layers.len()..].to_vec(),
         upper: scratch.upper_dir(),
-        mount_points: spec.volumes.iter().map(|volume| volume.target.clone()).collect(),
+        mount_points,
     };
     let files = hosts::files(plan.has_gateway(), plan.local_names());
     let runtime = ctx.runtime().await?;
     let disk = DiskLimit::new(&ctx.room, spec.disk);
     let watch = DiskWatch {
         changes: vec![scratch.upper_dir(), scratch.attached_dir()],
-        volumes: writable(&mounts),
+        volumes: watched,
         limit: disk,
         room: ctx.room.clone(),
     };

@@ -22,6 +22,7 @@ mod mount_tree;
 mod neighbours;
 mod network;
 mod output;
+mod own_roots;
 mod probe;
 mod process;
 mod records;
@@ -53,6 +54,7 @@ pub(crate) use self::live::LiveSandbox;
 pub(crate) use self::mount_tree::fit as fit_mount;
 pub(crate) use self::network::{Network, NetworkPlan, resolvers};
 pub(crate) use self::output::Lines;
+pub(crate) use self::own_roots::OwnRoots;
 pub(crate) use self::process::{
     Command, OutputTo, RunningProcess, describe as describe_exec_error,
 };

@@ -67,7 +67,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
         trees(ctx, spec, &image),
     )?;
     let arguments = arguments::encode(ctx, task, &environment).await?;
-    let mut env = Environment::with_defaults();
+    let (mut env, mut own_roots) = (Environment::with_defaults(), Vec::new());
+    ctx.own_roots.show(&mut own_roots, &mut env);
     env.extend(image.env.iter().cloned())?;
     env.extend(secrets)?;
     let access = access(function)?;
@@ -92,7 +93,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     );
     spec.hostname = HOSTNAME.to_owned();
     let volumes = writable(&mounts);
-    spec.mounts = mounts;
+    spec.mounts = own_roots;
+    spec.mounts.extend(mounts);
     spec.mounts.push(Mount { read_only: true, ..Mount::new(run_dir, plane::INSIDE) });
     spec.files = host_files(plan.has_gateway(), plan.local_names());
     let resources = function.resources.clone().unwrap_or_default();

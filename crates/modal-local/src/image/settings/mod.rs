@@ -20,8 +20,20 @@ use crate::error::Result;
 pub(crate) const INSIDE: &str = "/run/modal-build";
 
 /// The bundle of certificates that Debian, and most others by now, have.
-const SYSTEM_CERTIFICATES: [&str; 3] =
+pub(crate) const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Variables by which programs are told of a bundle of certificates.
+pub(crate) const CERTIFICATE_VARIABLES: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "NPM_CONFIG_CAFILE",
+];
 
 /// What the machine says about packages, read once when the server starts.
 #[derive(Clone, Default)]
@@ -139,16 +151,6 @@ impl PackageSettings {
 
     fn certificates(&mut self, machine: &Machine) {
         const FILE: &str = "ca-certificates.crt";
-        const NAMES: [&str; 8] = [
-            "SSL_CERT_FILE",
-            "PIP_CERT",
-            "REQUESTS_CA_BUNDLE",
-            "CURL_CA_BUNDLE",
-            "NODE_EXTRA_CA_CERTS",
-            "GIT_SSL_CAINFO",
-            "CARGO_HTTP_CAINFO",
-            "NPM_CONFIG_CAFILE",
-        ];
         let configured = machine.variable("SSL_CERT_FILE").into_iter();
         let Some(bundle) =
             configured.chain(SYSTEM_CERTIFICATES).find_map(|path| machine.read(path))
@@ -156,7 +158,7 @@ impl PackageSettings {
             return;
         };
         self.files.insert(FILE.to_owned(), bundle);
-        for name in NAMES {
+        for name in CERTIFICATE_VARIABLES {
             self.env.insert(name.to_owned(), format!("{INSIDE}/{FILE}"));
         }
     }
