@@ -23,6 +23,7 @@ fn objects() {
     secrets ok
     volumes ok
     queues ok
+    proxies ok
     wrong token refused
     ");
 }
@@ -36,6 +37,8 @@ fn sandboxes() {
     files ok
     names and tags ok
     surroundings ok
+    refusals ok
+    identities ok
     tunnels ok
     ends ok
     ");
@@ -51,6 +54,8 @@ fn sandboxes_of_version_1() {
     files ok
     names and tags ok
     surroundings ok
+    refusals ok
+    identities ok
     tunnels ok
     ends ok
     ");

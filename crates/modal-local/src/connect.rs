@@ -114,6 +114,10 @@ async fn carry(mut client: TcpStream, ctx: &Ctx) -> io::Result<()> {
     else {
         return refuse(&mut client, "410 Gone", "the sandbox has ended").await;
     };
+    let peer = client.peer_addr()?.ip();
+    if !sandbox.running().is_ok_and(|running| running.inbound.allows(peer)) {
+        return refuse(&mut client, "403 Forbidden", "kept out by the inbound allow-list").await;
+    }
     let _in_use = sandbox.activity.begin();
     let Ok(mut inside) = sandbox::connect(&container, claim.port).await else {
         return refuse(&mut client, "502 Bad Gateway", "nothing listens in the sandbox").await;

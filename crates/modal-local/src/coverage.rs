@@ -50,6 +50,7 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     ("ImagePublish", "names of this server; `allow_public` is refused"),
     ("ObjectSuggest", "apps; nothing for functions and servers"),
+    ("ProxyGet", "there are no proxies: NOT_FOUND"),
     ("QueueGet", "a client that goes away while it waits takes nothing"),
     (
         "QueuePut",

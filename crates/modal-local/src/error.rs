@@ -16,14 +16,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing by that name or id exists.
-    #[error("{kind} `{name}` not found")]
+    /// Nothing by that name or id exists. Worded as by Modal, since SDKs show it and programs look for it.
+    #[error("{} '{name}' not found{place}", capitalized(kind))]
     NotFound {
         /// What was looked for, such as `volume`.
         kind: &'static str,
         /// Its name, id or path.
         name: String,
+        /// In what: ` in environment 'main'`, or nothing.
+        place: String,
     },
+    /// The same in other words.
+    #[error("{0}")]
+    Missing(String),
     /// The name is taken.
     #[error("{kind} `{name}` already exists")]
     AlreadyExists {
@@ -103,7 +108,17 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn not_found(kind: &'static str, name: impl ToString) -> Self {
-        Self::NotFound { kind, name: name.to_string() }
+        Self::NotFound { kind, name: name.to_string(), place: String::new() }
+    }
+
+    /// The same for a name that only means something in the `container`, an environment or app called `holder`.
+    pub(crate) fn not_found_in(
+        kind: &'static str,
+        name: impl ToString,
+        (container, holder): (&str, &str),
+    ) -> Self {
+        let place = format!(" in {container} '{holder}'");
+        Self::NotFound { kind, name: name.to_string(), place }
     }
 
     pub(crate) fn already_exists(kind: &'static str, name: impl ToString) -> Self {
@@ -139,7 +154,7 @@ impl Error {
 
     /// Whether the object asked for does not exist.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
+        matches!(self, Self::NotFound { .. } | Self::Missing(_))
     }
 }
 
@@ -154,7 +169,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match &error {
-            Error::NotFound { .. } => Self::not_found(message),
+            Error::NotFound { .. } | Error::Missing(_) => Self::not_found(message),
             Error::AlreadyExists { .. } => Self::already_exists(message),
             Error::Invalid(_) => Self::invalid_argument(message),
             Error::Exhausted(_) => Self::resource_exhausted(message),
@@ -177,6 +192,12 @@ impl From<Error> for Status {
             }
         }
     }
+}
+
+/// The kind as the first word of a sentence.
+fn capitalized(kind: &str) -> String {
+    let mut letters = kind.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }
 
 fn is_out_of_space(error: &io::Error) -> bool {

@@ -30,6 +30,7 @@ pub mod ids;
 mod image;
 mod login;
 mod logs;
+mod placement;
 mod relay;
 mod removal;
 mod room;

@@ -60,6 +60,10 @@ impl StateDir {
     }
 
     /// What tunnels are encrypted with; laid out by `certificates`.
+    pub(crate) fn identity_key(&self) -> PathBuf {
+        self.root.join("identity.key")
+    }
+
     pub(crate) fn tls(&self) -> PathBuf {
         self.root.join("tls")
     }

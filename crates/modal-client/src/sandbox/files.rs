@@ -40,10 +40,10 @@ pub struct SandboxFile {
     pub kind: FileKind,
     /// Its length in bytes.
     pub size: u64,
-    /// Its permission bits.
+    /// Its kind and permission bits, as `st_mode` of stat(2).
     #[serde(default)]
     pub mode: u32,
-    /// Its permissions as `ls` shows them.
+    /// Its permission bits as four octal digits, such as `0644`.
     #[serde(default)]
     pub permissions: String,
     /// Whose it is.

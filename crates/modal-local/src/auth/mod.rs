@@ -1,6 +1,7 @@
 //! Who may call: the token pair, JWTs of the control plane and the command router, signed URLs.
 
 mod hmac;
+pub(crate) mod identity;
 mod jwt;
 mod signed_url;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tonic::Status;
 
+use self::identity::Identities;
 pub(crate) use self::signed_url::Grant;
 use crate::connect::Claim;
 use crate::durable;
@@ -36,6 +38,8 @@ const URL_LIFE: Duration = Duration::from_secs(86_400);
 pub(crate) struct Auth {
     token: TokenPair,
     key: hmac::Key,
+    /// For sandboxes that want to prove who they are.
+    pub(crate) identities: Identities,
 }
 
 /// What `keys.json` holds. Only its owner can read it.
@@ -59,7 +63,8 @@ impl Auth {
         };
         let token =
             token.unwrap_or(TokenPair { id: keys.token_id, secret: keys.token_secret.into() });
-        Ok(Self { token, key: hmac::Key::new(keys.signing_key.as_bytes()) })
+        let key = hmac::Key::new(keys.signing_key.as_bytes());
+        Ok(Self { token, key, identities: Identities::open(dir)? })
     }
 
     /// The pair that clients must present.

@@ -12,6 +12,9 @@ use super::failure::Failure;
 use super::users::Names;
 
 /// What the SDKs make a `FileInfo` of.
+///
+/// `mode` and `permissions`: Modal's end-to-end test of its JavaScript SDK (`js/test/sandbox_fs_e2e.test.ts` of
+/// `modal-labs/modal-client`) compares them with `stat`'s `%f` and `%a`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct FileInfo {
     name: String,
@@ -63,7 +66,7 @@ impl FileInfo {
             path: path.to_string_lossy().into_owned(),
             r#type: kind(metadata),
             size: metadata.size(),
-            mode: metadata.mode() & 0o7777,
+            mode: metadata.mode(),
             permissions: permissions(metadata.mode()),
             owner: names.user(metadata.uid()),
             group: names.group(metadata.gid()),
@@ -84,8 +87,7 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// `rwxr-xr-x`
+/// Four octal digits, such as `0644`.
 fn permissions(mode: u32) -> String {
-    let letters = "rwxrwxrwx".chars().enumerate();
-    letters.map(|(place, letter)| if mode >> (8 - place) & 1 == 1 { letter } else { '-' }).collect()
+    format!("{:04o}", mode & 0o7777)
 }

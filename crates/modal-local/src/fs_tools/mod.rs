@@ -19,7 +19,7 @@ mod failure;
 mod info;
 mod names;
 mod open_file;
-mod read;
+pub(crate) mod read;
 mod users;
 mod watch;
 mod write;

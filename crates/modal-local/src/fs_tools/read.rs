@@ -11,7 +11,7 @@ use super::failure::{Failure, Kind};
 
 /// The most that is read. Modal's own limit is not documented; this one keeps endless files from filling the
 /// caller's disk.
-pub(super) const LARGEST: u64 = 5 << 30;
+pub(crate) const LARGEST: u64 = 5 << 30;
 const CHUNK: usize = 256 << 10;
 
 pub(super) fn read_file(path: &Path, stdout: &mut dyn Write) -> Result<(), Failure> {

@@ -152,7 +152,7 @@ fn a_file_without_end_is_cut_off() {
 }
 
 #[test]
-fn entries_are_described_as_recorded() {
+fn entries_are_described_as_by_modal() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     fs::create_dir(path("d")).unwrap();
@@ -183,7 +183,7 @@ fn entries_are_described_as_recorded() {
     );
     assert_eq!(
         (&info["size"], &info["mode"], &info["permissions"]),
-        (&json!(6), &json!(420), &json!("rw-r--r--"))
+        (&json!(6), &json!(0o100_644), &json!("0644"))
     );
     assert_eq!(info["path"], json!(path("a.txt")));
     let time = info["modified_time"].as_f64().unwrap();

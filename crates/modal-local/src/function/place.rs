@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::sandbox::snapshot::RootRecord;
-use crate::sandbox::{Activity, Environment, ExecTable, PortSpec, Tunnels};
+use crate::sandbox::{Activity, Environment, ExecTable, Inbound, PortSpec, Tunnels};
 
 /// How long what is typed may wait until the program reads.
 const TYPING: Duration = Duration::from_secs(5);
@@ -105,7 +105,8 @@ impl Place {
         if tunnels.contains_key(&port.port) {
             return Err(Error::already_exists("tunnel of port", port.port));
         }
-        let opened = Tunnels::open(ctx, &container, &[port], &self.activity).await?;
+        let opened =
+            Tunnels::open(ctx, &container, &[port], (&self.activity, &Inbound::default())).await?;
         let data = opened.data.first().cloned().unwrap_or_default();
         tunnels.insert(port.port, opened);
         Ok(data)

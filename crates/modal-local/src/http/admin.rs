@@ -27,6 +27,7 @@ pub(super) fn routes() -> Router<Ctx> {
         .route("/_local/failpoints/{point}/{count}", post(order_end))
         .route("/_local/relays", post(create_relay))
         .route("/_local/relays/{id}", put(renew_relay).delete(delete_relay))
+        .route("/.well-known/jwks.json", get(key_set))
         .route("/_local/substitutions", get(substitutions).put(replace_substitutions))
 }
 
@@ -96,6 +97,11 @@ async fn delete_relay(State(ctx): State<Ctx>, Path(id): Path<String>) -> StatusC
 #[serde(deny_unknown_fields)]
 struct Table {
     substitutions: Vec<Substitution>,
+}
+
+/// The public key of identity tokens.
+async fn key_set(State(ctx): State<Ctx>) -> Json<serde_json::Value> {
+    Json(ctx.auth.identities.key_set())
 }
 
 async fn substitutions(State(ctx): State<Ctx>) -> Result<Json<Table>> {

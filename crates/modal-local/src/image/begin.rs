@@ -29,7 +29,12 @@ impl Images {
         } else if let Some(newest) = self.shared.records.newest(&hash).await? {
             definition.attempt = newest.definition.attempt;
         }
-        let id = definition.image_id(&hash)?;
+        let mut id = definition.image_id(&hash)?;
+        if self.shared.records.is_deleted(&id).await? {
+            // As on Modal: what was deleted does not come back, another image takes its place.
+            definition.attempt = Some(crate::ids::random_suffix());
+            id = definition.image_id(&hash)?;
+        }
         let app = AppId::parse(&request.app_id).ok();
         self.ensure(ctx, &id, &hash, &definition, app).await
     }
@@ -40,7 +45,7 @@ impl Images {
         for base in &image.base_images {
             let id = ImageId::parse(&base.image_id)?;
             if self.shared.records.get(&id).await?.is_none() {
-                return Err(unknown_image(id.as_str()));
+                return Err(Error::Precondition(unknown_image(id.as_str()).to_string()));
             }
         }
         let cas = ctx.cas.clone();

@@ -247,7 +247,11 @@ impl Images {
         if self.live(id).is_some() {
             return Err(Error::Precondition(format!("image {id} is being built")));
         }
-        if self.shared.records.delete(id).await? { Ok(()) } else { Err(unknown_image(id.as_str())) }
+        if self.shared.records.delete(id).await? {
+            Ok(())
+        } else {
+            Err(Error::Missing(format!("No Image with ID '{id}' found")))
+        }
     }
 
     /// Deletes the snapshots whose time is over, and forgets deleted images but for those that are
@@ -371,7 +375,7 @@ impl Images {
 
 /// The words that SDKs look for.
 fn unknown_image(id: &str) -> Error {
-    Error::Precondition(format!("Could not find image with ID {id}"))
+    Error::Missing(format!("Could not find image with ID {id}"))
 }
 
 /// An error with its causes, as one text.

@@ -66,6 +66,14 @@ impl ImageRecords {
         self.find(&format!("{COLUMNS} FROM images WHERE image_id = ?"), id).await
     }
 
+    /// Whether it was there once.
+    pub(crate) async fn is_deleted(&self, id: &ImageId) -> Result<bool> {
+        let query =
+            "SELECT EXISTS (SELECT 1 FROM images WHERE image_id = ? AND deleted_at IS NOT NULL)";
+        let found = sqlx::query_scalar(query).bind(id.as_str()).fetch_one(&self.db).await;
+        found.map_err(Error::database("look up an image"))
+    }
+
     async fn find(&self, what: &str, id: &ImageId) -> Result<Option<ImageRecord>> {
         let query = format!("SELECT {what}");
         let row = sqlx::query(sqlx::AssertSqlSafe(query))

@@ -24,6 +24,7 @@ use super::spec::{SandboxSpec, Version};
 use super::supervise::{self, Parts};
 use super::tunnels::Tunnels;
 use super::usage::{self, DiskLimit};
+use crate::auth::identity::Bearer;
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -31,6 +32,7 @@ use crate::failpoint::{Point, reach};
 use crate::fs_tools;
 use crate::ids::{SandboxId, TaskId};
 use crate::image::ImageRoot;
+use crate::service::workspace;
 
 /// What an image without any command runs: two days of sleep, as `debian_slim`'s.
 const DEFAULT_COMMAND: [&str; 2] = ["sleep", "172800"];
@@ -127,6 +129,10 @@ pub(super) async fn start(
     env.extend(spec.variables.iter().cloned())?;
     env.extend(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())))?;
     describe(&mut env, sandbox, &spec, &environment);
+    if spec.identity_token {
+        let environment = (environment_id, environment.as_str());
+        env.put("MODAL_IDENTITY_TOKEN", &identity_token(ctx, sandbox, &spec, environment).await?);
+    }
     let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
     let layers = layers(image.layers.clone(), trees, &scratch).await?;
     let root = RootRecord {
@@ -169,7 +175,8 @@ pub(super) async fn start(
     if let Some(sidecar) = &spec.https_via {
         sandbox.neighbours.lead_https_via(sidecar);
     }
-    let tunnels = Tunnels::open(ctx, &container, &spec.ports, &sandbox.activity).await?;
+    let tunnels =
+        Tunnels::open(ctx, &container, &spec.ports, (&sandbox.activity, &spec.inbound)).await?;
     let (entrypoint, workdir) = entrypoint(&container, &spec, &image, &env, &scratch).await?;
     reach(Point::CreateStarted);
     if spec.probe.is_some() {
@@ -183,6 +190,7 @@ pub(super) async fn start(
         tunnels: tunnels.data.clone(),
         root,
         network: network.control(),
+        inbound: spec.inbound.clone(),
         spill_dir: scratch.spill_dir(),
         attached_dir: scratch.attached_dir(),
     });
@@ -208,6 +216,24 @@ fn describe(env: &mut Environment, sandbox: &LiveSandbox, spec: &SandboxSpec, en
     env.put("MODAL_ENVIRONMENT", environment);
     env.put("MODAL_CLOUD_PROVIDER", "local");
     env.put("MODAL_REGION", "local");
+}
+
+/// A token about the sandbox, good for as long as it may live.
+async fn identity_token(
+    ctx: &Ctx,
+    sandbox: &LiveSandbox,
+    spec: &SandboxSpec,
+    environment: (&str, &str),
+) -> Result<String> {
+    let app = ctx.apps.get(&spec.app).await?;
+    let bearer = Bearer {
+        workspace: (workspace::WORKSPACE_ID, workspace::NAME),
+        environment,
+        app: (sandbox.app.as_str(), app.name.as_deref().unwrap_or_default()),
+        container: sandbox.task.as_str(),
+    };
+    let issuer = format!("http://{}", ctx.authority());
+    ctx.auth.identities.issue(&issuer, &bearer, spec.timeout)
 }
 
 async fn volumes(ctx: &Ctx, spec: &SandboxSpec) -> Result<Vec<Mount>> {

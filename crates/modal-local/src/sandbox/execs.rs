@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
@@ -15,8 +16,10 @@ use super::process::RunningProcess;
 
 /// Ended commands that stay readable, at most.
 const MAX_ENDED: usize = 4_096;
-/// Bytes of output of ended commands that stay readable, at most.
+/// Bytes of output of ended commands that stay readable, at most; but see `READING_TIME`.
 const MAX_RETAINED: u64 = 512 << 20;
+/// So long after a command's end its output is kept whatever its size: its client may only begin to read it.
+const READING_TIME: Duration = Duration::from_secs(60);
 /// Client-made ids are UUIDs; nothing much longer is stored.
 const MAX_ID_LENGTH: usize = 128;
 
@@ -112,17 +115,18 @@ impl ExecTable {
 impl Table {
     /// Drops the oldest ended commands until the bounds hold. Running ones always stay.
     fn make_room(&mut self) {
-        let mut ended: Vec<(String, u64)> = Vec::new();
+        let mut ended: Vec<(String, u64, bool)> = Vec::new();
         for id in &self.started {
             let process = self.execs.get(id).and_then(started);
             if let Some(process) = process.filter(|process| process.exit().is_some()) {
-                ended.push((id.clone(), process.retained()));
+                let may_go = process.ended_before(READING_TIME);
+                ended.push((id.clone(), process.retained(), may_go));
             }
         }
         let mut count = ended.len();
-        let mut bytes: u64 = ended.iter().map(|(_, retained)| retained).sum();
-        for (id, retained) in ended {
-            if count < MAX_ENDED && bytes <= MAX_RETAINED {
+        let mut bytes: u64 = ended.iter().map(|(_, retained, _)| retained).sum();
+        for (id, retained, may_go) in ended {
+            if count < MAX_ENDED && (bytes <= MAX_RETAINED || !may_go) {
                 break;
             }
             count -= 1;

@@ -14,6 +14,7 @@ use super::attached::Attachments;
 use super::ending::Ending;
 use super::environment::Environment;
 use super::execs::ExecTable;
+use super::inbound::Inbound;
 use super::neighbours::{MAIN, Neighbours};
 use super::network::NetworkControl;
 use super::process::RunningProcess;
@@ -62,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) root: RootRecord,
     /// What changes its network policy.
     pub(crate) network: NetworkControl,
+    /// Who may connect to it.
+    pub(crate) inbound: Inbound,
     /// Where output lies that does not fit in memory.
     pub(crate) spill_dir: PathBuf,
     /// Where changes to mounted images go.
@@ -150,7 +153,9 @@ impl LiveSandbox {
     pub(crate) fn container(&self) -> Result<Container> {
         let running = self.running()?;
         let container = running.container.lock().unwrap_or_else(PoisonError::into_inner);
-        container.clone().ok_or_else(|| Error::not_found("running sandbox", &self.id))
+        container
+            .clone()
+            .ok_or_else(|| Error::Missing(format!("Sandbox '{}' has already completed", self.id)))
     }
 
     /// From now on nothing can be started in it. Answers the container, the first time.

@@ -4,8 +4,8 @@
 //! start, whether or not anybody asks for it, and kept for readers that come late.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use container_runtime::stream::{Caps, OutputLog, pump};
 use container_runtime::{Container, ExecSpec, Exit, ExitStatus, Process, PtySize, Stdio};
@@ -18,6 +18,8 @@ use super::activity::Use;
 use super::ending::Ending;
 use super::environment::Environment;
 use super::stdin::Stdin;
+use crate::fs_tools;
+use crate::fs_tools::read::LARGEST;
 
 /// What a shell reports for a program that does not exist.
 const NOT_FOUND: i32 = 127;
@@ -25,6 +27,11 @@ const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 /// The signal that ends what outlives its time.
 const SIGKILL: i32 = 9;
+
+/// How much of an output is kept until somebody reads it: programs often wait for an end before they read what led to it.
+const OUTPUT: Caps = Caps { memory: 1 << 20, spill: 256 << 20 };
+/// The same for the contents of a file, which the JavaScript SDK reads when the command has ended: the largest one whole.
+const CONTENTS: Caps = Caps { memory: 1 << 20, spill: LARGEST + (1 << 20) };
 
 /// Where an output descriptor goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +89,11 @@ pub(crate) struct RunningProcess {
     pub(crate) stdout: OutputLog,
     pub(crate) stderr: OutputLog,
     end: watch::Receiver<Option<End>>,
+    ended_at: Arc<OnceLock<Instant>>,
     /// Why it was never started.
     failure: Option<String>,
+    /// Its output is a file's contents, which nobody can use with a gap.
+    pub(crate) is_contents: bool,
 }
 
 impl RunningProcess {
@@ -91,8 +101,8 @@ impl RunningProcess {
     pub(crate) fn not_started(error: &container_runtime::Error, spill_dir: &Path) -> Self {
         let ended = CancellationToken::new();
         ended.cancel();
-        let stdout = OutputLog::new(spill_dir, Caps::default());
-        let stderr = OutputLog::new(spill_dir, Caps::default());
+        let stdout = OutputLog::new(spill_dir, OUTPUT);
+        let stderr = OutputLog::new(spill_dir, OUTPUT);
         let failure = describe(error);
         stderr.append(format!("{failure}\n").as_bytes());
         stdout.finish();
@@ -100,7 +110,8 @@ impl RunningProcess {
         let how = Exit::Code(if error.is_program_not_found() { NOT_FOUND } else { NOT_EXECUTABLE });
         let (_, end) = watch::channel(Some(End::Exited(ExitStatus { how, oom: false })));
         let stdin = Arc::new(Stdin::new(None, false, ended));
-        Self { stdin, stdout, stderr, end, failure: Some(failure) }
+        let ended_at = Arc::new(OnceLock::from(Instant::now()));
+        Self { stdin, stdout, stderr, end, ended_at, failure: Some(failure), is_contents: false }
     }
 
     /// Starts `command`. `in_use` is dropped when the program has ended.
@@ -113,21 +124,26 @@ impl RunningProcess {
         let timeout = command.timeout;
         let (stdout_to, stderr_to) = (command.stdout, command.stderr);
         let terminal = command.terminal.is_some();
+        let is_contents = command.argv.first().is_some_and(|program| program == fs_tools::PATH);
         let mut process = container.exec(exec_spec(command)).await?;
         let ended = CancellationToken::new();
         let pipe = process.take_stdin().map(|pipe| Box::new(pipe) as _);
         let stdin = Arc::new(Stdin::new(pipe, terminal, ended.clone()));
-        let stdout = OutputLog::new(spill_dir, Caps::default());
-        let stderr = OutputLog::new(spill_dir, Caps::default());
+        let stdout = OutputLog::new(spill_dir, if is_contents { CONTENTS } else { OUTPUT });
+        let stderr = OutputLog::new(spill_dir, OUTPUT);
         record(&mut process, (stdout_to, &stdout), (stderr_to, &stderr), &ended);
         let (exited, end) = watch::channel(None);
         let input = Arc::clone(&stdin);
+        let ended_at = Arc::new(OnceLock::new());
+        let at = Arc::clone(&ended_at);
         tokio::spawn(async move {
-            exited.send_replace(Some(wait(&process, timeout).await));
+            let end = wait(&process, timeout).await;
+            at.get_or_init(Instant::now);
+            exited.send_replace(Some(end));
             input.abandon().await;
             drop(in_use);
         });
-        Ok(Self { stdin, stdout, stderr, end, failure: None })
+        Ok(Self { stdin, stdout, stderr, end, ended_at, failure: None, is_contents })
     }
 
     /// How it ended, if it did.
@@ -159,6 +175,11 @@ impl RunningProcess {
             // The task that waits was dropped, with the whole server.
             Err(_) => End::Lost,
         }
+    }
+
+    /// Whether it ended so long ago.
+    pub(crate) fn ended_before(&self, ago: Duration) -> bool {
+        self.ended_at.get().is_some_and(|at| at.elapsed() >= ago)
     }
 
     /// Bytes of output that are kept for readers, in memory or on disk.

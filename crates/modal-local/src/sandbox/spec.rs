@@ -18,12 +18,14 @@ use modal_proto::client::{
     sandbox::OpenPortsOneof, secret_source::Source,
 };
 
-pub(crate) use self::network::NetworkAccess;
+pub(crate) use self::network::{NetworkAccess, cidr};
 pub(crate) use self::paths::{directory, mount_target};
+use super::inbound::Inbound;
 use super::process::Terminal;
 use super::tags::Tags;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, ImageId, MountId, NetworkFileSystemId, VolumeId};
+use crate::placement;
 
 /// What the SDKs send where the user said nothing; a definition without a time-out gets it too.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -62,6 +64,9 @@ pub(crate) struct SandboxSpec {
     pub(crate) disk: Option<u64>,
     pub(crate) network: NetworkAccess,
     pub(crate) ports: Vec<PortSpec>,
+    pub(crate) inbound: Inbound,
+    /// It wants a token by which it can prove who it is.
+    pub(crate) identity_token: bool,
     pub(crate) name: Option<String>,
     pub(crate) tags: Tags,
     pub(crate) probe: Option<ProbeSpec>,
@@ -151,6 +156,7 @@ impl SandboxSpec {
             request.definition.ok_or_else(|| Error::invalid("a sandbox needs a `definition`"))?;
         refuse_unsupported(&definition)?;
         unsupported::refuse(&definition)?;
+        placement::check(&definition.cloud_provider_str, definition.scheduler_placement.as_ref())?;
         let resources = definition.resources.clone().unwrap_or_default();
         let exit_snapshot = is_on(&definition, "enable_exit_snapshot");
         let network = NetworkAccess::parse(definition.block_network, definition.network_access)?;
@@ -191,6 +197,8 @@ impl SandboxSpec {
             limits: limits(resources),
             network,
             ports,
+            identity_token: definition.include_oidc_identity_token,
+            inbound: Inbound::parse(&definition.inbound_cidr_allowlist)?,
             name: definition.name.filter(|name| !name.is_empty()).map(checked_name).transpose()?,
             tags: Tags::from_wire(request.tags)?,
             probe: definition
@@ -218,7 +226,6 @@ fn refuse_unsupported(definition: &Sandbox) -> Result<()> {
             "header replacements",
         ),
         (definition.enable_snapshot, "memory snapshots"),
-        (!definition.inbound_cidr_allowlist.is_empty(), "inbound allow-lists"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => {

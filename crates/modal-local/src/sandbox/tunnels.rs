@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::activity::Activity;
+use super::inbound::Inbound;
 use super::sockets;
 use super::spec::PortSpec;
 use crate::ctx::Ctx;
@@ -48,7 +49,7 @@ impl Tunnels {
         ctx: &Ctx,
         container: &Container,
         ports: &[PortSpec],
-        activity: &Activity,
+        (activity, inbound): (&Activity, &Inbound),
     ) -> Result<Self> {
         let mut serving = JoinSet::new();
         let mut data = Vec::with_capacity(ports.len());
@@ -58,6 +59,7 @@ impl Tunnels {
                 container: container.clone(),
                 port: spec.port,
                 activity: activity.clone(),
+                inbound: inbound.clone(),
                 tls: Some(ctx.certificates.acceptor(*encrypted.ip(), spec.h2)?),
             };
             let mut plain = None;
@@ -114,6 +116,7 @@ struct Inside {
     container: Container,
     port: u16,
     activity: Activity,
+    inbound: Inbound,
     /// How it is encrypted outside, if it is.
     tls: Option<TlsAcceptor>,
 }
@@ -125,6 +128,9 @@ async fn serve(listener: TcpListener, inside: Inside) {
         while connections.try_join_next().is_some() {}
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         match listener.accept().await {
+            Ok((_, peer)) if !inside.inbound.allows(peer.ip()) => {
+                tracing::debug!(%peer, port = inside.port, "kept out by the inbound allow-list");
+            }
             Ok((outside, _)) => {
                 let (inside, in_use) = (inside.clone(), inside.activity.begin());
                 connections.spawn(async move {

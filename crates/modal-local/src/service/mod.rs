@@ -16,6 +16,7 @@ mod image;
 mod log;
 mod mount;
 mod network_file_system;
+mod proxy;
 mod proxy_token;
 mod queue;
 pub(crate) mod router;
@@ -24,7 +25,7 @@ mod secret;
 mod suggest;
 mod token_flow;
 mod volume;
-mod workspace;
+pub(crate) mod workspace;
 
 use std::pin::Pin;
 
@@ -230,6 +231,7 @@ control_plane! {
         write mount::mount_get_or_create(MountGetOrCreateRequest) -> MountGetOrCreateResponse;
         read mount::mount_put_file(MountPutFileRequest) -> MountPutFileResponse;
         read suggest::object_suggest(ObjectSuggestRequest) -> ObjectSuggestResponse;
+        read proxy::proxy_get(ProxyGetRequest) -> ProxyGetResponse;
         write queue::queue_clear(QueueClearRequest) -> ();
         write queue::queue_delete(QueueDeleteRequest) -> ();
         read_for_caller queue::queue_get(QueueGetRequest) -> QueueGetResponse;

@@ -14,9 +14,9 @@ use crate::ctx::Ctx;
 use crate::state::environments::DEFAULT;
 
 /// The workspace's name, and its user's.
-pub(super) const NAME: &str = "local";
+pub(crate) const NAME: &str = "local";
 /// The workspace's id.
-const WORKSPACE_ID: &str = "ac-local";
+pub(crate) const WORKSPACE_ID: &str = "ac-local";
 /// Its only user's id.
 const USER_ID: &str = "us-local";
 

@@ -103,9 +103,7 @@ impl ImageNames {
         .fetch_optional(&self.db)
         .await
         .map_err(Error::database("look up an image's name"))?;
-        newest.ok_or_else(|| {
-            Error::not_found("image", format!("{tag}` in environment `{}", environment.name))
-        })
+        newest.ok_or_else(|| Error::not_found_in("image", tag, ("environment", &environment.name)))
     }
 
     /// A page of names and what they mean now, in alphabetical order after `after`.

@@ -277,5 +277,5 @@ fn check_required(record: &SecretRecord, required: &[String]) -> Result<()> {
 }
 
 fn not_found(name: &str, environment: &Environment) -> Error {
-    Error::not_found("secret", format!("{name}` in environment `{}", environment.name))
+    Error::not_found_in("secret", name, ("environment", &environment.name))
 }

@@ -37,7 +37,7 @@ async fn a_deleted_image_stays_as_long_as_a_sandbox_runs_on_it() {
 
     delete(&local, &image).await;
     let refused = local.try_create(local.request(with_image(&local, &image))).await.err().unwrap();
-    assert_eq!(refused.code(), Code::FailedPrecondition, "it is not to be had any more");
+    assert_eq!(refused.code(), Code::NotFound, "it is not to be had any more");
     for _ in 0..2 {
         let collected = local.administer("POST", "/_local/gc", "").await;
         assert_eq!(collected["layers"], 0);

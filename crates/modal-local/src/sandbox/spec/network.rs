@@ -45,10 +45,10 @@ impl NetworkAccess {
 }
 
 /// A range, or a single address.
-fn cidr(text: &str) -> Result<IpNet> {
+pub(crate) fn cidr(text: &str) -> Result<IpNet> {
     let address = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
     text.parse()
         .ok()
         .or_else(address)
-        .ok_or_else(|| Error::invalid(format!("{text:?} is no address range like 10.0.0.0/8")))
+        .ok_or_else(|| Error::invalid(format!("Invalid CIDR: {text} (it must be like 10.0.0.0/8)")))
 }

@@ -11,7 +11,6 @@ const KNOWN_OPTIONS: [&str; 2] = ["enable_exit_snapshot", "proxy_traffic_via_sid
 pub(super) fn refuse(definition: &Sandbox) -> Result<()> {
     let resources = definition.resources.as_ref();
     let refused = [
-        (definition.include_oidc_identity_token, "OIDC identity tokens"),
         (definition.include_x509_svid, "X.509 identity documents (SVIDs)"),
         (definition.i6pn_enabled, "i6pn networks (IPv6 between containers)"),
         (resources.is_some_and(|it| it.rdma), "RDMA"),
@@ -19,12 +18,25 @@ pub(super) fn refuse(definition: &Sandbox) -> Result<()> {
     if let Some((_, what)) = refused.iter().find(|(asked, _)| *asked) {
         return Err(Error::invalid(format!("sandboxes of the local server have no {what}")));
     }
+    let switches = definition.experimental_options_v2.iter();
+    if let Some((name, value)) =
+        switches.filter(|(name, _)| name.starts_with("enable_")).find(no_bool)
+    {
+        return Err(Error::invalid(format!(
+            "experimental option `{name}` must be a bool, and `{value}` is none"
+        )));
+    }
     match options(definition).find(|name| !KNOWN_OPTIONS.contains(name)) {
         Some(name) => Err(Error::invalid(format!(
             "the local server has no experimental option `{name}`; it works on Modal only"
         ))),
         None => Ok(()),
     }
+}
+
+fn no_bool((_, value): &(&String, &String)) -> bool {
+    let words = ["", "0", "1", "false", "none", "true"];
+    !words.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 /// Names of the experimental options that are on: Python writes `True`, JavaScript `true`.
@@ -55,7 +67,6 @@ mod tests {
             ..Sandbox::default()
         };
         let asked = [
-            Sandbox { include_oidc_identity_token: true, ..Sandbox::default() },
             Sandbox { include_x509_svid: true, ..Sandbox::default() },
             Sandbox { i6pn_enabled: true, ..Sandbox::default() },
             Sandbox {
@@ -63,14 +74,15 @@ mod tests {
                 ..Sandbox::default()
             },
             option("enable_docker", "True"),
+            option("enable_docker", "not-a-bool"),
         ];
         let text: Vec<String> = asked.into_iter().map(refusal).collect();
         insta::assert_snapshot!(text.join("\n"), @r"
-        sandboxes of the local server have no OIDC identity tokens
         sandboxes of the local server have no X.509 identity documents (SVIDs)
         sandboxes of the local server have no i6pn networks (IPv6 between containers)
         sandboxes of the local server have no RDMA
         the local server has no experimental option `enable_docker`; it works on Modal only
+        experimental option `enable_docker` must be a bool, and `not-a-bool` is none
         ");
         assert_eq!(refusal(Sandbox::default()), "");
         assert_eq!(refusal(option("enable_docker", "False")), "");

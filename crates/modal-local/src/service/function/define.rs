@@ -17,6 +17,7 @@ use crate::function::deployment::Layout;
 use crate::function::records::FunctionRecord;
 use crate::function::{definition, handle, schedule};
 use crate::ids::{AppId, ClassId, FunctionId, ImageId, MountId};
+use crate::placement;
 
 /// Gives a function its id and its handle before its definition is there.
 pub(in crate::service) async fn function_precreate(
@@ -92,6 +93,7 @@ async fn id_for(ctx: &Ctx, app: &AppId, existing: &str) -> Result<FunctionId> {
 /// where the image is a substitute already, made to run without.
 async fn check_machine(ctx: &Ctx, data: &FunctionData) -> Result<Vec<Warning>> {
     let function = definition::first(data)?;
+    placement::check(&function.cloud_provider_str, function.scheduler_placement.as_ref())?;
     let image = ImageId::parse(&function.image_id)?;
     ctx.images.get(ctx, &image).await?;
     let gpus = definition::gpus(data);
@@ -315,8 +317,7 @@ pub(in crate::service) async fn function_get_serialized(
 /// What the running app of this name consists of. Earlier versions can be gone back to, not called.
 async fn layout(ctx: &Ctx, environment: &str, app: &str, version: i32) -> Result<Layout> {
     let environment = ctx.environments.resolve(environment).await?;
-    let not_found =
-        || Error::not_found("app", format!("{app}` in environment `{}", environment.name));
+    let not_found = || Error::not_found_in("app", app, ("environment", environment.name.as_str()));
     let record = ctx.apps.find(&environment, app).await?.ok_or_else(not_found)?;
     let current = ctx.functions.deployments.current(&app_id(&record.app_id)?).await?;
     let current = current.ok_or_else(not_found)?;
@@ -332,5 +333,5 @@ async fn layout(ctx: &Ctx, environment: &str, app: &str, version: i32) -> Result
 }
 
 fn not_in_app(kind: &'static str, name: &str, app: &str) -> Error {
-    Error::not_found(kind, format!("{name}` of app `{app}"))
+    Error::not_found_in(kind, name, ("app", app))
 }

@@ -22,14 +22,22 @@ pub(super) fn exec_output(
         TaskExecStdioFileDescriptor::Stderr => &process.stderr,
     };
     let mut at = request.offset;
+    let is_contents = process.is_contents;
     let messages = chunks(log, request.offset).flat_map(move |chunk| {
         reach(Point::StreamSending);
         let lost = chunk.offset.saturating_sub(at);
         at = chunk.end();
-        let notice = format!("\n[{lost} bytes of output were dropped]\n").into_bytes();
-        let notice = (lost > 0).then_some(notice);
-        let pieces = notice.into_iter().chain([chunk.data.to_vec()]);
-        futures::stream::iter(pieces.map(|data| Ok(TaskExecStdioReadResponse { data })))
+        let notice = match lost {
+            0 => None,
+            _ if is_contents => Some(Err(Status::data_loss(format!(
+                "{lost} bytes of the file could not be kept for its reader: the disk is full"
+            )))),
+            _ => Some(Ok(format!("\n[{lost} bytes of output were dropped]\n").into_bytes())),
+        };
+        let pieces = notice.into_iter().chain([Ok(chunk.data.to_vec())]);
+        futures::stream::iter(
+            pieces.map(|piece| piece.map(|data| TaskExecStdioReadResponse { data })),
+        )
     });
     Box::pin(messages)
 }

@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::ids::{SandboxId, TaskId};
+use crate::sandbox::Ending;
 
 /// Access to the commands and the output of a sandbox, also for a while after its end.
 pub(crate) async fn sandbox_get_command_router_access(
@@ -61,22 +62,23 @@ pub(crate) async fn sandbox_get_from_name_v2(
         Some(app) => ctx.sandboxes.records.find_by_name(&app.app_id, name, finished).await?,
         None => None,
     };
-    let record = found.ok_or_else(|| {
-        Error::not_found("running sandbox", format!("{name}` of app `{}", request.app_name))
-    })?;
+    let record = found
+        .ok_or_else(|| Error::not_found_in("running sandbox", name, ("app", &request.app_name)))?;
     Ok(SandboxGetFromNameResponse {
         metadata: Some(metadata(&record.app_id, record.ending().as_ref())),
         sandbox_id: record.sandbox_id,
     })
 }
 
-/// The task's id: known from the start, and kept for the logs of sandboxes that ended.
+/// The task's id: known from the start, and kept for the logs of sandboxes that ended. Their result says
+/// that nothing can be run in them any more.
 pub(crate) async fn sandbox_get_task_id_v2(
     ctx: &Ctx,
     request: SandboxGetTaskIdRequest,
 ) -> Result<SandboxGetTaskIdResponse, Status> {
     let record = record(ctx, &request.sandbox_id).await?;
-    Ok(SandboxGetTaskIdResponse { task_id: Some(record.task_id), task_result: None })
+    let task_result = record.ending().as_ref().map(Ending::result);
+    Ok(SandboxGetTaskIdResponse { task_id: Some(record.task_id), task_result })
 }
 
 pub(crate) async fn sandbox_get_tunnels_v2(

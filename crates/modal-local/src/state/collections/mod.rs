@@ -90,10 +90,7 @@ impl Collections {
         match creation {
             Creation::LookUp(name) => match self.find(environment, name).await? {
                 Some(found) => Ok(found),
-                None => Err(Error::not_found(
-                    kind,
-                    format!("{name}` in environment `{}", environment.name),
-                )),
+                None => Err(Error::not_found_in(kind, name, ("environment", &environment.name))),
             },
             Creation::IfMissing(name) => match self.find(environment, name).await? {
                 Some(found) => Ok(found),

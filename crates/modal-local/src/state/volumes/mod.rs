@@ -139,10 +139,9 @@ impl Volumes {
         answer: impl Fn(&VolumeRecord) -> M,
     ) -> Result<VolumeRecord> {
         match creation {
-            Creation::LookUp(name) => self
-                .find(environment, name)
-                .await?
-                .ok_or_else(|| Error::not_found("volume", in_environment(name, environment))),
+            Creation::LookUp(name) => {
+                self.find(environment, name).await?.ok_or_else(|| not_found(name, environment))
+            }
             Creation::IfMissing(name) => match self.find(environment, name).await? {
                 Some(record) => Ok(record),
                 None => self.insert(environment, creation, kind, answer).await,
@@ -421,6 +420,6 @@ impl Volumes {
     }
 }
 
-fn in_environment(name: &str, environment: &Environment) -> String {
-    format!("{name}` in environment `{}", environment.name)
+fn not_found(name: &str, environment: &Environment) -> Error {
+    Error::not_found_in("volume", name, ("environment", &environment.name))
 }
