@@ -241,4 +241,15 @@ fn a_program_that_lost_its_mode_runs_and_an_image_that_can_t_be_built_says_why()
     assert!(machine.succeed(&["results"]).contains("1 not run"), "the index does not know of it");
     assert!(!shown.contains("instead"), "{shown}");
     assert!(shown.contains("../../x") && shown.contains("not run"), "{shown}");
+
+    let elsewhere = [&base[..], &["--image", "nowhere/alpine:3"]].concat();
+    assert_eq!(machine.run(&elsewhere).status.code(), Some(3));
+    let substitute = ["local", "substitute", "nowhere/alpine:3"];
+    machine.succeed(&[&substitute[..], &["--by", "python:3.11-slim"]].concat());
+    let summary = parsed(&machine.succeed(&elsewhere));
+    assert_eq!(outcomes(&summary), ["prompt completed"]);
+    assert!(summary["substitutions"].to_string().contains("nowhere/alpine:3: "), "{summary}");
+    let remove = [&substitute[..], &["--remove"]].concat();
+    assert!(machine.succeed(&remove).contains("removed"));
+    assert!(machine.succeed(&remove).contains("nothing was said"));
 }

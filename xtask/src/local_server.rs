@@ -72,6 +72,28 @@ mod linux {
     impl LocalServer {
         /// Has the server build something else for an image that it can't have. Others' substitutions stay.
         pub(crate) async fn substitute(&self, wanted: Substitution) -> anyhow::Result<()> {
+            let add = |table: &mut Table| {
+                let is_new = !table.substitutions.contains(&wanted);
+                table.substitutions.retain(|it| it.matches != wanted.matches);
+                table.substitutions.push(wanted);
+                is_new
+            };
+            self.edit(add).await.context("can't register a substitution at the local server")?;
+            Ok(())
+        }
+
+        /// Takes back what was registered for an image; `false` if nothing was.
+        pub(crate) async fn forget_substitution(&self, image: &str) -> anyhow::Result<bool> {
+            let remove = |table: &mut Table| {
+                let before = table.substitutions.len();
+                table.substitutions.retain(|it| it.matches != image);
+                table.substitutions.len() < before
+            };
+            self.edit(remove).await.context("can't remove a substitution from the local server")
+        }
+
+        /// Changes the table; `change` says whether there is anything to send.
+        async fn edit(&self, change: impl FnOnce(&mut Table) -> bool) -> anyhow::Result<bool> {
             let server = self.ensure_running().await?;
             let client = crate::services::http(Target::Local, CALL)?;
             let call = |method| {
@@ -79,19 +101,14 @@ mod linux {
                 let call = client.request(method, url).header("x-modal-token-id", &server.token_id);
                 call.header("x-modal-token-secret", server.token_secret.expose())
             };
-            let exchange = async {
-                let answer = call(reqwest::Method::GET).send().await?.error_for_status()?;
-                let mut table: Table = answer.json().await?;
-                if table.substitutions.contains(&wanted) {
-                    return Ok(());
-                }
-                table.substitutions.retain(|it| it.matches != wanted.matches);
-                table.substitutions.push(wanted);
+            let answer = call(reqwest::Method::GET).send().await?.error_for_status()?;
+            let mut table: Table = answer.json().await?;
+            let is_changed = change(&mut table);
+            if is_changed {
                 let put = call(reqwest::Method::PUT).json(&table).send().await?;
-                put.error_for_status().map(drop)
-            };
-            let done: reqwest::Result<()> = exchange.await;
-            done.context("can't register a substitution at the local server")
+                put.error_for_status()?;
+            }
+            Ok(is_changed)
         }
 
         /// The server, started in the background where none runs.
@@ -170,6 +187,10 @@ impl LocalServer {
 
     pub(crate) async fn substitute(&self, _: Substitution) -> anyhow::Result<()> {
         Ok(())
+    }
+
+    pub(crate) async fn forget_substitution(&self, _: &str) -> anyhow::Result<bool> {
+        Ok(false)
     }
 
     pub(crate) fn has_ever_run(&self) -> bool {

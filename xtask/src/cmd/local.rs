@@ -1,5 +1,8 @@
 //! `local`: the Modal-compatible server of this machine.
 
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+mod substitute;
+
 use crate::{context::Context, exit::Exit};
 
 /// The Modal-compatible server of this machine: start, look at, stop, clean up
@@ -41,6 +44,16 @@ Examples:
     /// Remove what nothing needs any more: contents, directories, cached image layers
     #[command(after_help = "Example:\n  cargo xtask local gc --output json")]
     Gc,
+    /// Have it build something else for an image of a registry, which it can't pull
+    ///
+    /// Every build that uses it says so, and `local status` lists what was said. A sandbox whose image stands in for
+    /// another may ask for a GPU, and runs without.
+    #[command(after_help = "\
+Examples:
+  cargo xtask local substitute alpine:3.21 --by debian:bookworm-slim
+  cargo xtask local substitute my/tools:2 --dockerfile tools.Dockerfile
+  cargo xtask local substitute alpine:3.21 --remove")]
+    Substitute(substitute::Args),
     /// Print `export` lines that point any official Modal SDK at it, starting it where none runs
     #[command(after_help = "\
 Examples:
@@ -106,6 +119,7 @@ mod linux {
             What::Status => status(context).await,
             What::Stop => stop(context).await,
             What::Gc => collect(context).await,
+            What::Substitute(args) => super::substitute::run(args, context).await,
             What::Env => env(context).await,
         }
     }
@@ -308,6 +322,7 @@ mod elsewhere {
             | What::Status
             | What::Stop
             | What::Gc
+            | What::Substitute(_)
             | What::Env => bail!(WHY),
         }
     }
