@@ -18,6 +18,7 @@ fn no_file_names_a_machine_or_a_registry() {
         concat!("../", "shared/"),
         concat!("deb.", "debian.org"),
         concat!("files.", "pythonhosted.org"),
+        concat!("pypi.", "org"),
         concat!("index.", "crates.io"),
         concat!("registry.", "npmjs.org"),
     ];

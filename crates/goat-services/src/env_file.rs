@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
 use secret_string::SecretString;
+
+use crate::error::{Error, Result};
 
 /// Readable by its owner alone.
 #[cfg(unix)]

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use ring::hmac;
+use secret_string::SecretString;
 
 use crate::error::{Error, Result};
-use secret_string::SecretString;
 
 /// Enough to tell values apart, too little to guess from: 48 bits of a keyed hash.
 const BYTES: usize = 6;

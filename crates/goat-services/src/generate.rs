@@ -1,11 +1,11 @@
 //! New values.
 
 use goat_keys::SigningKeys;
+use secret_string::SecretString;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use secret_string::SecretString;
 
 /// How a value is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

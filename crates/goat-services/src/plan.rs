@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use secret_string::SecretString;
 use serde::Serialize;
 
 use crate::catalog::{self, KeySpec, Otherwise, PROVIDERS, PROVIDERS_SECRET, SecretSpec};
@@ -9,7 +10,6 @@ use crate::deployed::{Deployed, DeployedSecret};
 use crate::error::{Error, Result};
 use crate::fingerprint::{Fingerprint, Fingerprints};
 use crate::values::{Source, Values};
-use secret_string::SecretString;
 
 /// What was asked for.
 #[derive(Debug, Clone, Default)]

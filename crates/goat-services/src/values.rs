@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use secret_string::SecretString;
 use serde::Serialize;
 
 use crate::env_file::EnvFile;
-use secret_string::SecretString;
 
 /// Where a value was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -13,9 +13,8 @@ use std::{
 
 use base64::Engine as _;
 use rand::Rng;
-use tokio::{sync::Mutex, time::Instant};
-
 use secret_string::SecretString;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{clock, error::Result};
 

@@ -4,11 +4,10 @@ use std::{collections::HashMap, convert::Infallible, fmt, sync::Arc, time::Durat
 
 use modal_proto::client as api;
 use prost::Message;
+use secret_string::SecretString;
 use tokio::sync::Mutex;
 use tonic::{body::Body, metadata::MetadataMap};
 use tower::{Layer, Service};
-
-use secret_string::SecretString;
 
 use crate::{
     auth::{self, AuthToken},

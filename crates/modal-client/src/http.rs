@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use tracing::Instrument as _;
-
 use secret_string::SecretString;
+use tracing::Instrument as _;
 
 use crate::{
     config::{Config, ConfigError, Proxies},

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use modal_proto::client as api;
-
 use secret_string::SecretString;
 
 use crate::{

@@ -17,13 +17,14 @@ use crate::{
 };
 
 /// The calls whose answer is a stream: they are sent once, as they are.
-const STREAMS: [&str; 8] = [
+const STREAMS: [&str; 9] = [
     "AppGetLogs",
     "DictContents",
     "FunctionCallGetDataIn",
     "FunctionCallGetDataOut",
     "ImageJoinStreaming",
     "SandboxGetLogs",
+    "SharedVolumeListFilesStream",
     "VolumeListFiles",
     "VolumeListFiles2",
 ];

@@ -7,7 +7,6 @@ use std::{
 };
 
 use modal_proto::client as api;
-
 use secret_string::SecretString;
 
 use crate::{

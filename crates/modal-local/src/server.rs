@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use modal_proto::client::modal_client_server::ModalClientServer;
 use modal_proto::task_command_router::task_command_router_server::TaskCommandRouterServer;
+use secret_string::SecretString;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,6 @@ use crate::service::ControlPlane;
 use crate::service::router::CommandRouter;
 use crate::state::blobs::PartSizes;
 use crate::state_dir::StateDir;
-use secret_string::SecretString;
 
 /// Clients ping every 30 seconds; we do, too, and notice dead ones.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);

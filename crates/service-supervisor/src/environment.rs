@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secret_string::SecretString;
 
 use crate::error::{Error, Result};
 use crate::plan::Value;
-use secret_string::SecretString;
 
 /// What may stand in a URL's user, password or path as it is (RFC 3986, "unreserved").
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -9,6 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use secret_string::SecretString;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
@@ -16,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::{Stop, StopSignal};
 use crate::user::User;
-use secret_string::SecretString;
 
 /// The command of this program that starts another in its place: `launch PARENT -- PROGRAM ARGUMENT…`.
 pub(crate) const LAUNCH: &str = "launch";

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use litellm_config::generate::{StandIn, Wanted, generate};
 use litellm_config::{Catalogue, Sends, VersionSet, hook};
+use secret_string::SecretString;
 use service_supervisor::plan::{
     Access, DoorSpec, Health, Limits, Plan, Route, ServiceSpec, SpoolSpec, Stop, StopSignal,
     TaskKeys, Value,
@@ -17,7 +18,6 @@ use super::{
     in_files, in_state, words,
 };
 use crate::catalog::PROVIDERS_SECRET;
-use secret_string::SecretString;
 
 const DOOR: u16 = 4000;
 const PORT: u16 = 4001;

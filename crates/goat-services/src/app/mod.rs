@@ -18,6 +18,7 @@ mod record;
 mod routes;
 mod shim;
 
+use secret_string::SecretString;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -32,7 +33,6 @@ pub use self::query::langfuse_query;
 pub use self::record::{Change, DEPLOY_DICT, DeployRecord};
 pub use self::routes::{OWN_ROUTES, langfuse_routes, litellm_routes};
 pub use self::shim::shim;
-use secret_string::SecretString;
 
 /// The app's name.
 pub const APP: &str = "goat-services";

@@ -3,8 +3,9 @@
 //! The rules are those of Modal's Python client 1.6.4 (`Client.from_env`): one kind only; OAuth is a refresh token, a
 //! client id, and either a client secret or a key that signs assertions; containers send no credentials.
 
-use super::ConfigError;
 use secret_string::SecretString;
+
+use super::ConfigError;
 
 /// OAuth settings, as far as they are there.
 #[derive(Debug, Clone, Default, PartialEq)]

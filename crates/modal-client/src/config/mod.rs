@@ -9,14 +9,13 @@ mod file;
 mod proxies;
 mod store;
 
+use secret_string::SecretString;
 use std::{path::PathBuf, time::Duration};
 
 pub(crate) use credentials::{Credentials, OAuthSettings, Proof};
 pub use environ::Environ;
 pub(crate) use proxies::Proxies;
 pub use store::{config_path, store_token};
-
-use secret_string::SecretString;
 
 use crate::{error::Result, transport::Address};
 

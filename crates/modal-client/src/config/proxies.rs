@@ -1,7 +1,8 @@
 //! The proxies of an environment, as programs agree on them.
 
-use super::Environ;
 use secret_string::SecretString;
+
+use super::Environ;
 
 /// The proxies that are configured. Their URLs may hold passwords and are not printed.
 #[derive(Debug, Clone, Default, PartialEq)]

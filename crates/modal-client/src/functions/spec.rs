@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use modal_proto::client as api;
+use secret_string::SecretString;
 
 use super::{
     scaling::{Autoscaling, Retries, Schedule},
     web::Web,
 };
-use secret_string::SecretString;
 
 use crate::{gpu::Gpu, image::Image, sandbox::MiB, sandbox::VolumeMount, secrets::Secret};
 

@@ -8,6 +8,7 @@ mod logs_v1;
 mod output;
 mod stdin;
 
+use secret_string::SecretString;
 use std::{sync::Arc, time::Duration};
 
 pub use lines::OutputLines;
@@ -19,8 +20,6 @@ pub use stdin::StdinWriter;
 pub(crate) use stdin::{Target, resume, send_all};
 use tokio::sync::{Mutex, OnceCell};
 use tonic::{Status, metadata::MetadataMap};
-
-use secret_string::SecretString;
 
 use crate::{
     auth,

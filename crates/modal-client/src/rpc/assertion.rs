@@ -10,10 +10,9 @@ use ring::{
     signature::{RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
+use secret_string::SecretString;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-
-use secret_string::SecretString;
 
 use crate::{clock, config::ConfigError};
 

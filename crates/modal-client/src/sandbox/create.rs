@@ -4,6 +4,7 @@ use std::{future::IntoFuture, path::PathBuf, time::Duration};
 
 use futures::future::BoxFuture;
 use modal_proto::client as api;
+use secret_string::SecretString;
 
 use super::{
     Guard, Probe, Pty, Sandbox, SandboxVersion, Tunnel,
@@ -11,7 +12,6 @@ use super::{
     spec::{MiB, NetworkAccess, Port, SandboxSpec, VolumeMount, check},
     tunnel_of,
 };
-use secret_string::SecretString;
 
 use crate::{
     apps::App,

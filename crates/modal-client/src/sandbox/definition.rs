@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use modal_proto::client as api;
+use secret_string::SecretString;
 
 use super::{
     Probe,
@@ -10,7 +11,6 @@ use super::{
     spec::{NetworkAccess, Port, SandboxSpec, VolumeMount},
     tag,
 };
-use secret_string::SecretString;
 
 use crate::{
     ids::AppId,

@@ -4,13 +4,13 @@ use std::{borrow::Cow, collections::BTreeMap, future::IntoFuture, time::Duration
 
 use futures::future::BoxFuture;
 use modal_proto::{client as api, task_command_router as router_api};
+use secret_string::SecretString;
 use tokio::time::Instant;
 
 use super::{
     definition::{seconds, secret_sources},
     spec::check_arguments,
 };
-use secret_string::SecretString;
 
 use crate::{
     error::{Error, Operation, Result},

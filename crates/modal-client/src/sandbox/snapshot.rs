@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use modal_proto::{client as api, task_command_router as router_api};
+use secret_string::SecretString;
 
 use super::{Sandbox, SandboxVersion};
-use secret_string::SecretString;
 
 use crate::{
     error::{Error, Operation, Result},

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use modal_proto::client as api;
+use secret_string::SecretString;
 
 use super::{Probe, Pty};
-use secret_string::SecretString;
 
 use crate::{
     ids::{ImageId, MountId, VolumeId},

@@ -7,6 +7,7 @@ mod signed_url;
 
 use std::time::Duration;
 
+use secret_string::SecretString;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tonic::Status;
@@ -19,7 +20,6 @@ use crate::error::{Error, Result};
 use crate::ids::{CallId, FunctionId, InputId, SessionId, TaskId, random_suffix};
 use crate::server::TokenPair;
 use crate::state_dir::StateDir;
-use secret_string::SecretString;
 
 /// How long a JWT of the control plane is good for; clients renew it half-way.
 const AUTH_TOKEN_LIFE: Duration = Duration::from_secs(3_600);

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::fs::FlockOperation;
+use secret_string::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::server::TokenPair;
 use crate::state_dir::StateDir;
-use secret_string::SecretString;
 
 /// The version of `server.json`.
 const FORMAT: u32 = 1;

@@ -124,7 +124,7 @@ pub(super) async fn start(
     let mut env = Environment::with_defaults();
     let mount_points = spec.volumes.iter().map(|volume| volume.target.clone()).collect();
     let watched = writable(&mounts);
-    ctx.own_roots.show(&mut mounts, &mut env);
+    ctx.own_roots.name(&mut env);
     env.extend(image.env.iter().cloned())?;
     env.extend(spec.variables.iter().cloned())?;
     env.extend(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())))?;
@@ -134,13 +134,14 @@ pub(super) async fn start(
         env.put("MODAL_IDENTITY_TOKEN", &identity_token(ctx, sandbox, &spec, environment).await?);
     }
     let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
-    let layers = layers(image.layers.clone(), trees, &scratch).await?;
+    let mut layers = layers(image.layers.clone(), trees, &scratch).await?;
     let root = RootRecord {
         image: Arc::clone(&image.base),
         overlaid: layers[image.layers.len()..].to_vec(),
         upper: scratch.upper_dir(),
         mount_points,
     };
+    layers.extend(ctx.own_roots.layer());
     let files = hosts::files(plan.has_gateway(), plan.local_names());
     let runtime = ctx.runtime().await?;
     let disk = DiskLimit::new(&ctx.room, spec.disk);

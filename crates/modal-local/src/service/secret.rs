@@ -7,6 +7,7 @@ use modal_proto::client::{
     SecretGetOrCreateResponse, SecretListItem, SecretListRequest, SecretListResponse,
     SecretMetadata, SecretUpdateRequest,
 };
+use secret_string::SecretString;
 use tonic::Status;
 
 use super::workspace::created;
@@ -15,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::ids::SecretId;
 use crate::state::creation::{Creation, Page};
 use crate::state::secrets::SecretRecord;
-use secret_string::SecretString;
 
 pub(crate) async fn secret_get_or_create(
     ctx: &Ctx,

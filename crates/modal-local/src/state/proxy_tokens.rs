@@ -2,6 +2,7 @@
 //!
 //! A token is good for every environment until it is allowed for one; from then on for those alone that it is allowed for.
 
+use secret_string::SecretString;
 use sqlx::SqlitePool;
 use subtle::ConstantTimeEq as _;
 
@@ -9,7 +10,6 @@ use super::cas::Sha256Hash;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::ids::{ProxyTokenId, random_suffix};
-use secret_string::SecretString;
 
 /// What secrets begin with.
 const SECRET_PREFIX: &str = "ws-";
@@ -153,5 +153,46 @@ impl ProxyTokens {
             0 => Err(Error::not_found("proxy token", id)),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn opened(tokens: &ProxyTokens, id: &ProxyTokenId, secret: &str) -> Vec<&'static str> {
+        let mut opened = Vec::new();
+        for environment in ["en-1", "en-2"] {
+            let (id, secret) = (id.as_str().as_bytes(), secret.as_bytes());
+            if tokens.opens(id, secret, environment).await.unwrap() {
+                opened.push(environment);
+            }
+        }
+        opened
+    }
+
+    #[sqlx::test(migrations = false)]
+    async fn a_token_opens_everything_until_it_is_allowed_for_an_environment(db: SqlitePool) {
+        let migration = include_str!("../../migrations/0023_proxy_tokens.sql");
+        let environments = "CREATE TABLE environments (environment_id TEXT PRIMARY KEY);
+                            INSERT INTO environments VALUES ('en-1'), ('en-2');";
+        for statements in [environments, migration] {
+            sqlx::raw_sql(statements).execute(&db).await.unwrap();
+        }
+        let tokens = ProxyTokens::new(db);
+        let (id, secret) = tokens.create("ci", false).await.unwrap();
+        let (other, _) = tokens.create("other", false).await.unwrap();
+        assert_eq!(opened(&tokens, &id, secret.expose()).await, ["en-1", "en-2"]);
+        assert!(opened(&tokens, &id, "ws-wrong").await.is_empty());
+        assert!(opened(&tokens, &other, secret.expose()).await.is_empty());
+        tokens.allow(&id, "en-2").await.unwrap();
+        assert_eq!(opened(&tokens, &id, secret.expose()).await, ["en-2"]);
+        assert_eq!(tokens.list(Some("en-2")).await.unwrap(), [tokens.get(&id).await.unwrap()]);
+        tokens.revoke(&id, "en-2").await.unwrap();
+        assert!(opened(&tokens, &id, secret.expose()).await.is_empty(), "for none it is allowed");
+        assert!(tokens.revoke(&id, "en-2").await.unwrap_err().is_not_found());
+        tokens.delete(&id).await.unwrap();
+        assert!(tokens.get(&id).await.unwrap_err().is_not_found());
+        assert_eq!(tokens.list(None).await.unwrap().len(), 1);
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use secret_string::SecretString;
 use zeroize::Zeroizing;
 
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::ids::SecretId;
-use secret_string::SecretString;
 
 /// The variables of one secret.
 pub(crate) type Variables = BTreeMap<String, SecretString>;

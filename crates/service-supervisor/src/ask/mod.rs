@@ -9,12 +9,12 @@ mod table;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use secret_string::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 
 use self::table::Table;
 use crate::error::chain;
-use secret_string::SecretString;
 
 /// The server's own limit of a query is 30 s.
 const QUERY: Duration = Duration::from_secs(40);

@@ -2,6 +2,7 @@
 
 use goat_keys::Claims;
 use http::StatusCode;
+use secret_string::SecretString;
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::answer::Refusal;
@@ -10,7 +11,6 @@ use super::tasks::TaskTokens;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::plan::{Access, DoorSpec};
-use secret_string::SecretString;
 
 const NO_KEY: Refusal = Refusal { status: StatusCode::UNAUTHORIZED, why: "no key was sent" };
 const WRONG_KEY: Refusal =

@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures::stream;
 use jiff::Timestamp;
+use secret_string::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _, Row as _};
@@ -31,7 +32,6 @@ use super::query::{self, QueryError};
 use super::store::{self, Wish};
 use crate::error::chain;
 use crate::log::Log;
-use secret_string::SecretString;
 
 /// Bytes of a dump that are passed on at a time.
 const PIECE: usize = 64 * 1024;

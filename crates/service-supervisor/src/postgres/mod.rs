@@ -24,6 +24,7 @@ mod wal;
 
 use std::sync::Arc;
 
+use secret_string::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -42,7 +43,6 @@ use crate::error::chain;
 use crate::log::Log;
 use crate::plan::{PostgresSpec, ServiceSpec};
 use crate::process::Launch;
-use secret_string::SecretString;
 
 /// Why everything is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Who may do what in the database.
 
+use secret_string::SecretString;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use super::cluster::{Cluster, READER, SUPERUSER};
 use super::error::{PostgresError, Result};
-use secret_string::SecretString;
 
 /// How long a query of people may take.
 pub(super) const QUERY_SECONDS: u64 = 30;

@@ -18,6 +18,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use langfuse_client::{Client, Config, RetryPolicy, SecretKey};
+use secret_string::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -31,7 +32,6 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::SpoolSpec;
-use secret_string::SecretString;
 
 /// A spool that is not running yet.
 pub(crate) struct Spool {

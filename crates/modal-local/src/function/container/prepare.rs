@@ -67,8 +67,8 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
         trees(ctx, spec, &image),
     )?;
     let arguments = arguments::encode(ctx, task, &environment).await?;
-    let (mut env, mut own_roots) = (Environment::with_defaults(), Vec::new());
-    ctx.own_roots.show(&mut own_roots, &mut env);
+    let mut env = Environment::with_defaults();
+    ctx.own_roots.name(&mut env);
     env.extend(image.env.iter().cloned())?;
     env.extend(secrets)?;
     let access = access(function)?;
@@ -77,13 +77,14 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let plan = plan.with_web_functions(&env, &ports);
     let run_dir = scratch.run_dir();
     let plane = Plane::open(ctx, pool, task, &run_dir, arguments).await?;
-    let layers = layers(&image, trees, &scratch).await?;
+    let mut layers = layers(&image, trees, &scratch).await?;
     let root = RootRecord {
         image: Arc::clone(&image.base),
         overlaid: layers[image.layers.len()..].to_vec(),
         upper: scratch.upper_dir(),
         mount_points: mounts.iter().map(|mount| mount.target.clone()).collect(),
     };
+    layers.extend(ctx.own_roots.layer());
     let runtime = ctx.runtime().await?;
     // Modal's web servers look for `eth0`, also where nothing can be reached through it.
     let network = if runtime.capabilities().tun { NetworkSpec::Tun } else { plan.spec() };
@@ -93,8 +94,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     );
     spec.hostname = HOSTNAME.to_owned();
     let volumes = writable(&mounts);
-    spec.mounts = own_roots;
-    spec.mounts.extend(mounts);
+    spec.mounts = mounts;
     spec.mounts.push(Mount { read_only: true, ..Mount::new(run_dir, plane::INSIDE) });
     spec.files = host_files(plan.has_gateway(), plan.local_names());
     let resources = function.resources.clone().unwrap_or_default();
