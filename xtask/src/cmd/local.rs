@@ -1,6 +1,6 @@
 //! `local`: the Modal-compatible server of this machine.
 
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the server runs on Linux alone"))]
 mod substitute;
 
 use crate::{context::Context, exit::Exit};
