@@ -18,7 +18,7 @@ use crate::image::Images;
 use crate::login::Logins;
 use crate::logs::Logs;
 use crate::relay::Relays;
-use crate::sandbox::{OwnRoots, Sandboxes};
+use crate::sandbox::{Furnishing, Sandboxes};
 use crate::server::ServerConfig;
 use crate::service::router::old_files::OldFiles;
 use crate::service::router::tls_door::TlsDoor;
@@ -55,8 +55,8 @@ pub(crate) struct Parts {
     pub(crate) connect: Connect,
     /// TLS of tunnels.
     pub(crate) certificates: Certificates,
-    /// What containers trust beside their image's certificates.
-    pub(crate) own_roots: OwnRoots,
+    /// Files that every container is shown above its image's.
+    pub(crate) furnishing: Furnishing,
     /// Log-ins through a browser.
     pub(crate) logins: Logins,
     /// Live sandboxes.
@@ -96,7 +96,7 @@ impl Ctx {
             images: Images::open(&state).await?,
             connect: Connect::default(),
             certificates: Certificates::open(&state.dir)?,
-            own_roots: OwnRoots::open(state.dir.own_roots())?,
+            furnishing: Furnishing::open(&state.dir.furnishing())?,
             logins: Logins::new(&state.dir),
             sandboxes: Sandboxes::open(&state).await?,
             functions: Functions::open(&state).await?,

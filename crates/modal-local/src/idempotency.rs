@@ -11,7 +11,7 @@
 //! repeated one goes on from there ([`begun`]) instead of taking its own files for somebody else's.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,8 +45,15 @@ const FORGET_EVERY: u32 = 1_000;
 /// The answers of recent mutating calls.
 #[derive(Clone)]
 pub(crate) struct Idempotency {
-    calls: Arc<Mutex<HashMap<Key, Call>>>,
+    calls: Arc<Mutex<Calls>>,
     db: SqlitePool,
+}
+
+#[derive(Default)]
+struct Calls {
+    known: HashMap<Key, Call>,
+    /// As they started, those too that failed and are forgotten.
+    started: VecDeque<(Instant, Key)>,
 }
 
 /// The call that a task works on.
@@ -165,7 +172,11 @@ impl Idempotency {
             let answer = futures::future::ready(Ok(answer)).boxed().shared();
             ((Cow::Owned(rpc), key), Call { started, answer })
         };
-        let calls = rows.into_iter().map(call).collect();
+        let mut calls = Calls::default();
+        // They were read from the newest on.
+        for (key, call) in rows.into_iter().rev().map(call) {
+            calls.insert(key, call);
+        }
         Ok(Self { calls: Arc::new(Mutex::new(calls)), db })
     }
 
@@ -225,10 +236,10 @@ impl Idempotency {
         work: impl Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
     ) -> Answer {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(call) = calls.get(key) {
+        if let Some(call) = calls.known.get(key) {
             return call.answer.clone();
         }
-        make_room(&mut calls);
+        calls.make_room();
         let answer = spawn(work).boxed().shared();
         calls.insert(key.clone(), Call { started: Instant::now(), answer: answer.clone() });
         answer
@@ -236,20 +247,30 @@ impl Idempotency {
 
     fn forget(&self, key: &Key, failed: &Answer) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        if calls.get(key).is_some_and(|call| call.answer.ptr_eq(failed)) {
-            calls.remove(key);
+        if calls.known.get(key).is_some_and(|call| call.answer.ptr_eq(failed)) {
+            calls.known.remove(key);
         }
     }
 }
 
-fn make_room(calls: &mut HashMap<Key, Call>) {
-    if calls.len() < CAPACITY / 2 {
-        return;
+impl Calls {
+    fn insert(&mut self, key: Key, call: Call) {
+        self.started.push_back((call.started, key.clone()));
+        self.known.insert(key, call);
     }
-    calls.retain(|_, call| call.started.elapsed() < REMEMBERED);
-    if calls.len() >= CAPACITY {
-        let oldest = calls.iter().min_by_key(|(_, call)| call.started).map(|(key, _)| key.clone());
-        oldest.and_then(|key| calls.remove(&key));
+
+    /// Forgets calls that are old, and the oldest where there are many: a few at each call, never all at once.
+    fn make_room(&mut self) {
+        while let Some((started, _)) = self.started.front() {
+            if self.started.len() < CAPACITY && started.elapsed() < REMEMBERED {
+                return;
+            }
+            let Some((started, key)) = self.started.pop_front() else { return };
+            // One that failed may have been made again since.
+            if self.known.get(&key).is_some_and(|call| call.started == started) {
+                self.known.remove(&key);
+            }
+        }
     }
 }
 
@@ -382,5 +403,24 @@ mod tests {
         drop(attempt);
         go.send(()).unwrap();
         assert_eq!(calls.once::<u32>("rpc", &who, async { Ok(6) }).await.unwrap(), 5);
+    }
+
+    #[test]
+    fn the_oldest_calls_are_forgotten_and_what_is_made_again_is_not() {
+        let answer = || futures::future::ready(Ok(Vec::new())).boxed().shared();
+        let key = |number: usize| (Cow::Borrowed("rpc"), number.to_string());
+        let mut calls = Calls::default();
+        let first = Instant::now();
+        for number in 0..CAPACITY {
+            let started = first + Duration::from_nanos(number as u64);
+            calls.insert(key(number), Call { started, answer: answer() });
+        }
+        // It failed, and was made again.
+        calls.known.remove(&key(0));
+        let again = first + Duration::from_secs(1);
+        calls.insert(key(0), Call { started: again, answer: answer() });
+        calls.make_room();
+        assert!(calls.known.contains_key(&key(0)) && !calls.known.contains_key(&key(1)));
+        assert_eq!(calls.started.len(), CAPACITY - 1);
     }
 }

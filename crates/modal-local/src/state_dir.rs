@@ -73,9 +73,9 @@ impl StateDir {
         self.tls().join("roots.pem")
     }
 
-    /// Certificates that this machine trusts, as containers are shown them; laid out by `sandbox`.
-    pub(crate) fn own_roots(&self) -> PathBuf {
-        self.root.join("own-roots")
+    /// Files that every container is shown; laid out by `sandbox`.
+    pub(crate) fn furnishing(&self) -> PathBuf {
+        self.root.join("furnishing")
     }
 
     pub(crate) fn secrets(&self) -> PathBuf {

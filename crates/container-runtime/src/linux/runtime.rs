@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     ranges: Ranges,
     creating: Semaphore,
     live: Live,
+    /// See [`Runtime::memory`].
+    memory: Option<u64>,
 }
 
 impl Drop for Shared {
@@ -55,8 +57,10 @@ impl Runtime {
         let state_dir = config.state_dir.clone();
         let instance = tokio::task::spawn_blocking(move || Instance::claim(&state_dir));
         let instance = instance.await.map_err(|_| Error::RuntimeGone)??;
+        let memory = machine_memory().into_iter().chain(instance.groups().memory_limit()).min();
         let shared = Arc::new(Shared {
             instance,
+            memory,
             spawner: SpawnerLink::start(config.spawner)?,
             ranges: Ranges::default(),
             creating: Semaphore::new(config.max_parallel_creates.max(1)),
@@ -86,11 +90,10 @@ impl Runtime {
     }
 
     /// Bytes of memory that all containers together can have: the machine's, or less where this
-    /// process's own control group allows less. `None` where nothing says.
+    /// process's own control group allowed less when the runtime started. `None` where nothing says.
     #[must_use]
     pub fn memory(&self) -> Option<u64> {
-        let machine = machine_memory();
-        machine.into_iter().chain(self.shared.instance.groups().memory_limit()).min()
+        self.shared.memory
     }
 
     /// A private directory that is deleted with the instance, also after a crash, at the next start. Upper

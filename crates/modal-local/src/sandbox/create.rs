@@ -12,7 +12,7 @@ use super::disk::Scratch;
 use super::disk_watch::DiskWatch;
 use super::ending::Ending;
 use super::environment::Environment;
-use super::hosts;
+use super::hosts::HOSTNAME;
 use super::live::{LiveSandbox, Readiness, Running};
 use super::mount_tree;
 use super::neighbours::NeighbourDialer;
@@ -124,7 +124,7 @@ pub(super) async fn start(
     let mut env = Environment::with_defaults();
     let mount_points = spec.volumes.iter().map(|volume| volume.target.clone()).collect();
     let watched = writable(&mounts);
-    ctx.own_roots.name(&mut env);
+    ctx.furnishing.name(&mut env);
     env.extend(image.env.iter().cloned())?;
     env.extend(spec.variables.iter().cloned())?;
     env.extend(variables.into_iter().map(|(name, value)| (name, value.expose().to_owned())))?;
@@ -141,8 +141,8 @@ pub(super) async fn start(
         upper: scratch.upper_dir(),
         mount_points,
     };
-    layers.extend(ctx.own_roots.layer());
-    let files = hosts::files(plan.has_gateway(), plan.local_names());
+    layers.push(ctx.furnishing.layer(&plan));
+    let files = ctx.furnishing.files(&plan);
     let runtime = ctx.runtime().await?;
     let disk = DiskLimit::new(&ctx.room, spec.disk);
     let watch = DiskWatch {
@@ -152,7 +152,7 @@ pub(super) async fn start(
         room: ctx.room.clone(),
     };
     let container_spec = ContainerSpec {
-        hostname: hosts::HOSTNAME.to_owned(),
+        hostname: HOSTNAME.to_owned(),
         mounts: std::mem::take(&mut mounts),
         files,
         limits: usage::limits(&spec.limits, disk, &runtime),
@@ -258,6 +258,9 @@ async fn layers(
     trees: Vec<PathBuf>,
     scratch: &Scratch,
 ) -> Result<Vec<PathBuf>> {
+    if trees.is_empty() {
+        return Ok(image);
+    }
     let fitted = scratch.mounts_dir();
     blocking::run(move || {
         let mut layers = image;

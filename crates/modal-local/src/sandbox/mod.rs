@@ -16,6 +16,7 @@ mod ending;
 mod environment;
 mod execs;
 mod exit_snapshots;
+mod furnishing;
 mod hosts;
 mod inbound;
 mod live;
@@ -50,13 +51,13 @@ pub(crate) use self::ending::Ending;
 pub(crate) use self::environment::Environment;
 pub(crate) use self::execs::ExecTable;
 pub(crate) use self::exit_snapshots::{ExitSnapshot, ExitSnapshots};
-pub(crate) use self::hosts::{HOSTNAME, files as host_files};
+pub(crate) use self::furnishing::Furnishing;
+pub(crate) use self::hosts::HOSTNAME;
 pub(crate) use self::inbound::Inbound;
 pub(crate) use self::live::LiveSandbox;
 pub(crate) use self::mount_tree::fit as fit_mount;
 pub(crate) use self::network::{Network, NetworkPlan, resolvers};
 pub(crate) use self::output::Lines;
-pub(crate) use self::own_roots::OwnRoots;
 pub(crate) use self::process::{
     Command, OutputTo, RunningProcess, describe as describe_exec_error,
 };

@@ -2,80 +2,61 @@
 //!
 //! Where a machine's way out passes a proxy with an authority of its own, as in many companies, nothing inside could check
 //! a certificate, and `pip install` in a sandbox would fail. So the machine's bundle of certificates is shown
-//! in a layer of its own above the image's, and named by the variables that build steps have, too, of which any that the
+//! above the image's files, and named by the variables that build steps have, too, of which any that the
 //! image, the definition or a secret sets wins. Nothing else of the machine's settings is: an index's address may
 //! hold a password.
-//!
-//! A layer, since of a mount the container could read where on this machine it lies.
 //!
 //! On a machine that trusts what its distribution does, and on one where that can't be told, nothing is shown.
 
 use std::collections::HashSet;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use container_runtime::GeneratedFile;
 
 use super::environment::Environment;
-use crate::error::{Error, Result};
 use crate::image::{CERTIFICATE_VARIABLES, INSIDE, SYSTEM_CERTIFICATES};
 
 /// Where Debian's package keeps each authority that the distribution trusts.
 const DISTRIBUTED: &str = "/usr/share/ca-certificates";
-const FILE: &str = "ca-certificates.crt";
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The layer with the bundle to show, if this machine has authorities of its own.
-pub(crate) struct OwnRoots {
-    layer: Option<PathBuf>,
+/// The bundle to show, if this machine has authorities of its own.
+pub(super) struct OwnRoots {
+    bundle: Option<String>,
 }
 
 impl OwnRoots {
-    /// Looks at this machine, and keeps a copy of its bundle in the layer `layer` if that is to be shown.
-    ///
-    /// # Errors
-    ///
-    /// Where the copy can't be written.
-    pub(crate) fn open(layer: PathBuf) -> Result<Self> {
-        Self::of(Path::new("/"), layer)
+    /// Looks at this machine.
+    pub(super) fn find() -> Self {
+        Self::of(Path::new("/"))
     }
 
-    fn of(root: &Path, layer: PathBuf) -> Result<Self> {
+    fn of(root: &Path) -> Self {
         let at = |path: &str| root.join(path.trim_start_matches('/'));
         let read = |path: &&str| std::fs::read_to_string(at(path)).ok();
         let bundle = SYSTEM_CERTIFICATES.iter().find_map(read);
-        let Some(bundle) = bundle.filter(|bundle| has_others(bundle, &at(DISTRIBUTED))) else {
-            return Ok(Self { layer: None });
-        };
-        let directory = layer.join(INSIDE.trim_start_matches('/'));
-        std::fs::create_dir_all(&directory).map_err(Error::file("create", &directory))?;
-        let path = directory.join(FILE);
-        std::fs::write(&path, bundle).map_err(Error::file("write", &path))?;
-        for shown in directory.ancestors().take_while(|it| it.starts_with(&layer)) {
-            set_mode(shown, 0o755)?;
-        }
-        set_mode(&path, 0o644)?;
-        Ok(Self { layer: Some(layer) })
+        Self { bundle: bundle.filter(|bundle| has_others(bundle, &at(DISTRIBUTED))) }
+    }
+
+    /// The file that holds the bundle inside.
+    pub(super) fn file(&self) -> Option<GeneratedFile> {
+        let contents = self.bundle.clone()?.into_bytes();
+        Some(GeneratedFile { path: path().into(), contents, mode: 0o644 })
     }
 
     /// Adds the variables that name the bundle to a container's.
-    pub(crate) fn name(&self, env: &mut Environment) {
-        if self.layer.is_some() {
+    pub(super) fn name(&self, env: &mut Environment) {
+        if self.bundle.is_some() {
             for name in CERTIFICATE_VARIABLES {
-                env.put(name, &format!("{INSIDE}/{FILE}"));
+                env.put(name, &path());
             }
         }
     }
-
-    /// The layer to put above all others of a container. No record of what it is made of names it, so that it is in no
-    /// snapshot.
-    pub(crate) fn layer(&self) -> Option<PathBuf> {
-        self.layer.clone()
-    }
 }
 
-fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    let mode = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(path, mode).map_err(Error::file("set the mode of", path))
+fn path() -> String {
+    format!("{INSIDE}/ca-certificates.crt")
 }
 
 /// Whether a bundle has a certificate that no file below `distributed` has. If there is none at all, nobody can say.
@@ -113,11 +94,10 @@ mod tests {
         for name in distributed {
             file(&format!("usr/share/ca-certificates/mozilla/{name}.crt"), pem(name));
         }
-        let roots = OwnRoots::of(root.path(), root.path().join("state/own-roots")).unwrap();
+        let roots = OwnRoots::of(root.path());
         let mut env = Environment::default();
         roots.name(&mut env);
-        let file = |layer: PathBuf| layer.join("run/modal-build/ca-certificates.crt");
-        (roots.layer().map(|layer| std::fs::read_to_string(file(layer)).unwrap()), env)
+        (roots.file().map(|file| String::from_utf8(file.contents).unwrap()), env)
     }
 
     #[test]

@@ -25,8 +25,10 @@ struct Inner {
     sandboxes: HashMap<SandboxId, Arc<LiveSandbox>>,
     tasks: HashMap<TaskId, Arc<LiveSandbox>>,
     names: HashMap<Name, SandboxId>,
-    /// Oldest first.
-    ended: VecDeque<SandboxId>,
+    /// Oldest first, with the bytes of output that each keeps.
+    ended: VecDeque<(SandboxId, u64)>,
+    /// Those bytes together: thousands of sandboxes end in a minute, and none is asked twice.
+    retained: u64,
 }
 
 impl Registry {
@@ -80,7 +82,9 @@ impl Registry {
     pub(crate) fn retire(&self, sandbox: &LiveSandbox) {
         let mut inner = self.lock();
         inner.free_name(&sandbox.id);
-        inner.ended.push_back(sandbox.id.clone());
+        let bytes = sandbox.retained();
+        inner.ended.push_back((sandbox.id.clone(), bytes));
+        inner.retained += bytes;
         inner.make_room();
     }
 
@@ -114,16 +118,12 @@ impl Inner {
     }
 
     fn make_room(&mut self) {
-        let mut bytes: u64 = self.ended.iter().filter_map(|id| self.retained(id)).sum();
-        while self.ended.len() > MAX_ENDED || (bytes > MAX_RETAINED && self.ended.len() > 1) {
-            let Some(oldest) = self.ended.pop_front() else { return };
-            bytes -= self.retained(&oldest).unwrap_or_default();
+        while self.ended.len() > MAX_ENDED || (self.retained > MAX_RETAINED && self.ended.len() > 1)
+        {
+            let Some((oldest, bytes)) = self.ended.pop_front() else { return };
+            self.retained -= bytes;
             self.remove(&oldest);
         }
-    }
-
-    fn retained(&self, id: &SandboxId) -> Option<u64> {
-        self.sandboxes.get(id).map(|sandbox| sandbox.retained())
     }
 }
 

@@ -27,7 +27,7 @@ use crate::sandbox::snapshot::RootRecord;
 use crate::sandbox::usage::{self, DiskLimit};
 use crate::sandbox::{self, disk_watch::DiskWatch};
 use crate::sandbox::{
-    Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount, host_files,
+    Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount,
     inside_listener, mount_target, writable,
 };
 
@@ -68,7 +68,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     )?;
     let arguments = arguments::encode(ctx, task, &environment).await?;
     let mut env = Environment::with_defaults();
-    ctx.own_roots.name(&mut env);
+    ctx.furnishing.name(&mut env);
     env.extend(image.env.iter().cloned())?;
     env.extend(secrets)?;
     let access = access(function)?;
@@ -84,7 +84,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
         upper: scratch.upper_dir(),
         mount_points: mounts.iter().map(|mount| mount.target.clone()).collect(),
     };
-    layers.extend(ctx.own_roots.layer());
+    layers.push(ctx.furnishing.layer(&plan));
     let runtime = ctx.runtime().await?;
     // Modal's web servers look for `eth0`, also where nothing can be reached through it.
     let network = if runtime.capabilities().tun { NetworkSpec::Tun } else { plan.spec() };
@@ -96,7 +96,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let volumes = writable(&mounts);
     spec.mounts = mounts;
     spec.mounts.push(Mount { read_only: true, ..Mount::new(run_dir, plane::INSIDE) });
-    spec.files = host_files(plan.has_gateway(), plan.local_names());
+    spec.files = ctx.furnishing.files(&plan);
     let resources = function.resources.clone().unwrap_or_default();
     let limit = DiskLimit::new(&ctx.room, disk(&resources));
     spec.limits = usage::limits(&limits(&resources), limit, &runtime);
@@ -250,6 +250,9 @@ async fn trees(
 
 async fn layers(image: &ImageRoot, trees: Vec<PathBuf>, scratch: &Scratch) -> Result<Vec<PathBuf>> {
     let (mut layers, fitted) = (image.layers.clone(), scratch.mounts_dir());
+    if trees.is_empty() {
+        return Ok(layers);
+    }
     blocking::run(move || {
         for tree in trees {
             let layer = fit_mount(&tree, &layers, &fitted)?;
