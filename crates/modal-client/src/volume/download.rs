@@ -10,6 +10,7 @@ use super::{
     EntryKind, Volume, VolumeEntry,
     progress::{Listener, Progress, Tracker},
     read::{AHEAD, Found},
+    room,
 };
 use crate::error::{Error, Result};
 use futures::{
@@ -189,8 +190,14 @@ fn part_of(path: &Path) -> PathBuf {
 async fn write(contents: Found, path: &Path, tracker: &Tracker) -> std::io::Result<()> {
     let file = tokio::fs::File::create_new(path).await?;
     // Zeros at the end of a block are not written, but they count.
-    file.set_len(contents.length()).await?;
-    let file = Arc::new(Mutex::new(file.into_std().await));
+    let length = contents.length();
+    file.set_len(length).await?;
+    let file = file.into_std().await;
+    let file = tokio::task::spawn_blocking(move || {
+        room::reserve(&file, length);
+        file
+    });
+    let file = Arc::new(Mutex::new(file.await?));
     let mut offset = 0;
     let blocks = contents.parts().map(|part| {
         let (file, at, length) = (Arc::clone(&file), offset, part.length());

@@ -10,6 +10,7 @@ mod plan;
 mod progress;
 mod read;
 mod received;
+mod room;
 mod upload;
 mod upload_v1;
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::received::BlockDigest;
+use super::{received::BlockDigest, room};
 use crate::{error::BoxError, http::Arriving};
 
 /// Pieces that came and are not yet written.
@@ -95,11 +95,18 @@ impl Place {
         }
         let soiled = self.soiled.load(Ordering::Relaxed).saturating_sub(at);
         self.write_at(at, &vec![0; soiled as usize]).map_err(Misfit::Write)?;
+        self.leave_zeros(at);
         if digest.is_some_and(|digest| digest != <[u8; 32]>::from(sha256.finalize())) {
             let problem = "a block does not have the digest that the server gives for it";
             return Err(Misfit::Block(problem.to_owned()));
         }
         Ok(())
+    }
+
+    /// What was not sent is zeros already.
+    fn leave_zeros(&self, at: u64) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        room::give_back(&file, self.offset + at, self.length.saturating_sub(at));
     }
 
     fn write_at(&self, at: u64, piece: &[u8]) -> io::Result<()> {
