@@ -252,4 +252,6 @@ fn a_program_that_lost_its_mode_runs_and_an_image_that_can_t_be_built_says_why()
     let remove = [&substitute[..], &["--remove"]].concat();
     assert!(machine.succeed(&remove).contains("removed"));
     assert!(machine.succeed(&remove).contains("nothing was said"));
+    let refused = machine.run(&["local", "substitute", "", "--by", "python:3.11-slim"]);
+    assert!(stderr(&refused).contains("needs an image's name"), "{}", stderr(&refused));
 }

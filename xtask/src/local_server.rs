@@ -69,6 +69,19 @@ mod linux {
         substitutions: Vec<Substitution>,
     }
 
+    /// An answer that is no refusal; a refusal in the server's own words.
+    async fn accepted(answer: reqwest::Response) -> anyhow::Result<reqwest::Response> {
+        let status = answer.status();
+        if !status.is_client_error() && !status.is_server_error() {
+            return Ok(answer);
+        }
+        let said = answer.text().await.unwrap_or_default();
+        match said.trim() {
+            "" => anyhow::bail!("the local server refused that with status {status}"),
+            said => anyhow::bail!("the local server refused that: {said}"),
+        }
+    }
+
     impl LocalServer {
         /// Has the server build something else for an image that it can't have. Others' substitutions stay.
         pub(crate) async fn substitute(&self, wanted: Substitution) -> anyhow::Result<()> {
@@ -101,12 +114,12 @@ mod linux {
                 let call = client.request(method, url).header("x-modal-token-id", &server.token_id);
                 call.header("x-modal-token-secret", server.token_secret.expose())
             };
-            let answer = call(reqwest::Method::GET).send().await?.error_for_status()?;
+            let answer = accepted(call(reqwest::Method::GET).send().await?).await?;
             let mut table: Table = answer.json().await?;
             let is_changed = change(&mut table);
             if is_changed {
                 let put = call(reqwest::Method::PUT).json(&table).send().await?;
-                put.error_for_status()?;
+                accepted(put).await?;
             }
             Ok(is_changed)
         }
