@@ -29,6 +29,10 @@ pub(crate) enum ClientKind {
 const LIBMODAL_TYPES: [&str; 3] = ["7", "8", "9"];
 /// The first Python SDK that speaks to a router of this machine in plaintext.
 const PLAINTEXT_SINCE: (u32, u32) = (1, 5);
+/// The first Python SDK that knows the image builder of 2025.06; those before refuse all calls that could need it.
+const NEW_BUILDER_SINCE: (u32, u32) = (1, 1);
+/// The newest image builder that the SDKs before know.
+const OLD_BUILDER: &str = "2024.10";
 /// A longer key is cut; the SDKs send UUIDs.
 const MAX_KEY_LENGTH: usize = 200;
 
@@ -50,6 +54,14 @@ impl Caller {
             version: version.chars().take(MAX_KEY_LENGTH).collect(),
             idempotency_key,
         }
+    }
+
+    /// The image builder that this client is told of where its environment has `version`.
+    pub(crate) fn image_builder(&self, version: String) -> String {
+        let is_old = major_and_minor(&self.version).is_some_and(|it| it < NEW_BUILDER_SINCE);
+        let is_unknown =
+            self.kind == ClientKind::Python && is_old && version.as_str() > OLD_BUILDER;
+        if is_unknown { OLD_BUILDER.to_owned() } else { version }
     }
 
     /// The scheme of a router URL that this client connects to in plaintext.
@@ -83,6 +95,20 @@ mod tests {
             !of("1", "1.5.0") && !of("1", "1.10.2") && !of("1", "2.0.0.dev1") && !of("1", "dev")
         );
         assert!(!of("8", "0.11.1"), "libmodal counts its versions by itself");
+    }
+
+    #[test]
+    fn pythons_sdk_before_1_1_is_told_of_a_builder_that_it_knows() {
+        let of = |version: &str, builder: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("x-modal-client-type", "1".parse().unwrap());
+            metadata.insert("x-modal-client-version", version.parse().unwrap());
+            Caller::of(&metadata).image_builder(builder.to_owned())
+        };
+        assert_eq!(of("1.0.5", "2025.06"), "2024.10");
+        assert_eq!(of("1.0.5", "2023.12"), "2023.12");
+        assert_eq!(of("1.1.0", "2025.06"), "2025.06");
+        assert_eq!(of("", "2025.06"), "2025.06");
     }
 
     #[test]

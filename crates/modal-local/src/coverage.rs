@@ -56,7 +56,12 @@ const REMARKS: &[(&str, &str)] = &[
         "QueuePut",
         "RESOURCE_EXHAUSTED beyond 5,000 items or 64 MiB of a partition; items of 1 MiB at most",
     ),
-    ("ContainerExecPutInput", "what is typed at a breakpoint of `modal run -i`"),
+    ("ContainerExec", "commands of Python's SDK before 1.2, which knows no command router"),
+    ("ContainerExecGetOutput", "a position is a number of bytes"),
+    (
+        "ContainerExecPutInput",
+        "of such a command; and what is typed at a breakpoint of `modal run -i`",
+    ),
     ("FunctionStartPtyShell", "for functions of `modal run -i`"),
     ("FunctionCreate", "a GPU is refused, unless the image is a registered substitute"),
     ("FunctionGet", "of the deployed version; earlier ones can be gone back to"),

@@ -120,7 +120,7 @@ const SOAKS: &[Soak] = &[
     #[cfg(target_os = "linux")]
     Soak {
         name: "tools",
-        what: "tools from PyPI that sit on Modal's Python SDK do their work on the local server (target local)",
+        what: "tools from PyPI and npm that sit on Modal's SDKs do their work on the local server (target local)",
         run: |context, soaking| Box::pin(tools::run(context, soaking)),
     },
 ];

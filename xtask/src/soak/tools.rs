@@ -1,10 +1,10 @@
-//! Tools on the Python SDK, unchanged and from PyPI, each doing its smallest real task on the local server.
+//! Tools on Modal's SDKs, unchanged and from PyPI or npm, each doing its smallest real task on the local server.
 //!
 //! A tool is a directory of `fixtures/tools/`: exact versions and a script. The scripts say what each step
 //! did; a tool whose script fails is named at the end, after the others have run.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -53,7 +53,7 @@ fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).context("the tools' directory can't be read")? {
         let entry = entry?;
-        if entry.path().join("requirements.txt").is_file() {
+        if entry.path().is_dir() {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
@@ -65,15 +65,11 @@ fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
 async fn drive(context: &Context, name: &str) -> anyhow::Result<Vec<String>> {
     let tool = context.workspace.path(TOOLS).join(name);
     context.printer.note(&format!("{name}: its packages"));
-    let programs = install(&tool, &context.workspace.path("target/tools").join(name)).await?;
+    let mut command = install(&tool, &context.workspace.path("target/tools").join(name)).await?;
     context.printer.note(&format!("{name}: its task"));
     let work = tempfile::tempdir()?;
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new(programs.join("python"));
     command
-        .arg(tool.join("drive.py"))
         .current_dir(work.path())
-        .env("PATH", format!("{}:{path}", programs.display()))
         .envs(local::variables(context).await?)
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -88,14 +84,24 @@ async fn drive(context: &Context, name: &str) -> anyhow::Result<Vec<String>> {
     Ok(steps)
 }
 
-/// The tool's programs, installed where they are missing or others than wanted.
-async fn install(tool: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
-    let requirements = tool.join("requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)?;
-    let (programs, done) = (directory.join("bin"), directory.join("installed"));
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
-        return Ok(programs);
+/// What runs the tool's script; its packages are installed where they are missing or others than wanted.
+async fn install(tool: &Path, directory: &Path) -> anyhow::Result<Command> {
+    let is_python = tool.join("requirements.txt").is_file();
+    let pins = if is_python { "requirements.txt" } else { "package-lock.json" };
+    let wanted = std::fs::read_to_string(tool.join(pins))
+        .with_context(|| format!("{} has no {pins}", tool.display()))?;
+    let done = directory.join("installed");
+    if !std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        match is_python {
+            true => install_python(tool, directory).await?,
+            false => install_javascript(tool, directory).await?,
+        }
+        std::fs::write(done, wanted)?;
     }
+    if is_python { python(tool, directory) } else { javascript(tool, directory) }
+}
+
+async fn install_python(tool: &Path, directory: &Path) -> anyhow::Result<()> {
     let python = match std::fs::read_to_string(tool.join("python-version")) {
         Ok(version) => format!("python{}", version.trim()),
         Err(_) => "python3".to_owned(),
@@ -103,11 +109,38 @@ async fn install(tool: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
     let mut venv = Command::new(&python);
     venv.args(["-m", "venv", "--clear"]).arg(directory);
     must(&mut venv, &format!("{python} with its venv module is needed")).await?;
-    let mut pip = Command::new(programs.join("python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
-    must(&mut pip, "pinned packages must come from PyPI").await?;
-    std::fs::write(done, wanted)?;
-    Ok(programs)
+    let mut pip = Command::new(directory.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--requirement"]);
+    pip.arg(tool.join("requirements.txt"));
+    must(&mut pip, "pinned packages must come from PyPI").await
+}
+
+async fn install_javascript(tool: &Path, directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    for name in ["package.json", "package-lock.json"] {
+        std::fs::copy(tool.join(name), directory.join(name))?;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--silent", "--ignore-scripts"]).current_dir(directory);
+    must(&mut npm, "npm is needed, and pinned packages must come from its registry").await
+}
+
+fn python(tool: &Path, directory: &Path) -> anyhow::Result<Command> {
+    let programs = directory.join("bin");
+    let mut path = vec![programs.clone()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let mut command = Command::new(programs.join("python"));
+    command.arg(tool.join("drive.py")).env("PATH", std::env::join_paths(path)?);
+    Ok(command)
+}
+
+/// A module finds its packages from where it lies.
+fn javascript(tool: &Path, directory: &Path) -> anyhow::Result<Command> {
+    let script = directory.join("drive.mjs");
+    std::fs::copy(tool.join("drive.mjs"), &script)?;
+    let mut command = Command::new("node");
+    command.arg(script);
+    Ok(command)
 }
 
 async fn must(command: &mut Command, why: &str) -> anyhow::Result<()> {

@@ -27,6 +27,9 @@ const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 /// The signal that ends what outlives its time.
 const SIGKILL: i32 = 9;
+/// How long after its time a command is reported as killed. The SDKs count the same time from a little later and report a
+/// time-out (-1) when it is over; an earlier answer would be a signal (137), now the one, now the other.
+const TOLD_LATER: Duration = Duration::from_millis(250);
 
 /// How much of an output is kept until somebody reads it: programs often wait for an end before they read what led to it.
 const OUTPUT: Caps = Caps { memory: 1 << 20, spill: 256 << 20 };
@@ -267,7 +270,9 @@ async fn wait(process: &Process, timeout: Option<Duration>) -> End {
                 {
                     tracing::warn!(%error, "a command that timed out could not be killed");
                 }
-                process.wait().await
+                let status = process.wait().await;
+                tokio::time::sleep(TOLD_LATER).await;
+                status
             }
         },
     };

@@ -10,6 +10,7 @@ use modal_proto::client::{
 use tonic::Status;
 
 use super::{app, workspace};
+use crate::caller::Caller;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::ids::{AppId, SecretId, VolumeId};
@@ -28,16 +29,19 @@ pub(crate) async fn environment_create(
 pub(crate) async fn environment_get_or_create(
     ctx: &Ctx,
     request: EnvironmentGetOrCreateRequest,
+    caller: &Caller,
 ) -> Result<EnvironmentGetOrCreateResponse, Status> {
     let name = request.deployment_name.as_str();
     let name = if name.is_empty() { DEFAULT } else { name };
     let creation = Creation::from_request(request.object_creation_type, name, "")?;
     let environment = ctx.environments.get_or_create(&creation).await?;
+    let mut settings = environment.settings;
+    settings.image_builder_version = caller.image_builder(settings.image_builder_version);
     Ok(EnvironmentGetOrCreateResponse {
         environment_id: environment.id,
         metadata: Some(EnvironmentMetadata {
             name: environment.name,
-            settings: Some(settings_to(environment.settings)),
+            settings: Some(settings_to(settings)),
             ..EnvironmentMetadata::default()
         }),
     })

@@ -34,6 +34,7 @@ use modal_proto::client::modal_client_server::ModalClient;
 use modal_proto::client::*;
 use tonic::{Request, Response, Status};
 
+use self::router::old_execs;
 pub(crate) use self::app::{lifecycle_of as app_lifecycle, stop as stop_app};
 pub(crate) use self::volume::metadata as volume_metadata;
 use crate::caller::Caller;
@@ -177,7 +178,9 @@ control_plane! {
         write dict::dict_update(DictUpdateRequest) -> DictUpdateResponse;
         write function::class_create(ClassCreateRequest) -> ClassCreateResponse;
         read function::class_get(ClassGetRequest) -> ClassGetResponse;
+        write old_execs::container_exec(ContainerExecRequest) -> ContainerExecResponse;
         write function::container_exec_put_input(ContainerExecPutInputRequest) -> ();
+        read old_execs::container_exec_wait(ContainerExecWaitRequest) -> ContainerExecWaitResponse;
         of_container function::container_heartbeat(ContainerHeartbeatRequest) -> ContainerHeartbeatResponse;
         of_container function::container_hello(()) -> ();
         of_container function::container_log(ContainerLogRequest) -> ();
@@ -186,7 +189,7 @@ control_plane! {
         write environment::environment_create(EnvironmentCreateRequest) -> ();
         write environment::environment_delete(EnvironmentDeleteRequest) -> ();
         read environment::environment_get_roles(EnvironmentGetRolesRequest) -> EnvironmentGetRolesResponse;
-        write environment::environment_get_or_create(EnvironmentGetOrCreateRequest) -> EnvironmentGetOrCreateResponse;
+        write_for_caller environment::environment_get_or_create(EnvironmentGetOrCreateRequest) -> EnvironmentGetOrCreateResponse;
         read environment::environment_list(()) -> EnvironmentListResponse;
         write environment::environment_update(EnvironmentUpdateRequest) -> EnvironmentListItem;
         write function::function_bind_params(FunctionBindParamsRequest) -> FunctionBindParamsResponse;
@@ -331,6 +334,7 @@ control_plane! {
     }
     streams {
         log::app_get_logs(AppGetLogsRequest) -> TaskLogsBatch;
+        old_execs::container_exec_get_output(ContainerExecGetOutputRequest) -> RuntimeOutputBatch;
         dict::dict_contents(DictContentsRequest) -> DictEntry;
         function::function_call_get_data_out(FunctionCallGetDataRequest) -> DataChunk;
         image::image_join_streaming(ImageJoinStreamingRequest) -> ImageJoinStreamingResponse;

@@ -30,6 +30,8 @@ use crate::state::secret_store::Variables;
 
 /// What the log says where a registered substitution is used.
 pub(super) const STANDS_IN: &str = "a substitution stands in for it";
+/// Where SDKs put what Modal's own package needs to be imported, with image builder 2024.10 and before.
+const CLIENT_REQUIREMENTS: &str = "/modal_requirements.txt";
 /// Longer chains are made one layer: look-ups in an overlay cost by its depth.
 pub(super) const MAX_LAYERS: usize = 20;
 
@@ -149,7 +151,9 @@ impl Build<'_> {
             self.log.info(name);
             return self.run_prepared(stage, command, step).await;
         }
-        if stage.is_prepared && makes_files {
+        // What Modal's own package imports is part of an image of builder 2024.10 and before.
+        let is_of_client = name.contains(CLIENT_REQUIREMENTS);
+        if stage.is_prepared && makes_files && !is_of_client {
             self.log.info(format!("{name}: not run, the base stands in for its result"));
             return Ok(());
         }

@@ -28,7 +28,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it installs something from PyPI.
     pub(crate) fn is_pip(&self) -> bool {
-        matches!(self, Self::Shell(line) if line.starts_with("pip install "))
+        matches!(self, Self::Shell(line) if line.trim_start_matches("uv ").starts_with("pip install "))
     }
 
     /// The arguments of the program that this starts.

@@ -10,6 +10,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::function::container::{Identity, announce_terminal};
 use crate::ids::TaskId;
+use crate::service::router::old_execs;
 
 /// The program waits for a person.
 pub(in crate::service) async fn function_start_pty_shell(
@@ -31,6 +32,9 @@ pub(in crate::service) async fn container_exec_put_input(
     ctx: &Ctx,
     request: ContainerExecPutInputRequest,
 ) -> Result<(), Status> {
+    if old_execs::is_command(&request.exec_id) {
+        return old_execs::put_input(ctx, request).await;
+    }
     let id = TaskId::parse(&request.exec_id).map_err(Error::from)?;
     let (_, task) =
         ctx.functions.find_task(&id).ok_or_else(|| Error::not_found("terminal", &id))?;

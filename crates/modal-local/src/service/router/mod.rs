@@ -6,6 +6,7 @@ mod containers;
 mod directories;
 mod exec;
 mod host;
+pub(in crate::service) mod old_execs;
 pub(crate) mod old_files;
 mod stdin;
 mod stdio;

@@ -70,7 +70,11 @@ pub(super) fn sandbox_output(
     Box::pin(messages)
 }
 
-fn chunks(log: &OutputLog, offset: u64) -> impl futures::Stream<Item = Chunk> + Send + 'static {
+/// What a log has from an offset on, until it is finished.
+pub(super) fn chunks(
+    log: &OutputLog,
+    offset: u64,
+) -> impl futures::Stream<Item = Chunk> + Send + 'static {
     log.read_from(offset).filter(|chunk| futures::future::ready(!chunk.data.is_empty()))
 }
 
