@@ -9,6 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use futures::TryStreamExt as _;
 use modal_client::{
     Arguments, Autoscaling, Client, Config, Environ, Error, FunctionSpec, Image, Retries, Web,
 };
@@ -16,6 +17,10 @@ use modal_client::{
 const SOURCE: &str = "
 def square(x, y=0):
     return x * x + y
+
+
+def count(limit):
+    yield from range(limit)
 
 
 def fail(text):
@@ -33,12 +38,14 @@ async fn main() -> anyhow::Result<()> {
             .concurrent_inputs(10);
     let square =
         FunctionSpec::from_source("example", SOURCE, "square", &image).retries(Retries::new(2));
+    let count = FunctionSpec::from_source("example", SOURCE, "count", &image).generator();
     let fail = FunctionSpec::from_source("example", SOURCE, "fail", &image);
     let deployed = client
         .deploy("example-functions")
         .version_tag("v1")
         .function(files)
         .function(square)
+        .function(count)
         .function(fail)
         .await?;
     println!("{} at {}", deployed.app.name, deployed.url);
@@ -52,6 +59,13 @@ async fn main() -> anyhow::Result<()> {
     ensure!(call.get_within::<i64>(Duration::from_secs(60)).await? == 9);
     let squares = square.map((0..20_i64).map(|n| (n,))).outputs::<i64>().await?;
     ensure!(squares == (0..20).map(|n| n * n).collect::<Vec<i64>>());
+
+    let numbers = deployed.functions["count"].generate::<i64>((500,)).await?;
+    ensure!(numbers.try_collect::<Vec<_>>().await? == (0..500).collect::<Vec<i64>>());
+    match deployed.functions["count"].call::<()>((1,)).await {
+        Err(Error::Invalid { .. }) => println!("a generator has no single answer"),
+        other => anyhow::bail!("{other:?}"),
+    }
 
     match deployed.functions["fail"].call::<()>(("on purpose",)).await {
         Err(Error::FunctionFailed { message, .. }) => println!("as it should be: {message}"),

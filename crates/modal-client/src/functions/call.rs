@@ -31,8 +31,8 @@ const SHORTEST_RETRY_DELAY_S: f64 = 1.0;
 /// A call whose answer is fetched later, by its id even from another process.
 #[derive(Debug, Clone)]
 pub struct FunctionCall {
-    client: Client,
-    id: FunctionCallId,
+    pub(super) client: Client,
+    pub(super) id: FunctionCallId,
     function: String,
 }
 
@@ -54,8 +54,12 @@ impl Function {
     ///
     /// # Errors
     /// [`Error::FunctionFailed`] if it raised an exception, took too long or lost its container, after the retries
-    /// of its definition.
+    /// of its definition. [`Error::Invalid`] if it is a generator, which [`generate`](Self::generate) calls.
     pub async fn call<T: DeserializeOwned>(&self, arguments: impl Serialize) -> Result<T> {
+        if self.is_generator() {
+            let problem = "it is a generator: use `generate`";
+            return Err(Error::invalid(self.operation("call"), problem));
+        }
         let kind = api::FunctionCallInvocationType::Sync;
         let mut sent = self.send(&arguments, kind, INLINE).await?;
         let mut retries = 0;
@@ -81,7 +85,17 @@ impl Function {
     /// `arguments` as for [`call`](Self::call).
     pub async fn spawn(&self, arguments: impl Serialize) -> Result<FunctionCall> {
         let kind = api::FunctionCallInvocationType::Async;
-        Ok(self.send(&arguments, kind, INLINE_SPAWNED).await?.call)
+        self.begin(&arguments, kind, INLINE_SPAWNED).await
+    }
+
+    /// Sends a call whose input is not sent again.
+    pub(super) async fn begin(
+        &self,
+        arguments: &impl Serialize,
+        kind: api::FunctionCallInvocationType,
+        inline: usize,
+    ) -> Result<FunctionCall> {
+        Ok(self.send(arguments, kind, inline).await?.call)
     }
 
     async fn send(
@@ -248,7 +262,10 @@ impl FunctionCall {
         self.client.call(method, &query, self.operation("cancel")).await
     }
 
-    async fn single_output(&self, jwt: Option<String>) -> Result<api::FunctionGetOutputsItem> {
+    pub(super) async fn single_output(
+        &self,
+        jwt: Option<String>,
+    ) -> Result<api::FunctionGetOutputsItem> {
         loop {
             let answer = self.ask(POLL, true, jwt.clone()).await?;
             if let Some(output) = answer.outputs.into_iter().next() {
@@ -294,30 +311,30 @@ impl FunctionCall {
         output: api::FunctionGetOutputsItem,
     ) -> Result<T> {
         let format = output.data_format();
+        let bytes = self.answer_bytes(output).await?;
+        self.decode(format, &bytes)
+    }
+
+    /// What an output says, in whatever form.
+    pub(super) async fn answer_bytes(&self, output: api::FunctionGetOutputsItem) -> Result<Bytes> {
         let result = output.result.unwrap_or_default();
-        let operation = || self.operation("call");
         if let Some(failure) = failure(&result) {
             return Err(Error::FunctionFailed {
-                operation: operation(),
+                operation: self.operation("call"),
                 reason: failure,
                 message: result.exception,
                 traceback: result.traceback,
             });
         }
         use api::generic_result::DataOneof;
-        let bytes: Bytes = match result.data_oneof {
-            Some(DataOneof::Data(bytes)) => bytes.into(),
-            Some(DataOneof::DataBlobId(id)) => blob::download(&self.client, &id).await?,
-            None => Bytes::new(),
-        };
-        if format != api::DataFormat::Cbor {
-            let problem = format!("it answered in the form {}, not in CBOR", format.as_str_name());
-            return Err(Error::protocol(operation(), problem));
+        match result.data_oneof {
+            Some(DataOneof::Data(bytes)) => Ok(bytes.into()),
+            Some(DataOneof::DataBlobId(id)) => blob::download(&self.client, &id).await,
+            None => Ok(Bytes::new()),
         }
-        cbor::decode(&bytes).map_err(|problem| Error::protocol(operation(), problem))
     }
 
-    fn operation(&self, verb: &'static str) -> Operation {
+    pub(super) fn operation(&self, verb: &'static str) -> Operation {
         if self.function.is_empty() {
             return Operation::new(verb, format!("call `{}`", self.id));
         }

@@ -4,6 +4,7 @@ mod call;
 mod collect;
 mod commit;
 mod deploy;
+mod generate;
 mod map;
 mod request;
 mod scaling;

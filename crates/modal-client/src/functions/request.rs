@@ -32,7 +32,7 @@ pub(super) fn precreate(
         app_id: app.to_string(),
         function_name: spec.name.clone(),
         existing_function_id: existing.unwrap_or_default(),
-        function_type: api::function::FunctionType::Function.into(),
+        function_type: kind(spec).into(),
         webhook_config: spec.web.as_ref().map(webhook),
         supported_input_formats: input,
         supported_output_formats: output,
@@ -84,7 +84,7 @@ fn definition(
         mount_ids: resolved.mounts.iter().map(ToString::to_string).collect(),
         image_id: resolved.image.to_string(),
         definition_type: api::function::DefinitionType::File.into(),
-        function_type: api::function::FunctionType::Function.into(),
+        function_type: kind(spec).into(),
         resources: Some(spec.resources.clone()),
         secret_ids: resolved.secrets.iter().map(ToString::to_string).collect(),
         webhook_config: spec.web.as_ref().map(webhook),
@@ -159,9 +159,17 @@ fn formats(spec: &FunctionSpec) -> (Vec<i32>, Vec<i32>) {
     match spec.web {
         Some(_) => (numbers(&[Format::Asgi]), numbers(&[Format::Asgi, Format::GeneratorDone])),
         None => {
-            (numbers(&[Format::Pickle, Format::Cbor]), numbers(&[Format::Pickle, Format::Cbor]))
+            let values = [Format::Pickle, Format::Cbor];
+            let output = [Format::Pickle, Format::Cbor, Format::GeneratorDone];
+            let output = if spec.is_generator { &output[..] } else { &values };
+            (numbers(&values), numbers(output))
         }
     }
+}
+
+fn kind(spec: &FunctionSpec) -> api::function::FunctionType {
+    use api::function::FunctionType;
+    if spec.is_generator { FunctionType::Generator } else { FunctionType::Function }
 }
 
 /// Secrets, image, volumes: in this order, as Modal's own client names them.

@@ -36,6 +36,7 @@ pub struct FunctionSpec {
     pub(super) name: String,
     pub(super) image: Image,
     pub(super) web: Option<Web>,
+    pub(super) is_generator: bool,
     pub(super) gpus: Vec<Gpu>,
     pub(super) resources: api::Resources,
     pub(super) autoscaling: Autoscaling,
@@ -104,6 +105,7 @@ impl FunctionSpec {
             name,
             image: image.clone(),
             web: None,
+            is_generator: false,
             gpus: Vec::new(),
             resources: api::Resources {
                 gpu_config: Some(api::GpuConfig::default()),
@@ -170,6 +172,12 @@ impl FunctionSpec {
     /// How many containers it has.
     pub fn autoscaling(mut self, autoscaling: Autoscaling) -> Self {
         self.autoscaling = autoscaling;
+        self
+    }
+
+    /// The callable is a generator, for [`Function::generate`](crate::Function::generate).
+    pub fn generator(mut self) -> Self {
+        self.is_generator = true;
         self
     }
 

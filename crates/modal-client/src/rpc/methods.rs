@@ -76,6 +76,7 @@ methods! { "modal.client.ModalClient", false, CONTROL:
     ENVIRONMENT_GET_OR_CREATE = "EnvironmentGetOrCreate"(api::EnvironmentGetOrCreateRequest) -> api::EnvironmentGetOrCreateResponse;
     ENVIRONMENT_LIST = "EnvironmentList"(()) -> api::EnvironmentListResponse;
     FUNCTION_CALL_CANCEL = "FunctionCallCancel"(api::FunctionCallCancelRequest) -> ();
+    FUNCTION_CALL_GET_DATA_OUT = "FunctionCallGetDataOut"(api::FunctionCallGetDataRequest) -> api::DataChunk;
     FUNCTION_CREATE = "FunctionCreate"(api::FunctionCreateRequest) -> api::FunctionCreateResponse;
     FUNCTION_GET = "FunctionGet"(api::FunctionGetRequest) -> api::FunctionGetResponse;
     FUNCTION_GET_CURRENT_STATS = "FunctionGetCurrentStats"(api::FunctionGetCurrentStatsRequest) -> api::FunctionStats;
