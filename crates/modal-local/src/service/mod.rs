@@ -34,8 +34,8 @@ use modal_proto::client::modal_client_server::ModalClient;
 use modal_proto::client::*;
 use tonic::{Request, Response, Status};
 
-use self::router::old_execs;
 pub(crate) use self::app::{lifecycle_of as app_lifecycle, stop as stop_app};
+use self::router::old_execs;
 pub(crate) use self::volume::metadata as volume_metadata;
 use crate::caller::Caller;
 use crate::ctx::Ctx;
