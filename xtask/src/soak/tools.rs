@@ -120,8 +120,10 @@ async fn install_javascript(tool: &Path, directory: &Path) -> anyhow::Result<()>
     for name in ["package.json", "package-lock.json"] {
         std::fs::copy(tool.join(name), directory.join(name))?;
     }
+    // It keeps to the lock; `ci` would also ask for optional packages of other systems, which no lock made here has.
     let mut npm = Command::new("npm");
-    npm.args(["ci", "--silent", "--ignore-scripts"]).current_dir(directory);
+    npm.args(["install", "--loglevel=error", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    npm.current_dir(directory);
     must(&mut npm, "npm is needed, and pinned packages must come from its registry").await
 }
 
