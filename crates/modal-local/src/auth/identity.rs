@@ -1,4 +1,4 @@
-//! Identity tokens of sandboxes: JWTs by which a program inside proves to others where it runs, as with Modal's OIDC tokens.
+//! Identity tokens of containers: JWTs by which a program inside proves to others where it runs, as with Modal's OIDC tokens.
 //!
 //! The issuer is this server, not Modal: nobody on the internet trusts it. Its public key is at `/.well-known/jwks.json`
 //! for whoever has the server's token, so that a program under test can check what it was given.
@@ -34,6 +34,8 @@ pub(crate) struct Bearer<'a> {
     pub(crate) workspace: (&'a str, &'a str),
     pub(crate) environment: (&'a str, &'a str),
     pub(crate) app: (&'a str, &'a str),
+    /// The function that a container runs; a sandbox's runs none.
+    pub(crate) function: Option<(&'a str, &'a str)>,
     pub(crate) container: &'a str,
 }
 
@@ -93,18 +95,24 @@ impl Identities {
 
 fn claims(issuer: &str, bearer: &Bearer<'_>, life: Duration) -> Value {
     let now = clock::now() as u64;
-    let Bearer { workspace, environment, app, container } = bearer;
+    let Bearer { workspace, environment, app, function, container } = bearer;
+    let (function_id, function_name) = function.unwrap_or_default();
     let subject = format!(
-        "modal:workspace_id:{}:environment_name:{}:app_name:{}:function_name::container_id:{container}",
+        "modal:workspace_id:{}:environment_name:{}:app_name:{}:function_name:{function_name}:container_id:{container}",
         workspace.0, environment.1, app.1
     );
-    json!({
+    let mut claims = json!({
         "iss": issuer, "aud": AUDIENCE, "sub": subject,
         "iat": now, "nbf": now, "exp": now + life.as_secs(), "jti": uuid::Uuid::new_v4().to_string(),
         "workspace_id": workspace.0, "workspace_name": workspace.1,
         "environment_id": environment.0, "environment_name": environment.1,
         "app_id": app.0, "app_name": app.1, "container_id": container,
-    })
+    });
+    if function.is_some() {
+        claims["function_id"] = function_id.into();
+        claims["function_name"] = function_name.into();
+    }
+    claims
 }
 
 /// The two numbers of an ASN.1 signature one after the other, as JWTs have them (RFC 7518, section 3.4).
@@ -137,6 +145,7 @@ mod tests {
         workspace: ("ac-1", "ours"),
         environment: ("en-1", "main"),
         app: ("ap-1", "box"),
+        function: None,
         container: "ta-1",
     };
 
@@ -155,6 +164,17 @@ mod tests {
         assert_eq!(parts[2].len(), 2 * SCALAR);
         assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 60);
         insta::assert_snapshot!(claims["sub"].as_str().unwrap(), @"modal:workspace_id:ac-1:environment_name:main:app_name:box:function_name::container_id:ta-1");
+    }
+
+    #[test]
+    fn a_token_of_a_function_names_it() {
+        let bearer = Bearer { function: Some(("fu-1", "Cls.method")), ..BEARER };
+        let claims = claims("http://here", &bearer, Duration::from_secs(60));
+        assert_eq!(
+            (&claims["function_id"], &claims["function_name"]),
+            (&json!("fu-1"), &json!("Cls.method"))
+        );
+        assert!(claims["sub"].as_str().unwrap().contains(":function_name:Cls.method:"));
     }
 
     #[test]

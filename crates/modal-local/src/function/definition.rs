@@ -129,7 +129,21 @@ pub(crate) fn from_request(
     };
     check(first(&data)?)?;
     check_server(first(&data)?)?;
+    check_domains(&data)?;
     Ok(data)
+}
+
+/// On Modal a domain is registered and verified first; nothing on this machine could answer for one.
+fn check_domains(data: &FunctionData) -> Result<()> {
+    let methods = data.method_definitions.values().filter_map(|it| it.webhook_config.as_ref());
+    let domains = data.webhook_config.iter().chain(methods).flat_map(|it| &it.custom_domains);
+    match domains.into_iter().next() {
+        Some(domain) => Err(Error::invalid(format!(
+            "custom domain '{}' is not registered: the local server has no custom domains",
+            domain.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// A server must say where it listens.

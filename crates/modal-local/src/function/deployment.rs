@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use modal_proto::client::CommitInfo;
+use modal_proto::client::{CommitInfo, DeploymentType};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
@@ -35,6 +35,8 @@ pub(crate) struct Deployment {
     /// The version that this one went back to; 0 if none.
     pub(crate) rollback_version: u32,
     pub(crate) commit: Option<CommitInfo>,
+    /// How it came about; a staged one is recorded and not in force.
+    pub(crate) kind: DeploymentType,
 }
 
 #[derive(sqlx::FromRow)]
@@ -46,6 +48,7 @@ struct Row {
     tag: String,
     rollback_version: i64,
     commit_info: Vec<u8>,
+    kind: i32,
 }
 
 impl Row {
@@ -64,6 +67,7 @@ impl Row {
             tag: self.tag,
             rollback_version: u32::try_from(self.rollback_version).unwrap_or(0),
             commit,
+            kind: DeploymentType::try_from(self.kind).unwrap_or_default(),
         })
     }
 }
@@ -80,7 +84,7 @@ impl Deployments {
     }
 
     /// Adds a version with the next number, whatever number `deployment` has, and uses its definitions from
-    /// now on. `repeated` is what a client is answered that asks for it again after the server was killed.
+    /// now on, unless it is staged. `repeated` is what a client is answered that asks for it again after the server was killed.
     pub(crate) async fn put_into_use(
         &self,
         app: &AppId,
@@ -93,7 +97,7 @@ impl Deployments {
         let put = async {
             let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query(
-                "INSERT INTO app_versions SELECT ?1, ifnull(max(version), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7
+                "INSERT INTO app_versions SELECT ?1, ifnull(max(version), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
                  FROM app_versions WHERE app_id = ?1",
             )
             .bind(app.as_str())
@@ -103,9 +107,12 @@ impl Deployments {
             .bind(&deployment.tag)
             .bind(deployment.rollback_version)
             .bind(commit.unwrap_or_default())
+            .bind(i32::from(deployment.kind))
             .execute(&mut *transaction)
             .await?;
-            for (function, definition) in &deployment.layout.definitions {
+            let is_staged = deployment.kind == DeploymentType::Staged;
+            let used = deployment.layout.definitions.iter().filter(|_| !is_staged);
+            for (function, definition) in used {
                 use_definition(&mut transaction, function, definition).await?;
             }
             remember(&mut transaction, repeated.0, repeated.1).await?;
@@ -128,9 +135,10 @@ impl Deployments {
     /// The one in force, if the app was ever published.
     pub(crate) async fn current(&self, app: &AppId) -> Result<Option<Deployment>> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT * FROM app_versions WHERE app_id = ? ORDER BY version DESC LIMIT 1",
+            "SELECT * FROM app_versions WHERE app_id = ? AND kind <> ? ORDER BY version DESC LIMIT 1",
         )
         .bind(app.as_str())
+        .bind(i32::from(DeploymentType::Staged))
         .fetch_optional(&self.db)
         .await
         .map_err(Error::database("look up a deployment"))?;
@@ -150,19 +158,41 @@ impl Deployments {
     }
 
     /// The version that a negative number names by its distance from the current one, as
-    /// `modal app rollback` sends, or a positive one directly.
+    /// `modal app rollback` sends, or a positive one directly. Staged ones were never in force: they are not counted,
+    /// and there is no way back to them.
     pub(crate) async fn resolve(&self, app: &AppId, version: i32) -> Result<Deployment> {
-        let current = self.current(app).await?;
-        let current = current.ok_or_else(|| Error::not_found("app version", app))?.version;
-        let wanted = match version {
-            0 => i64::from(current) - 1,
-            version if version < 0 => i64::from(current) + i64::from(version),
-            version => i64::from(version),
-        };
-        let wanted = u32::try_from(wanted).ok().filter(|it| *it > 0);
-        let wanted =
-            wanted.ok_or_else(|| Error::not_found("app version", format!("{app} {version}")))?;
-        self.version(app, wanted).await
+        if let Ok(number) = u32::try_from(version)
+            && number > 0
+        {
+            let found = self.version(app, number).await?;
+            if found.kind == DeploymentType::Staged {
+                let text = format!("version v{number} of app `{app}` is staged: promote it");
+                return Err(Error::Precondition(text));
+            }
+            return Ok(found);
+        }
+        let back = if version == 0 { 1 } else { version.unsigned_abs() };
+        let was_in_force = |it: &Deployment| it.kind != DeploymentType::Staged;
+        let mut earlier = self.history(app).await?.into_iter().filter(was_in_force);
+        let wanted = earlier.nth(usize::try_from(back).unwrap_or(usize::MAX));
+        wanted.ok_or_else(|| Error::not_found("app version", format!("{app} {version}")))
+    }
+
+    /// The staged version that can be put into use: it is newer than what is in force.
+    pub(crate) async fn promotable(&self, app: &AppId, version: u32) -> Result<Deployment> {
+        let current = self.current(app).await?.map_or(0, |it| it.version);
+        let found = self.version(app, version).await.map_err(|error| match error {
+            Error::NotFound { .. } => {
+                Error::Missing(format!("Version v{version} not found in App history of '{app}'"))
+            }
+            other => other,
+        })?;
+        if version <= current {
+            return Err(Error::invalid(format!(
+                "version v{version} must be newer than the current App version v{current}"
+            )));
+        }
+        Ok(found)
     }
 
     /// The tags of an app.
@@ -213,6 +243,7 @@ pub(crate) fn new_deployment(layout: Layout) -> Deployment {
         tag: String::new(),
         rollback_version: 0,
         commit: None,
+        kind: DeploymentType::Standard,
     }
 }
 
@@ -251,6 +282,29 @@ mod tests {
         assert!(deployments.resolve(&app, -3).await.unwrap_err().is_not_found());
         assert!(deployments.resolve(&app, 9).await.unwrap_err().is_not_found());
         assert_eq!(deployments.history(&app).await.unwrap()[0].version, 3);
+    }
+
+    #[sqlx::test]
+    async fn a_staged_version_is_in_force_once_it_is_promoted(db: SqlitePool) {
+        let (deployments, app) = (Deployments::new(db), AppId::random());
+        let put = async |deployment| {
+            deployments.put_into_use(&app, &deployment, ("rpc", &())).await.unwrap();
+        };
+        put(deployment("one")).await;
+        put(deployment("two")).await;
+        put(Deployment { kind: DeploymentType::Staged, ..deployment("staged") }).await;
+        assert_eq!(deployments.current(&app).await.unwrap().unwrap().version, 2);
+        assert_eq!(deployments.resolve(&app, -1).await.unwrap().tag, "one");
+        assert!(deployments.resolve(&app, 3).await.unwrap_err().to_string().contains("staged"));
+        let staged = deployments.promotable(&app, 3).await.unwrap();
+        put(Deployment { kind: DeploymentType::Promotion, rollback_version: 3, ..staged }).await;
+        let current = deployments.current(&app).await.unwrap().unwrap();
+        assert_eq!((current.version, current.tag.as_str()), (4, "staged"));
+        assert_eq!(deployments.resolve(&app, -1).await.unwrap().tag, "two");
+        let older = deployments.promotable(&app, 2).await.unwrap_err().to_string();
+        assert!(older.contains("must be newer than the current App version v4"), "{older}");
+        let none = deployments.promotable(&app, 9).await.unwrap_err().to_string();
+        assert!(none.contains("not found in App history"), "{none}");
     }
 
     #[sqlx::test]

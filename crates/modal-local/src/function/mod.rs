@@ -21,6 +21,7 @@ pub(crate) mod exchange;
 pub(crate) mod handle;
 pub(crate) mod history;
 mod keeper;
+pub(crate) mod metrics;
 pub(crate) mod outcome;
 pub(crate) mod package;
 pub(crate) mod place;

@@ -231,6 +231,7 @@ async fn identity_token(
         workspace: (workspace::WORKSPACE_ID, workspace::NAME),
         environment,
         app: (sandbox.app.as_str(), app.name.as_deref().unwrap_or_default()),
+        function: None,
         container: sandbox.task.as_str(),
     };
     let issuer = format!("http://{}", ctx.authority());

@@ -27,6 +27,7 @@ mod output;
 mod own_roots;
 mod probe;
 mod process;
+mod readers;
 mod records;
 mod registry;
 mod sidecars;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::Use;
 use super::ending::Ending;
 use super::environment::Environment;
+use super::readers::Readers;
 use super::stdin::Stdin;
 use crate::fs_tools;
 use crate::fs_tools::read::LARGEST;
@@ -91,6 +92,8 @@ pub(crate) struct RunningProcess {
     pub(crate) stdin: Arc<Stdin>,
     pub(crate) stdout: OutputLog,
     pub(crate) stderr: OutputLog,
+    /// Who reads either at the moment.
+    pub(crate) readers: Readers,
     end: watch::Receiver<Option<End>>,
     ended_at: Arc<OnceLock<Instant>>,
     /// Why it was never started.
@@ -114,7 +117,8 @@ impl RunningProcess {
         let (_, end) = watch::channel(Some(End::Exited(ExitStatus { how, oom: false })));
         let stdin = Arc::new(Stdin::new(None, false, ended));
         let ended_at = Arc::new(OnceLock::from(Instant::now()));
-        Self { stdin, stdout, stderr, end, ended_at, failure: Some(failure), is_contents: false }
+        let (readers, failure) = (Readers::new(), Some(failure));
+        Self { stdin, stdout, stderr, readers, end, ended_at, failure, is_contents: false }
     }
 
     /// Starts `command`. `in_use` is dropped when the program has ended.
@@ -146,7 +150,8 @@ impl RunningProcess {
             input.abandon().await;
             drop(in_use);
         });
-        Ok(Self { stdin, stdout, stderr, end, ended_at, failure: None, is_contents })
+        let (readers, failure) = (Readers::new(), None);
+        Ok(Self { stdin, stdout, stderr, readers, end, ended_at, failure, is_contents })
     }
 
     /// How it ended, if it did.

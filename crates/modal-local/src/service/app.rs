@@ -11,6 +11,7 @@ use modal_proto::client::{
 };
 use tonic::Status;
 
+use super::workspace;
 use crate::clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -212,6 +213,13 @@ async fn lifecycle(ctx: &Ctx, app: &AppRecord) -> Result<AppLifecycle> {
         deployed_at: app.deployed_at.unwrap_or_default(),
         version,
         stopped_at: app.stopped_at.unwrap_or_default(),
-        ..AppLifecycle::default()
+        created_by: workspace::NAME.to_owned(),
+        deployed_by: by_user(app.deployed_at),
+        stopped_by: by_user(app.stopped_at),
     })
+}
+
+/// Who did what happened at a time, if it happened: there is one user.
+fn by_user(at: Option<f64>) -> String {
+    at.map(|_| workspace::NAME.to_owned()).unwrap_or_default()
 }

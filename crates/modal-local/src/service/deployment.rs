@@ -6,9 +6,9 @@ use modal_proto::client::app_get_info_response::FunctionInfoSummary;
 use modal_proto::client::{
     AppDeploymentHistory, AppDeploymentHistoryRequest, AppDeploymentHistoryResponse,
     AppGetInfoRequest, AppGetInfoResponse, AppGetLayoutRequest, AppGetLayoutResponse,
-    AppGetTagsRequest, AppGetTagsResponse, AppPublishRequest, AppPublishResponse,
-    AppRollbackRequest, AppRollbackResponse, AppRolloverRequest, AppRolloverResponse,
-    AppSetTagsRequest, AppState,
+    AppGetTagsRequest, AppGetTagsResponse, AppPromoteRequest, AppPromoteResponse,
+    AppPublishRequest, AppPublishResponse, AppRollbackRequest, AppRollbackResponse,
+    AppRolloverRequest, AppRolloverResponse, AppSetTagsRequest, AppState, DeploymentType,
 };
 use prost::Message;
 use tonic::Status;
@@ -32,28 +32,28 @@ pub(super) async fn app_publish(
     caller: &Caller,
 ) -> Result<AppPublishResponse, Status> {
     let app = id(&request.app_id)?;
-    if request.staged {
-        let text = "the local server has no staged deployments: deploy without staging";
-        return Err(Error::invalid(text).into());
-    }
     let layout = layout(ctx, &app, &request).await?;
     let current = ctx.functions.deployments.current(&app).await?;
     let was_deployed = ctx.apps.get(&app).await?.state() == AppState::Deployed;
     let is_deployment = request.app_state() == AppState::Deployed;
-    let unchanged = current.as_ref().is_some_and(|current| current.layout == layout);
+    let unchanged =
+        !request.staged && current.as_ref().is_some_and(|current| current.layout == layout);
     // Old clients say it here, new ones with every call.
     let said = request.client_version;
     let deployment = Deployment {
         client_version: if said.is_empty() { caller.version.clone() } else { said },
         tag: request.deployment_tag,
         commit: request.commit_info,
+        kind: if request.staged { DeploymentType::Staged } else { DeploymentType::Standard },
         ..new_deployment(layout)
     };
     let tags: BTreeMap<String, String> = request.tags.into_iter().collect();
     match state(request.app_state)? {
         AppState::Deployed => {
             ctx.apps.deploy(&app, &request.name, deployment.deployed_at).await?;
-            ctx.functions.deployments.set_tags(&app, &tags).await?;
+            if !request.staged {
+                ctx.functions.deployments.set_tags(&app, &tags).await?;
+            }
         }
         // `modal serve` publishes again and leaves the state as it is.
         AppState::Unspecified => drop(ctx.apps.get_running(&app).await?),
@@ -137,6 +137,7 @@ pub(super) async fn app_rollback(
     let deployment = Deployment {
         deployed_at: clock::unique_now(),
         rollback_version: earlier.version,
+        kind: DeploymentType::Rollback,
         ..earlier
     };
     let answer = AppRollbackResponse {
@@ -157,14 +158,41 @@ pub(super) async fn app_rollover(
     let current = ctx.functions.deployments.current(&app).await?;
     let current =
         current.ok_or_else(|| Error::Precondition(format!("app `{app}` is not deployed")))?;
-    let deployment =
-        Deployment { deployed_at: clock::unique_now(), rollback_version: 0, ..current };
+    let deployment = Deployment {
+        deployed_at: clock::unique_now(),
+        rollback_version: 0,
+        kind: DeploymentType::Rollover,
+        ..current
+    };
     let answer = AppRolloverResponse {
         url: ctx.url.clone(),
         deployed_at: deployment.deployed_at,
         ..AppRolloverResponse::default()
     };
     Ok(put_into_use(ctx, &app, &deployment, ("app_rollover", answer), true).await?)
+}
+
+/// Puts a staged version into use; that is a version of its own, which refers back to the staged one.
+pub(super) async fn app_promote(
+    ctx: &Ctx,
+    request: AppPromoteRequest,
+) -> Result<AppPromoteResponse, Status> {
+    let app = id(&request.app_id)?;
+    ctx.apps.get_running(&app).await?;
+    let version = u32::try_from(request.version).unwrap_or_default();
+    let staged = ctx.functions.deployments.promotable(&app, version).await?;
+    let deployment = Deployment {
+        deployed_at: clock::unique_now(),
+        rollback_version: version,
+        kind: DeploymentType::Promotion,
+        ..staged
+    };
+    let answer = AppPromoteResponse {
+        url: ctx.url.clone(),
+        deployed_at: deployment.deployed_at,
+        ..AppPromoteResponse::default()
+    };
+    Ok(put_into_use(ctx, &app, &deployment, ("app_promote", answer), false).await?)
 }
 
 pub(super) async fn app_deployment_history(
@@ -174,7 +202,8 @@ pub(super) async fn app_deployment_history(
     let app = id(&request.app_id)?;
     ctx.apps.get(&app).await?;
     let history = ctx.functions.deployments.history(&app).await?;
-    let production_app_version = history.first().map_or(0, |newest| newest.version);
+    let in_force = history.iter().find(|it| it.kind != DeploymentType::Staged);
+    let production_app_version = in_force.map_or(0, |it| it.version);
     let entry = |deployment: Deployment| AppDeploymentHistory {
         app_id: app.to_string(),
         version: deployment.version,
@@ -183,7 +212,8 @@ pub(super) async fn app_deployment_history(
         deployed_by: super::workspace::NAME.to_owned(),
         tag: deployment.tag,
         rollback_version: deployment.rollback_version,
-        rollback_allowed: true,
+        rollback_allowed: deployment.kind != DeploymentType::Staged,
+        deployment_type: deployment.kind.into(),
         commit_info: deployment.commit,
         ..AppDeploymentHistory::default()
     };

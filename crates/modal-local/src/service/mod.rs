@@ -7,6 +7,7 @@
 
 mod app;
 mod auth;
+mod billing;
 mod blob;
 mod deployment;
 mod dict;
@@ -19,6 +20,7 @@ mod network_file_system;
 mod proxy;
 mod proxy_token;
 mod queue;
+mod rich_status;
 pub(crate) mod router;
 mod sandbox;
 mod secret;
@@ -157,6 +159,7 @@ control_plane! {
         read app::app_heartbeat(AppHeartbeatRequest) -> ();
         read app::app_list(AppListRequest) -> AppListResponse;
         write_for_caller deployment::app_publish(AppPublishRequest) -> AppPublishResponse;
+        write deployment::app_promote(AppPromoteRequest) -> AppPromoteResponse;
         write deployment::app_rollback(AppRollbackRequest) -> AppRollbackResponse;
         write deployment::app_rollover(AppRolloverRequest) -> AppRolloverResponse;
         write deployment::app_set_tags(AppSetTagsRequest) -> ();
@@ -186,11 +189,13 @@ control_plane! {
         of_container function::container_log(ContainerLogRequest) -> ();
         of_container function::container_server_lifecycle_ready(ContainerServerLifecycleReadyRequest) -> ();
         write function::container_stop(ContainerStopRequest) -> ContainerStopResponse;
+        read billing::environment_billing_summary(EnvironmentBillingSummaryRequest) -> EnvironmentBillingSummaryResponse;
         write environment::environment_create(EnvironmentCreateRequest) -> ();
         write environment::environment_delete(EnvironmentDeleteRequest) -> ();
         read environment::environment_get_roles(EnvironmentGetRolesRequest) -> EnvironmentGetRolesResponse;
         write_for_caller environment::environment_get_or_create(EnvironmentGetOrCreateRequest) -> EnvironmentGetOrCreateResponse;
         read environment::environment_list(()) -> EnvironmentListResponse;
+        write environment::environment_role_set(EnvironmentRoleSetRequest) -> ();
         write environment::environment_update(EnvironmentUpdateRequest) -> EnvironmentListItem;
         write function::function_bind_params(FunctionBindParamsRequest) -> FunctionBindParamsResponse;
         write function::function_call_cancel(FunctionCallCancelRequest) -> ();
@@ -208,6 +213,7 @@ control_plane! {
         read function::function_get_current_stats(FunctionGetCurrentStatsRequest) -> FunctionStats;
         of_container function::function_get_dynamic_concurrency(FunctionGetDynamicConcurrencyRequest) -> FunctionGetDynamicConcurrencyResponse;
         of_container function::function_get_inputs(FunctionGetInputsRequest) -> FunctionGetInputsResponse;
+        read function::function_get_metrics(FunctionGetMetricsRequest) -> FunctionGetMetricsResponse;
         read function::function_get_outputs(FunctionGetOutputsRequest) -> FunctionGetOutputsResponse;
         read function::function_get_flash_auth_token(FunctionGetFlashAuthTokenRequest) -> FunctionGetFlashAuthTokenResponse;
         read function::function_get_scheduling_params(FunctionGetSchedulingParamsRequest) -> FunctionGetSchedulingParamsResponse;
@@ -230,6 +236,7 @@ control_plane! {
         write image::image_name_delete(ImageNameDeleteRequest) -> ();
         write image::image_publish(ImagePublishRequest) -> ImagePublishResponse;
         read image::image_tag_revisions(ImageTagRevisionsRequest) -> ImageTagRevisionsResponse;
+        read function::metrics_get_info(MetricsGetInfoRequest) -> MetricsGetInfoResponse;
         read mount::mount_batched_check_existence(MountBatchedCheckExistenceRequest) -> MountBatchedCheckExistenceResponse;
         write mount::mount_get_or_create(MountGetOrCreateRequest) -> MountGetOrCreateResponse;
         read mount::mount_put_file(MountPutFileRequest) -> MountPutFileResponse;
@@ -283,6 +290,7 @@ control_plane! {
         read secret::secret_list(SecretListRequest) -> SecretListResponse;
         write secret::secret_update(SecretUpdateRequest) -> ();
         read function::server_count_requests(ServerCountRequestsRequest) -> ServerCountRequestsResponse;
+        read function::server_get_metrics(ServerGetMetricsRequest) -> ServerGetMetricsResponse;
         read function::server_get_time_range_stats(ServerGetTimeRangeStatsRequest) -> ServerGetTimeRangeStatsResponse;
         read function::server_request_fetch(ServerRequestFetchRequest) -> ServerRequestFetchResponse;
         of_container function::task_current_inputs(()) -> TaskCurrentInputsResponse;
@@ -327,8 +335,12 @@ control_plane! {
         read proxy_token::webhook_token_list(()) -> WebhookTokenListResponse;
         read proxy_token::webhook_token_list_for_environment(WebhookTokenListForEnvironmentRequest) -> WebhookTokenListResponse;
         write proxy_token::webhook_token_update(WebhookTokenUpdateRequest) -> WebhookToken;
+        read billing::workspace_billing_rates(WorkspaceBillingRatesRequest) -> WorkspaceBillingRatesResponse;
+        read billing::workspace_billing_summary(WorkspaceBillingSummaryRequest) -> WorkspaceBillingSummaryResponse;
         read workspace::workspace_dashboard_url_get(WorkspaceDashboardUrlRequest) -> WorkspaceDashboardUrlResponse;
         read workspace::workspace_members_list(()) -> WorkspaceMembersListResponse;
+        write workspace::workspace_set_default_environment(WorkspaceSetDefaultEnvironmentRequest) -> ();
+        write workspace::workspace_set_image_builder_version(WorkspaceSetImageBuilderVersionRequest) -> WorkspaceSetImageBuilderVersionResponse;
         read workspace::workspace_settings(()) -> WorkspaceSettingsResponse;
         read workspace::workspace_name_lookup(()) -> WorkspaceNameLookupResponse;
     }
@@ -342,6 +354,7 @@ control_plane! {
         network_file_system::shared_volume_list_files_stream(SharedVolumeListFilesRequest) -> SharedVolumeListFilesResponse;
         volume::volume_list_files(VolumeListFilesRequest) -> VolumeListFilesResponse;
         volume::volume_list_files2(VolumeListFiles2Request) -> VolumeListFiles2Response;
+        billing::workspace_billing_report(WorkspaceBillingReportRequest) -> WorkspaceBillingReportItem;
     }
     streams_of_containers {
         function::function_call_get_data_in(FunctionCallGetDataRequest) -> DataChunk;

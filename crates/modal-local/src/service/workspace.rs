@@ -5,13 +5,13 @@ use modal_proto::client::{
     ClientHelloResponse, CreationInfo, MemberRole, TokenInfoGetRequest, TokenInfoGetResponse,
     UserIdentity, WorkspaceDashboardUrlRequest, WorkspaceDashboardUrlResponse,
     WorkspaceMembersListItem, WorkspaceMembersListResponse, WorkspaceNameLookupResponse,
-    WorkspaceSettingsResponse,
+    WorkspaceSetDefaultEnvironmentRequest, WorkspaceSetImageBuilderVersionRequest,
+    WorkspaceSetImageBuilderVersionResponse, WorkspaceSettingsResponse,
 };
 use tonic::Status;
 
 use crate::clock;
 use crate::ctx::Ctx;
-use crate::state::environments::DEFAULT;
 
 /// The workspace's name, and its user's.
 pub(crate) const NAME: &str = "local";
@@ -32,7 +32,7 @@ pub(super) fn created(created_at: f64) -> CreationInfo {
 
 pub(crate) async fn client_hello(ctx: &Ctx, (): ()) -> Result<ClientHelloResponse, Status> {
     Ok(ClientHelloResponse {
-        image_builder_version: ctx.config.image_builder_version.clone(),
+        image_builder_version: ctx.workspace.image_builder_version(),
         ..ClientHelloResponse::default()
     })
 }
@@ -82,9 +82,27 @@ pub(crate) async fn workspace_settings(
     (): (),
 ) -> Result<WorkspaceSettingsResponse, Status> {
     Ok(WorkspaceSettingsResponse {
-        default_environment_name: DEFAULT.to_owned(),
-        image_builder_version: ctx.config.image_builder_version.clone(),
+        default_environment_name: ctx.workspace.default_environment(),
+        image_builder_version: ctx.workspace.image_builder_version(),
     })
+}
+
+/// The version of environments that are made from now on; those there are keep theirs.
+pub(crate) async fn workspace_set_image_builder_version(
+    ctx: &Ctx,
+    request: WorkspaceSetImageBuilderVersionRequest,
+) -> Result<WorkspaceSetImageBuilderVersionResponse, Status> {
+    let image_builder_version = request.new_image_builder_version;
+    ctx.workspace.set_image_builder_version(&image_builder_version).await?;
+    Ok(WorkspaceSetImageBuilderVersionResponse { image_builder_version })
+}
+
+pub(crate) async fn workspace_set_default_environment(
+    ctx: &Ctx,
+    request: WorkspaceSetDefaultEnvironmentRequest,
+) -> Result<(), Status> {
+    let environment = ctx.environments.resolve(&request.environment_name).await?;
+    Ok(ctx.workspace.set_default_environment(&environment.name).await?)
 }
 
 /// This server's own address, as for apps: there are no pages about objects.

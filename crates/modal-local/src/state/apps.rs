@@ -302,12 +302,14 @@ fn expires(state: AppState) -> bool {
 mod tests {
     use super::*;
     use crate::state::environments::Environments;
+    use crate::state::workspace_settings::WorkspaceSettings;
 
     #[tokio::test]
     async fn an_app_whose_client_could_not_be_heard_is_given_time_again() {
         let dir = tempfile::tempdir().unwrap();
         let db = crate::state::database::open(&dir.path().join("records.sqlite")).await.unwrap();
-        let environments = Environments::open(db.clone(), "2025.06".to_owned()).await.unwrap();
+        let workspace = WorkspaceSettings::open(db.clone(), "2025.06".to_owned()).await.unwrap();
+        let environments = Environments::open(db.clone(), workspace).await.unwrap();
         let apps = Apps::new(db.clone());
         let main = environments.resolve("main").await.unwrap();
         let answer =

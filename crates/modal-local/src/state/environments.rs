@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 
 use super::creation::Creation;
+use super::workspace_settings::WorkspaceSettings;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::idempotency::change;
 use crate::ids::EnvironmentId;
 
-/// The environment of requests that name none.
-pub(crate) const DEFAULT: &str = "main";
+/// The environment that is always there, and the default one until another is set.
+pub(crate) const FIRST: &str = "main";
 
 /// An environment.
 #[derive(Debug, Clone)]
@@ -28,6 +29,17 @@ pub(crate) struct Settings {
     pub(crate) webhook_suffix: String,
     pub(crate) max_concurrent_tasks: Option<i32>,
     pub(crate) max_concurrent_gpus: Option<i32>,
+    /// Who may do what in it is set by roles.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) restricted: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) public: bool,
+    /// The role of members without one of their own: an `EnvironmentRole`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) default_role: Option<i32>,
+    /// The role that the one user was given: an `EnvironmentRole`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user_role: Option<i32>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -42,21 +54,32 @@ struct Row {
 #[derive(Clone)]
 pub(crate) struct Environments {
     db: SqlitePool,
-    builder_version: String,
+    workspace: WorkspaceSettings,
 }
 
 impl Environments {
-    /// Opens the records and makes the default environment.
-    pub(crate) async fn open(db: SqlitePool, builder_version: String) -> Result<Self> {
-        let environments = Self { db, builder_version };
-        environments.insert(DEFAULT, Settings::default()).await?;
+    /// Opens the records and makes the first environment.
+    pub(crate) async fn open(db: SqlitePool, workspace: WorkspaceSettings) -> Result<Self> {
+        let environments = Self { db, workspace };
+        environments.insert(FIRST, Settings::default()).await?;
         Ok(environments)
     }
 
     /// The environment of this name; the default one if the name is empty.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Environment> {
-        let name = if name.is_empty() { DEFAULT } else { name };
-        self.find(name).await?.ok_or_else(|| Error::not_found("environment", name))
+        let name =
+            if name.is_empty() { self.workspace.default_environment() } else { name.to_owned() };
+        self.find(&name).await?.ok_or_else(|| Error::not_found("environment", name))
+    }
+
+    /// The environment with this id.
+    pub(crate) async fn get(&self, id: &str) -> Result<Environment> {
+        self.resolve(&self.name_of(id).await?).await
+    }
+
+    /// Whether requests that name no environment mean this one.
+    pub(crate) fn is_default(&self, name: &str) -> bool {
+        self.workspace.default_environment() == name
     }
 
     /// The name of the environment with this id.
@@ -107,8 +130,8 @@ impl Environments {
     pub(crate) async fn update(&self, current: &str, changed: &Environment) -> Result<()> {
         if changed.name != current {
             self.check_name(&changed.name)?;
-            if current == DEFAULT {
-                return Err(Error::Precondition(format!("`{DEFAULT}` cannot be renamed")));
+            if current == FIRST || self.is_default(current) {
+                return Err(Error::Precondition(format!("`{current}` cannot be renamed")));
             }
         }
         let settings = encode(&changed.settings)?;
@@ -143,7 +166,7 @@ impl Environments {
     /// Makes the record; false if the name is taken.
     async fn insert(&self, name: &str, mut settings: Settings) -> Result<bool> {
         if settings.image_builder_version.is_empty() {
-            settings.image_builder_version.clone_from(&self.builder_version);
+            settings.image_builder_version = self.workspace.image_builder_version();
         }
         let insert = sqlx::query(
             "INSERT INTO environments (environment_id, name, settings, created_at)

@@ -16,6 +16,7 @@ pub(crate) mod proxy_tokens;
 pub(crate) mod secret_store;
 pub(crate) mod secrets;
 pub(crate) mod volumes;
+pub(crate) mod workspace_settings;
 
 use sqlx::SqlitePool;
 
@@ -32,6 +33,7 @@ use self::proxy_tokens::ProxyTokens;
 use self::secret_store::SecretStore;
 use self::secrets::Secrets;
 use self::volumes::Volumes;
+use self::workspace_settings::WorkspaceSettings;
 use crate::error::Result;
 use crate::room::Room;
 use crate::server::ServerConfig;
@@ -64,6 +66,7 @@ pub(crate) struct State {
     pub(crate) queues: Queues,
     pub(crate) secrets: Secrets,
     pub(crate) volumes: Volumes,
+    pub(crate) workspace: WorkspaceSettings,
 }
 
 impl State {
@@ -77,12 +80,14 @@ impl State {
         let volumes = Volumes::new(db.clone(), dir.clone(), cas.clone());
         volumes.discard_leftovers().await?;
         let version = config.image_builder_version.clone();
+        let workspace = WorkspaceSettings::open(db.clone(), version).await?;
         Ok(Self {
+            workspace: workspace.clone(),
             apps: Apps::new(db.clone()),
             blobs: Blobs::new(db.clone(), dir.clone(), cas.clone(), config.blob_parts),
             dict_objects: Collections::new(db.clone(), Kind::Dict),
             dicts: Dicts::new(db.clone()),
-            environments: Environments::open(db.clone(), version).await?,
+            environments: Environments::open(db.clone(), workspace.clone()).await?,
             image_names: ImageNames::new(db.clone()),
             proxy_tokens: ProxyTokens::new(db.clone()),
             mounts: Mounts::new(db.clone(), dir.clone(), cas.clone()),

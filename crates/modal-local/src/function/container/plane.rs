@@ -44,9 +44,10 @@ const ARGUMENTS_FILE: &str = "arguments.pb";
 /// What a stream may carry before it must be read.
 const WINDOW: u32 = 16 << 20;
 /// Calls that are for people at a terminal, whoever else may make them.
-const NEVER: [&str; 11] = [
+const NEVER: [&str; 14] = [
     "EnvironmentCreate",
     "EnvironmentDelete",
+    "EnvironmentRoleSet",
     "EnvironmentUpdate",
     "TokenFlowCreate",
     "TokenFlowWait",
@@ -56,6 +57,8 @@ const NEVER: [&str; 11] = [
     "WebhookTokenEnvironmentAdd",
     "WebhookTokenEnvironmentRemove",
     "WebhookTokenUpdate",
+    "WorkspaceSetDefaultEnvironment",
+    "WorkspaceSetImageBuilderVersion",
 ];
 /// All that a container may call whose function restricts its access.
 const RESTRICTED: [&str; 19] = [

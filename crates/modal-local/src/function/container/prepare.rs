@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use container_runtime::{
     Container, ContainerSpec, ExecSpec, Limits, Mount, NetworkSpec, Process, PtySize, RootSpec,
@@ -13,6 +14,7 @@ use modal_proto::client::{Function, Resources, SecretSource, secret_source::Sour
 
 use super::arguments;
 use super::plane::{self, Plane};
+use crate::auth::identity::Bearer;
 use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -30,6 +32,8 @@ use crate::sandbox::{
     Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount,
     inside_listener, mount_target, writable,
 };
+use crate::service::workspace;
+use crate::state::apps::AppRecord;
 
 /// What a function's program is run by; unchanged from Modal's package.
 const ENTRYPOINT: [&str; 4] = ["python", "-u", "-m", "modal._container_entrypoint"];
@@ -37,6 +41,10 @@ const ENTRYPOINT: [&str; 4] = ["python", "-u", "-m", "modal._container_entrypoin
 const DEFAULT_WORKDIR: &str = "/root";
 /// Where modules are found: those of the client first, then Modal's own package.
 const PYTHONPATH: &str = "/root:/pkg";
+
+/// How long a container's identity token is good. A container takes inputs for as long as there are some, each for a day at
+/// most.
+const IDENTITY_LIFE: Duration = Duration::from_secs(86_400);
 
 /// A container whose entrypoint runs.
 pub(super) struct Prepared {
@@ -58,10 +66,10 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let (spec, function) = (&task.spec, &task.spec.function);
     let image_id = ImageId::parse(&function.image_id)?;
     let scratch = Scratch::create_for(&ctx.dir, task.id.as_str()).await?;
-    let environment_id = ctx.apps.get(&spec.app).await?.environment_id;
+    let app = ctx.apps.get(&spec.app).await?;
     let image = ctx.images.resolve_deployed(&image_id).await?;
     let (environment, secrets, mounts, (trees, package)) = tokio::try_join!(
-        ctx.environments.name_of(&environment_id),
+        ctx.environments.name_of(&app.environment_id),
         secrets(ctx, function),
         volumes(ctx, function),
         trees(ctx, spec, &image),
@@ -107,6 +115,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let plane = plane.relay(ctx, inside_listener(&container, plane::port(ctx)).await);
     let (plane, url) = plane.listen_inside(&container).await?;
     describe(&mut env, task, &environment, &image, &url);
+    env.put("MODAL_IDENTITY_TOKEN", &identity_token(ctx, task, &app, &environment)?);
     let command = command(task, &image)?;
     let terminal = sandbox::terminal(function.pty_info.clone());
     if let Some(terminal) = &terminal {
@@ -202,6 +211,19 @@ fn describe(
             env.put(name, value);
         }
     }
+}
+
+/// A token about the container.
+fn identity_token(ctx: &Ctx, task: &Task, app: &AppRecord, environment: &str) -> Result<String> {
+    let (id, function) = (&task.spec.base, &task.spec.function);
+    let bearer = Bearer {
+        workspace: (workspace::WORKSPACE_ID, workspace::NAME),
+        environment: (&app.environment_id, environment),
+        app: (&app.app_id, app.name.as_deref().unwrap_or_default()),
+        function: Some((id.as_str(), &function.function_name)),
+        container: task.id.as_str(),
+    };
+    ctx.auth.identities.issue(&format!("http://{}", ctx.authority()), &bearer, IDENTITY_LIFE)
 }
 
 async fn secrets(ctx: &Ctx, function: &Function) -> Result<Vec<(String, String)>> {

@@ -6,9 +6,10 @@ use modal_proto::client::{
     ClassHandleMetadata, Function, FunctionBindParamsRequest, FunctionBindParamsResponse,
     FunctionCreateRequest, FunctionCreateResponse, FunctionData, FunctionGetByIdRequest,
     FunctionGetByIdResponse, FunctionGetRequest, FunctionGetResponse, FunctionGetSerializedRequest,
-    FunctionGetSerializedResponse, FunctionPrecreateRequest, FunctionPrecreateResponse, Warning,
+    FunctionGetSerializedResponse, FunctionLookupError, FunctionPrecreateRequest,
+    FunctionPrecreateResponse, Warning, function_lookup_error,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{app_id, function_id};
 use crate::ctx::Ctx;
@@ -18,6 +19,7 @@ use crate::function::records::FunctionRecord;
 use crate::function::{definition, handle, schedule};
 use crate::ids::{AppId, ClassId, FunctionId, ImageId, MountId};
 use crate::placement;
+use crate::service::rich_status::rich_status;
 
 /// Gives a function its id and its handle before its definition is there.
 pub(in crate::service) async fn function_precreate(
@@ -174,6 +176,14 @@ fn fill_urls(data: &mut FunctionData, metadata: &modal_proto::client::FunctionHa
     }
 }
 
+/// The name is a class's. The SDK's command line looks for the reason, and then says what to write instead.
+fn class_name_used(name: &str) -> Status {
+    let message = format!("Object '{name}' is a Class, not a Function.");
+    let reason = function_lookup_error::Reason::ClassNameUsed.into();
+    let detail = FunctionLookupError { reason };
+    rich_status(Code::NotFound, &message, "modal.client.FunctionLookupError", &detail)
+}
+
 pub(in crate::service) async fn function_get(
     ctx: &Ctx,
     request: FunctionGetRequest,
@@ -183,11 +193,7 @@ pub(in crate::service) async fn function_get(
     let name = &request.object_tag;
     let Some(id) = layout.functions.get(name) else {
         if layout.classes.contains_key(name) {
-            let text = format!(
-                "`{name}` of app `{}` is a class: use `modal.Cls.from_name`",
-                request.app_name
-            );
-            return Err(Status::not_found(text));
+            return Err(class_name_used(name));
         }
         return Err(not_in_app("function", name, &request.app_name).into());
     };

@@ -201,7 +201,7 @@ pub(in crate::service) async fn function_list_variants(
 }
 
 /// A function, with its variants if they count too.
-async fn functions(ctx: &Ctx, id: &str, with_variants: bool) -> Result<Vec<FunctionId>> {
+pub(super) async fn functions(ctx: &Ctx, id: &str, with_variants: bool) -> Result<Vec<FunctionId>> {
     let base = function_id(id)?;
     ctx.functions.records.get(&base).await?;
     let mut functions = vec![base.clone()];

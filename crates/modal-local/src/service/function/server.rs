@@ -124,7 +124,7 @@ pub(in crate::service) async fn server_get_time_range_stats(
 }
 
 /// A server's id, as those of its variants: it has none.
-async fn server(ctx: &Ctx, id: &str) -> Result<FunctionId> {
+pub(super) async fn server(ctx: &Ctx, id: &str) -> Result<FunctionId> {
     let id = function_id(id)?;
     if ctx.functions.spec(&id).await?.is_server() {
         return Ok(id);

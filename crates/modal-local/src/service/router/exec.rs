@@ -123,10 +123,11 @@ pub(super) fn poll(process: &RunningProcess) -> TaskExecPollResponse {
     TaskExecPollResponse { exit_status: status }
 }
 
-/// Waits for the end of a command.
+/// Waits for the end of a command, and until who reads its output has all of it.
 pub(super) async fn wait(process: &RunningProcess) -> TaskExecWaitResponse {
     use task_exec_wait_response::ExitStatus::{Code, Signal};
     let ExitStatus { how, .. } = process.wait().await;
+    process.readers.done().await;
     let status = match how {
         Exit::Code(code) => Code(code),
         Exit::Signal(signal) => Signal(signal),

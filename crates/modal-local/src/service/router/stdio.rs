@@ -23,7 +23,9 @@ pub(super) fn exec_output(
     };
     let mut at = request.offset;
     let is_contents = process.is_contents;
+    let reading = process.readers.begin();
     let messages = chunks(log, request.offset).flat_map(move |chunk| {
+        let _until_the_last = &reading;
         reach(Point::StreamSending);
         let lost = chunk.offset.saturating_sub(at);
         at = chunk.end();
