@@ -42,9 +42,9 @@ const REMARKS: &[(&str, &str)] = &[
     ("EnvironmentGetRoles", "the one user may do everything"),
     ("EnvironmentRoleSet", "kept and shown; the one user owns the workspace, whom no role limits"),
     ("WorkspaceBillingReport", "empty: nothing that runs on this machine costs anything"),
-    ("WorkspaceBillingSummary", "likewise 0"),
-    ("WorkspaceBillingRates", "likewise 0"),
-    ("EnvironmentBillingSummary", "likewise 0"),
+    ("WorkspaceBillingSummary", "0, likewise"),
+    ("WorkspaceBillingRates", "0, likewise"),
+    ("EnvironmentBillingSummary", "0: nothing that runs on this machine costs anything"),
     ("FunctionGetMetrics", "of calls and containers; usage of CPU, memory and network is not kept"),
     ("ServerGetMetrics", "of requests and containers, likewise"),
     (
