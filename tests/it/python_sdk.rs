@@ -98,6 +98,8 @@ fn snapshots_and_network_policies() {
     snapshots ok
     mounted images ok
     exit snapshots ok
+    persistent sandboxes ok
+    memory snapshots refused
     network policy ok
     ");
 }

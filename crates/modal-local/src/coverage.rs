@@ -57,6 +57,10 @@ const REMARKS: &[(&str, &str)] = &[
     ),
     ("ImagePublish", "names of this server; `allow_public` is refused"),
     ("ObjectSuggest", "apps; nothing for functions and servers"),
+    (
+        "PersistentSandboxCreate",
+        "paused, its files are kept for 30 days; after a kill of the server it goes on from its last pause",
+    ),
     ("ProxyGet", "there are no proxies: NOT_FOUND"),
     ("QueueGet", "a client that goes away while it waits takes nothing"),
     (

@@ -102,6 +102,8 @@ typed_id!(/// An image.
     ImageId, "im-", "an image");
 typed_id!(/// A mount: a set of files of the client's machine.
     MountId, "mo-", "a mount");
+typed_id!(/// A persistent sandbox: a row of sandboxes, each goes on where the last one ended.
+    PersistentSandboxId, "ps-", "a persistent sandbox");
 typed_id!(/// A queue.
     QueueId, "qu-", "a queue");
 typed_id!(/// A sandbox.

@@ -164,8 +164,11 @@ pub(super) async fn start(
     };
     let container = runtime.create(container_spec).await.map_err(refused)?;
     reach(Point::CreateContainer);
-    let limits = format!("limits: {}, {}", container.limits_line(), usage::describe_disk(disk));
-    ctx.logs.say(sandbox.log_source(), limits).await;
+    // Else the log has what the sandbox prints alone, as on Modal; `local status` tells the defaults.
+    if spec.asks_for_limits() {
+        let limits = format!("limits: {}, {}", container.limits_line(), usage::describe_disk(disk));
+        ctx.logs.say(sandbox.log_source(), limits).await;
+    }
     let name = sandbox.container_name();
     sandbox.neighbours.join(name, &container, &scratch.spill_dir())?;
     let dialer = Arc::new(NeighbourDialer::new(&sandbox.neighbours, name));
@@ -265,7 +268,7 @@ async fn layers(
     let fitted = scratch.mounts_dir();
     blocking::run(move || {
         let mut layers = image;
-        for tree in trees {
+        for tree in mount_tree::distinct(trees) {
             let layer = mount_tree::fit(&tree, &layers, &fitted)?;
             layers.push(layer);
         }

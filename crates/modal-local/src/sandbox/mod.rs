@@ -25,6 +25,7 @@ mod neighbours;
 mod network;
 mod output;
 mod own_roots;
+mod persistent;
 mod probe;
 mod process;
 mod readers;
@@ -56,9 +57,10 @@ pub(crate) use self::furnishing::Furnishing;
 pub(crate) use self::hosts::HOSTNAME;
 pub(crate) use self::inbound::Inbound;
 pub(crate) use self::live::LiveSandbox;
-pub(crate) use self::mount_tree::fit as fit_mount;
+pub(crate) use self::mount_tree::{distinct as distinct_mounts, fit as fit_mount};
 pub(crate) use self::network::{Network, NetworkPlan, resolvers};
 pub(crate) use self::output::Lines;
+pub(crate) use self::persistent::{PersistentRecord, PersistentSandboxes};
 pub(crate) use self::process::{
     Command, OutputTo, RunningProcess, describe as describe_exec_error,
 };
@@ -83,6 +85,7 @@ pub(crate) struct Sandboxes {
     pub(crate) registry: Registry,
     pub(crate) records: Records,
     pub(crate) exit_snapshots: ExitSnapshots,
+    pub(crate) persistent: PersistentSandboxes,
 }
 
 impl Sandboxes {
@@ -98,7 +101,8 @@ impl Sandboxes {
         crate::blocking::run(move || disk::discard_leftovers(&dir)).await?;
         let exit_snapshots = ExitSnapshots::new(state.db.clone());
         exit_snapshots.fail_pending("the local server was killed before it was taken").await?;
-        Ok(Self { registry: Registry::default(), records, exit_snapshots })
+        let persistent = PersistentSandboxes::new(state.db.clone());
+        Ok(Self { registry: Registry::default(), records, exit_snapshots, persistent })
     }
 
     /// Makes a sandbox; returns when its entrypoint runs. `repeated` is what the client is answered if it

@@ -5,6 +5,7 @@
 //! would hide an image's link from `/bin` to `/usr/bin`. Where that would happen, a layer is made
 //! whose directories are those of the image, with the same files as hard links.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
@@ -21,6 +22,16 @@ use crate::ids::random_suffix;
 const PLAIN: (u32, u32, u32) = (0o755, 0, 0);
 /// Links in one path, at most; what Linux allows.
 const MAX_LINKS: usize = 40;
+
+/// The trees without those that come again later: an overlay refuses a directory that is two of its
+/// layers, and the upper of the two would hide the lower.
+pub(crate) fn distinct(trees: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<PathBuf> =
+        trees.into_iter().rev().filter(|tree| seen.insert(tree.clone())).collect();
+    kept.reverse();
+    kept
+}
 
 /// A layer with the files of `tree` that fits above `layers` (lowest first): `tree` itself if
 /// possible, else a new directory in `scratch`.
@@ -206,6 +217,12 @@ mod tests {
             let scratch = self.dir.path().join("scratch");
             fit(&self.dir.path().join("tree"), &[self.image("")], &scratch).unwrap()
         }
+    }
+
+    #[test]
+    fn of_a_tree_that_comes_twice_the_upper_one_stays() {
+        let trees = ["a", "b", "a", "c"].map(PathBuf::from).to_vec();
+        assert_eq!(distinct(trees), ["b", "a", "c"].map(PathBuf::from));
     }
 
     #[test]

@@ -29,6 +29,8 @@ use crate::placement;
 
 /// What the SDKs send where the user said nothing; a definition without a time-out gets it too.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+/// No sandbox lives longer, as on Modal.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3_600);
 /// What arguments may take in all; the SDKs check the same before they call.
 const MAX_ARGUMENT_BYTES: usize = 1 << 16;
 /// How often a readiness probe runs unless it says otherwise.
@@ -139,6 +141,11 @@ impl SandboxSpec {
         Ok(Self { timeout: Duration::MAX, idle_timeout: None, exit_snapshot: false, ..spec })
     }
 
+    /// Whether it has limits of its own.
+    pub(crate) fn asks_for_limits(&self) -> bool {
+        self.limits.memory.is_some() || self.limits.cpu.is_some() || self.disk.is_some()
+    }
+
     /// The same definition through version 1 of the interface.
     pub(crate) fn parse_v1(request: SandboxCreateRequest) -> Result<Self> {
         let SandboxCreateRequest { app_id, definition, tags, .. } = request;
@@ -191,7 +198,7 @@ impl SandboxSpec {
                 .filter(|dir| !dir.is_empty())
                 .map(|dir| paths::absolute("workdir", &dir))
                 .transpose()?,
-            timeout: seconds(definition.timeout_secs).unwrap_or(DEFAULT_TIMEOUT),
+            timeout: lifetime(definition.timeout_secs)?,
             idle_timeout: definition.idle_timeout_secs.and_then(seconds),
             disk: Some(u64::from(resources.ephemeral_disk_mb) << 20).filter(|bytes| *bytes > 0),
             limits: limits(resources),
@@ -319,6 +326,18 @@ fn volume(mount: &VolumeMount) -> Result<VolumeSpec> {
         sub_path: mount.sub_path.clone().unwrap_or_default(),
         read_only: mount.read_only,
     })
+}
+
+/// How long it may live.
+fn lifetime(timeout_secs: u32) -> Result<Duration> {
+    let timeout = seconds(timeout_secs).unwrap_or(DEFAULT_TIMEOUT);
+    if timeout > LONGEST_LIFE {
+        return Err(Error::invalid(format!(
+            "a sandbox's timeout is at most {} seconds (24 hours), and {timeout_secs} were asked for",
+            LONGEST_LIFE.as_secs()
+        )));
+    }
+    Ok(timeout)
 }
 
 fn seconds(seconds: u32) -> Option<Duration> {

@@ -93,13 +93,15 @@ fn check_http(ctx: &Ctx, request: &mut Request) -> Option<(StatusCode, &'static 
 /// Whether the RPC puts much on the disk. Those that name, end or delete something go on when it is
 /// full; a build is refused where it begins, for an image that is there needs no room.
 fn needs_room(path: &str) -> bool {
-    const NEEDY: [&str; 21] = [
+    const NEEDY: [&str; 23] = [
         "BlobCreate",
         "DictUpdate",
         "FunctionCreate",
         "FunctionMap",
         "FunctionPutInputs",
         "MountPutFile",
+        "PersistentSandboxCreate",
+        "PersistentSandboxResume",
         "QueuePut",
         "SandboxContainerCreateV2",
         "SandboxCreate",

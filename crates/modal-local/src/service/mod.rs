@@ -48,6 +48,15 @@ pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Se
 
 /// The answer to an RPC that exists in Modal's API and not here.
 pub(crate) fn not_served(rpc: &str) -> Status {
+    const NO_MEMORY: &str = "the local server has no memory snapshots, for processes cannot be written \
+                             down here; `snapshot_filesystem` keeps the files of a sandbox";
+    match rpc {
+        "SandboxSnapshot" | "TaskSnapshotMemory" => return Status::invalid_argument(NO_MEMORY),
+        "SandboxSnapshotGet" | "SandboxSnapshotWait" | "SandboxRestore" | "SandboxRestoreV2" => {
+            return Status::not_found(format!("there is no such snapshot: {NO_MEMORY}"));
+        }
+        _ => {}
+    }
     Status::unimplemented(format!("`{rpc}` is not served by modal-local"))
 }
 
@@ -241,6 +250,11 @@ control_plane! {
         write mount::mount_get_or_create(MountGetOrCreateRequest) -> MountGetOrCreateResponse;
         read mount::mount_put_file(MountPutFileRequest) -> MountPutFileResponse;
         read suggest::object_suggest(ObjectSuggestRequest) -> ObjectSuggestResponse;
+        write sandbox::persistent_sandbox_create(PersistentSandboxCreateRequest) -> PersistentSandboxCreateResponse;
+        read sandbox::persistent_sandbox_get(PersistentSandboxGetRequest) -> PersistentSandboxGetResponse;
+        write sandbox::persistent_sandbox_resume(PersistentSandboxResumeRequest) -> PersistentSandboxResumeResponse;
+        write sandbox::persistent_sandbox_terminate(PersistentSandboxTerminateRequest) -> PersistentSandboxTerminateResponse;
+        read sandbox::persistent_sandbox_tunnels_list(PersistentSandboxTunnelsListRequest) -> PersistentSandboxTunnelsListResponse;
         read proxy::proxy_get(ProxyGetRequest) -> ProxyGetResponse;
         write queue::queue_clear(QueueClearRequest) -> ();
         write queue::queue_delete(QueueDeleteRequest) -> ();

@@ -59,6 +59,7 @@ impl Secrets {
         answer: impl Fn(&SecretRecord) -> SecretGetOrCreateResponse,
     ) -> Result<SecretRecord> {
         check_variables(&variables)?;
+        check_names(variables.keys())?;
         match creation {
             Creation::LookUp(name) => {
                 let found = self.find(environment, name).await?;
@@ -111,6 +112,7 @@ impl Secrets {
         id: &SecretId,
         changes: BTreeMap<String, Option<crate::SecretString>>,
     ) -> Result<()> {
+        check_names(changes.keys())?;
         let record = self.get(id).await?;
         let (store, secret) = (self.store.clone(), id.clone());
         let mut variables = blocking::run(move || store.read(&secret)).await?;
@@ -263,6 +265,23 @@ fn check_variables(variables: &Variables) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a secret that is kept may name, which is less than what Linux takes: a shell can use each of
+/// them. Source: `_validate_sandbox_env` of the Python package 1.6.4.
+fn check_names<'k>(keys: impl IntoIterator<Item = &'k String>) -> Result<()> {
+    let is_name = |key: &String| {
+        let known = |it: char| it.is_ascii_alphanumeric() || it == '_';
+        !key.starts_with(|first: char| first.is_ascii_digit()) && key.chars().all(known)
+    };
+    match keys.into_iter().find(|key| !key.is_empty() && !is_name(key)) {
+        Some(key) => Err(Error::invalid(format!(
+            "Secret key name `{}` is invalid for an environment variable: use letters, digits and \
+             underscores, not a digit first",
+            key.chars().take(64).collect::<String>()
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn check_required(record: &SecretRecord, required: &[String]) -> Result<()> {

@@ -29,8 +29,8 @@ use crate::sandbox::snapshot::RootRecord;
 use crate::sandbox::usage::{self, DiskLimit};
 use crate::sandbox::{self, disk_watch::DiskWatch};
 use crate::sandbox::{
-    Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, fit_mount,
-    inside_listener, mount_target, writable,
+    Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, distinct_mounts,
+    fit_mount, inside_listener, mount_target, writable,
 };
 use crate::service::workspace;
 use crate::state::apps::AppRecord;
@@ -276,7 +276,7 @@ async fn layers(image: &ImageRoot, trees: Vec<PathBuf>, scratch: &Scratch) -> Re
         return Ok(layers);
     }
     blocking::run(move || {
-        for tree in trees {
+        for tree in distinct_mounts(trees) {
             let layer = fit_mount(&tree, &layers, &fitted)?;
             layers.push(layer);
         }

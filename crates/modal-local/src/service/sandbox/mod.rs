@@ -5,6 +5,7 @@ mod create;
 mod list;
 mod lookup;
 mod names;
+mod persistent;
 mod policy;
 mod sidecar;
 mod snapshot;
@@ -22,6 +23,10 @@ pub(crate) use self::lookup::{
     sandbox_get_task_id_v2, sandbox_get_tunnels_v2, task_get_info,
 };
 pub(crate) use self::names::{sandbox_set_name, sandbox_tags_get_v2, sandbox_tags_set_v2};
+pub(crate) use self::persistent::{
+    persistent_sandbox_create, persistent_sandbox_get, persistent_sandbox_resume,
+    persistent_sandbox_terminate, persistent_sandbox_tunnels_list,
+};
 pub(crate) use self::policy::{sandbox_set_outbound_policy, sandbox_set_outbound_policy_v2};
 pub(crate) use self::sidecar::sandbox_container_create_v2;
 pub(crate) use self::snapshot::{

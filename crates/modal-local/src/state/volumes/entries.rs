@@ -132,13 +132,18 @@ fn discard(
         .map_err(|errno| tree.error(path, errno))
 }
 
-/// Whether what is copied goes into `target`, as it does into a directory, or becomes it. Blocks.
+/// Whether what is copied goes into `target`, as it does into a directory, or becomes it. One that
+/// must be a directory and is not there yet is made, which `cp` would refuse and Modal does. Blocks.
 pub(crate) fn goes_into(tree: &Tree, target: &VolumePath, must_be_directory: bool) -> Result<bool> {
-    let into = is_directory(tree, target)?;
-    if !into && must_be_directory {
-        return Err(Error::Precondition(format!("`{target}` is not a directory")));
+    let kind = tree.stat(target)?.map(|it| FileType::from_raw_mode(it.st_mode));
+    match kind {
+        Some(FileType::Directory) => Ok(true),
+        Some(_) if must_be_directory => {
+            Err(Error::Precondition(format!("`{target}` is not a directory")))
+        }
+        Some(_) => Ok(false),
+        None => Ok(must_be_directory),
     }
-    Ok(into)
 }
 
 /// Copies files, and with `recursive` directories, like `cp`: `into` a directory or onto the target.
@@ -163,11 +168,6 @@ pub(crate) fn copy(
         copying.any(source, &to)?;
     }
     Ok(())
-}
-
-fn is_directory(tree: &Tree, path: &VolumePath) -> Result<bool> {
-    let stat = tree.stat(path)?;
-    Ok(stat.is_some_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory))
 }
 
 struct Copying<'a> {
@@ -324,7 +324,9 @@ mod tests {
         };
         copy(&["a"], "a2", false).unwrap();
         copy(&["a", "a2"], "d", false).unwrap();
-        copy(&["a", "a2"], "nowhere", false).unwrap_err();
+        copy(&["a", "a2"], "made", false).unwrap();
+        assert_eq!(paths(&tree, "made", true).unwrap(), ["made/a", "made/a2"]);
+        copy(&["a", "a2"], "made/a", false).unwrap_err();
         copy(&["d"], "d2", false).unwrap_err();
         copy(&["d"], "d2", true).unwrap();
         copy(&["d"], "d/e", true).unwrap_err();
