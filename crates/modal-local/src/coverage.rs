@@ -162,7 +162,7 @@ pub fn render() -> String {
         "# What modal-local serves\n\n\
          Written by `modal_local::coverage`; a test compares it with the code.\n\n\
          Of the {} RPCs of the `modal` package 1.6.4, {} are served. Any other answers \
-         UNIMPLEMENTED with its name. `{OLDER}` and `{OLDER}GetOutput` are served besides, for `Sandbox.open`, \
+         UNIMPLEMENTED with its name, but those of memory snapshots say why there are none. `{OLDER}` and `{OLDER}GetOutput` are served besides, for `Sandbox.open`, \
          `ls`, `mkdir` and `rm` of clients before 1.6.\n",
         known.len(),
         known.iter().filter(|rpc| served.contains(**rpc)).count(),
