@@ -84,7 +84,6 @@ pub(crate) async fn environment_get_or_create(
             name: environment.name,
             environment_type: kind(&settings).into(),
             settings: Some(settings_to(settings)),
-            ..EnvironmentMetadata::default()
         }),
     })
 }
