@@ -204,15 +204,22 @@ fn average(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0.0).then(|| sum / count)
 }
 
-/// The most that were alive at one moment: a moment at which one begins, or the bucket's first.
+/// The most that were alive at one moment of the bucket.
 fn most_alive(tasks: &[PastTask], bucket: Bucket) -> f64 {
-    let alive = |at: f64| {
-        let lives =
-            |it: &&PastTask| it.enqueued_at <= at && it.finished_at.is_none_or(|end| end > at);
-        tasks.iter().filter(lives).count()
+    let is_in = |it: &&PastTask| {
+        it.enqueued_at < bucket.end && it.finished_at.is_none_or(|end| end > bucket.start)
     };
-    let begun = tasks.iter().map(|it| it.enqueued_at).filter(|at| bucket.has(*at));
-    begun.chain([bucket.start]).map(alive).max().unwrap_or_default() as f64
+    let begun = tasks.iter().filter(is_in).map(|it| (it.enqueued_at.max(bucket.start), 1));
+    let ended = tasks.iter().filter(is_in).filter_map(|it| Some((it.finished_at?, -1)));
+    let mut changes: Vec<(f64, i32)> = begun.chain(ended).collect();
+    // Who ends at a moment makes room for who begins then.
+    changes
+        .sort_by(|(at, change), (other_at, other)| at.total_cmp(other_at).then(change.cmp(other)));
+    let alive = changes.iter().scan(0, |alive, (_, change)| {
+        *alive += change;
+        Some(*alive)
+    });
+    f64::from(alive.max().unwrap_or_default())
 }
 
 #[cfg(test)]
