@@ -17,8 +17,9 @@ use crate::{
 };
 
 /// The calls whose answer is a stream: they are sent once, as they are.
-const STREAMS: [&str; 9] = [
+const STREAMS: [&str; 11] = [
     "AppGetLogs",
+    "ContainerExecGetOutput",
     "DictContents",
     "FunctionCallGetDataIn",
     "FunctionCallGetDataOut",
@@ -27,6 +28,7 @@ const STREAMS: [&str; 9] = [
     "SharedVolumeListFilesStream",
     "VolumeListFiles",
     "VolumeListFiles2",
+    "WorkspaceBillingReport",
 ];
 
 /// A gRPC transport that adds who is asking, and repeats what fails as the client's own calls are repeated.
