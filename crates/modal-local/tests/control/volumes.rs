@@ -190,11 +190,15 @@ async fn lists_copies_and_removals() {
     let copy = VolumeCopyFiles2Request {
         volume_id: volume.id.clone(),
         src_paths: vec!["a".to_owned(), "b/one".to_owned()],
-        dst_path: "/c".to_owned(),
+        dst_path: "/a".to_owned(),
         recursive: false,
     };
     let status = volume.client.volume_copy_files2(copy.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition, "two sources need a directory");
+    let copy = VolumeCopyFiles2Request { dst_path: "/made".to_owned(), ..copy };
+    volume.client.volume_copy_files2(copy.clone()).await.unwrap();
+    assert_eq!(volume.list("made", true).await.unwrap(), ["made/a", "made/one"]);
+    volume.remove("made", true).await.unwrap();
     let copy = VolumeCopyFiles2Request { dst_path: "/b".to_owned(), ..copy };
     let status = volume.client.volume_copy_files2(copy.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "`b/one` lies there already");
