@@ -1,8 +1,12 @@
 //! Wire types of the part of Modal's API that this workspace speaks, client and server side.
 //!
-//! Everything here is generated at build time from `proto/*.proto`; names and numbers are those of
+//! Nearly everything here is generated at build time from `proto/*.proto`; names and numbers are those of
 //! the `modal` package that `tests/descriptors.rs` compares them with. To declare another RPC, add
 //! its name to `tools/rpcs.txt` and run `tools/generate.py`.
+
+mod rich_status;
+
+pub use self::rich_status::RichStatus;
 
 /// Messages and the service `ModalClient`, the control plane.
 #[allow(missing_docs, clippy::all)]

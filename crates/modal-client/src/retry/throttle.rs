@@ -2,19 +2,8 @@
 
 use std::time::Duration;
 
-use modal_proto::client::RpcRetryPolicy;
+use modal_proto::{RichStatus, client::RpcRetryPolicy};
 use prost::Message as _;
-
-/// `google.rpc.Status`, as `grpc-status-details-bin` carries it.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RichStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<prost_types::Any>,
-}
 
 /// The shortest wait that is obeyed.
 const SHORTEST: Duration = Duration::from_millis(100);

@@ -25,7 +25,6 @@ use super::supervise::{self, Parts};
 use super::tunnels::Tunnels;
 use super::usage::{self, DiskLimit};
 use crate::auth::identity::Bearer;
-use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::failpoint::{Point, reach};
@@ -134,7 +133,8 @@ pub(super) async fn start(
         env.put("MODAL_IDENTITY_TOKEN", &identity_token(ctx, sandbox, &spec, environment).await?);
     }
     let plan = NetworkPlan::new(&spec.network, &env, ctx.relays.all())?;
-    let mut layers = layers(image.layers.clone(), trees, &scratch).await?;
+    let mut layers =
+        mount_tree::overlaid(image.layers.clone(), trees, scratch.mounts_dir()).await?;
     let root = RootRecord {
         image: Arc::clone(&image.base),
         overlaid: layers[image.layers.len()..].to_vec(),
@@ -254,27 +254,6 @@ async fn volumes(ctx: &Ctx, spec: &SandboxSpec) -> Result<Vec<Mount>> {
 pub(crate) fn writable(mounts: &[Mount]) -> Vec<PathBuf> {
     let writable = mounts.iter().filter(|mount| !mount.read_only);
     writable.map(|mount| mount.source.join(&mount.sub_path)).collect()
-}
-
-/// The image's layers and on top of them, in order, the files of the mounts.
-async fn layers(
-    image: Vec<PathBuf>,
-    trees: Vec<PathBuf>,
-    scratch: &Scratch,
-) -> Result<Vec<PathBuf>> {
-    if trees.is_empty() {
-        return Ok(image);
-    }
-    let fitted = scratch.mounts_dir();
-    blocking::run(move || {
-        let mut layers = image;
-        for tree in mount_tree::distinct(trees) {
-            let layer = mount_tree::fit(&tree, &layers, &fitted)?;
-            layers.push(layer);
-        }
-        Ok(layers)
-    })
-    .await
 }
 
 /// Starts the entrypoint. One that cannot be started has ended, with what a shell would say; fails

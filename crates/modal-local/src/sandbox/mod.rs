@@ -57,7 +57,7 @@ pub(crate) use self::furnishing::Furnishing;
 pub(crate) use self::hosts::HOSTNAME;
 pub(crate) use self::inbound::Inbound;
 pub(crate) use self::live::LiveSandbox;
-pub(crate) use self::mount_tree::{distinct as distinct_mounts, fit as fit_mount};
+pub(crate) use self::mount_tree::overlaid;
 pub(crate) use self::network::{Network, NetworkPlan, resolvers};
 pub(crate) use self::output::Lines;
 pub(crate) use self::persistent::{PersistentRecord, PersistentSandboxes};

@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use walkdir::WalkDir;
 
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::ids::random_suffix;
 
@@ -23,9 +24,30 @@ const PLAIN: (u32, u32, u32) = (0o755, 0, 0);
 /// Links in one path, at most; what Linux allows.
 const MAX_LINKS: usize = 40;
 
+/// The layers of an image and above them, in order, the files of the mounts. What does not fit as it is
+/// gets laid out in `scratch`.
+pub(crate) async fn overlaid(
+    image: Vec<PathBuf>,
+    trees: Vec<PathBuf>,
+    scratch: PathBuf,
+) -> Result<Vec<PathBuf>> {
+    if trees.is_empty() {
+        return Ok(image);
+    }
+    blocking::run(move || {
+        let mut layers = image;
+        for tree in distinct(trees) {
+            let layer = fit(&tree, &layers, &scratch)?;
+            layers.push(layer);
+        }
+        Ok(layers)
+    })
+    .await
+}
+
 /// The trees without those that come again later: an overlay refuses a directory that is two of its
 /// layers, and the upper of the two would hide the lower.
-pub(crate) fn distinct(trees: Vec<PathBuf>) -> Vec<PathBuf> {
+fn distinct(trees: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut seen = HashSet::new();
     let mut kept: Vec<PathBuf> =
         trees.into_iter().rev().filter(|tree| seen.insert(tree.clone())).collect();
@@ -35,7 +57,7 @@ pub(crate) fn distinct(trees: Vec<PathBuf>) -> Vec<PathBuf> {
 
 /// A layer with the files of `tree` that fits above `layers` (lowest first): `tree` itself if
 /// possible, else a new directory in `scratch`.
-pub(crate) fn fit(tree: &Path, layers: &[PathBuf], scratch: &Path) -> Result<PathBuf> {
+fn fit(tree: &Path, layers: &[PathBuf], scratch: &Path) -> Result<PathBuf> {
     let image = Layers(layers);
     let fits = directories(tree)?.iter().all(|dir| match image.look_up(dir) {
         Found::Nothing => true,

@@ -1,18 +1,8 @@
 //! Statuses that say more than a sentence: details in the form that Google's gRPC status has.
 
+use modal_proto::RichStatus;
 use prost::Message;
 use tonic::{Code, Status};
-
-/// `google.rpc.Status`, as `grpc-status-details-bin` carries it.
-#[derive(Clone, PartialEq, Message)]
-struct RichStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<prost_types::Any>,
-}
 
 /// A status with one detail, whose full name in the API is `name`.
 pub(super) fn rich_status(code: Code, message: &str, name: &str, detail: &impl Message) -> Status {

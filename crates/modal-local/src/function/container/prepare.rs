@@ -15,7 +15,6 @@ use modal_proto::client::{Function, Resources, SecretSource, secret_source::Sour
 use super::arguments;
 use super::plane::{self, Plane};
 use crate::auth::identity::Bearer;
-use crate::blocking;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::function::definition::FunctionSpec;
@@ -29,8 +28,8 @@ use crate::sandbox::snapshot::RootRecord;
 use crate::sandbox::usage::{self, DiskLimit};
 use crate::sandbox::{self, disk_watch::DiskWatch};
 use crate::sandbox::{
-    Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, distinct_mounts,
-    fit_mount, inside_listener, mount_target, writable,
+    Environment, HOSTNAME, Network, NetworkAccess, NetworkPlan, Scratch, inside_listener,
+    mount_target, overlaid, writable,
 };
 use crate::service::workspace;
 use crate::state::apps::AppRecord;
@@ -85,7 +84,7 @@ pub(super) async fn prepare(ctx: &Ctx, pool: &Arc<Pool>, task: &Arc<Task>) -> Re
     let plan = plan.with_web_functions(&env, &ports);
     let run_dir = scratch.run_dir();
     let plane = Plane::open(ctx, pool, task, &run_dir, arguments).await?;
-    let mut layers = layers(&image, trees, &scratch).await?;
+    let mut layers = overlaid(image.layers.clone(), trees, scratch.mounts_dir()).await?;
     let root = RootRecord {
         image: Arc::clone(&image.base),
         overlaid: layers[image.layers.len()..].to_vec(),
@@ -268,21 +267,6 @@ async fn trees(
         trees.push(ctx.mounts.tree(&MountId::parse(id)?).await?);
     }
     Ok((trees, package))
-}
-
-async fn layers(image: &ImageRoot, trees: Vec<PathBuf>, scratch: &Scratch) -> Result<Vec<PathBuf>> {
-    let (mut layers, fitted) = (image.layers.clone(), scratch.mounts_dir());
-    if trees.is_empty() {
-        return Ok(layers);
-    }
-    blocking::run(move || {
-        for tree in distinct_mounts(trees) {
-            let layer = fit_mount(&tree, &layers, &fitted)?;
-            layers.push(layer);
-        }
-        Ok(layers)
-    })
-    .await
 }
 
 fn access(function: &Function) -> Result<NetworkAccess> {

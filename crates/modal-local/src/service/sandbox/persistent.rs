@@ -70,9 +70,7 @@ pub(crate) async fn persistent_sandbox_resume(
     };
     let record = persistent.get(&id).await?;
     if record.is_terminated() {
-        return Err(Status::failed_precondition(format!(
-            "persistent sandbox `{id}` has been terminated"
-        )));
+        return Err(terminated(&id));
     }
     let sandbox = match running(ctx, &record)? {
         Some(sandbox) => sandbox,
@@ -81,10 +79,19 @@ pub(crate) async fn persistent_sandbox_resume(
             let spec = SandboxSpec::parse(record.definition()?)?;
             let next = begin(ctx, SandboxSpec { image: image.clone(), ..spec }).await?;
             persistent.set_latest(&id, &next.id, &image).await?;
+            // Who terminated it meanwhile did not know of this one.
+            if persistent.get(&id).await?.is_terminated() {
+                next.request_stop(Ending::terminated(""));
+                return Err(terminated(&id));
+            }
             next
         }
     };
     Ok(PersistentSandboxResumeResponse { sandbox_id: sandbox.id.to_string() })
+}
+
+fn terminated(id: &PersistentSandboxId) -> Status {
+    Status::failed_precondition(format!("persistent sandbox `{id}` has been terminated"))
 }
 
 pub(crate) async fn persistent_sandbox_terminate(
